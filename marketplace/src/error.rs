@@ -1,0 +1,166 @@
+//! What can go wrong: a command is refused by a rule ([`Rejection`]), or the machinery failed
+//! ([`Error`]).
+
+use crate::{
+    actor::Actor,
+    clock::Timestamp,
+    ids::{AgentId, JobId, RailId},
+    job::JobStatus,
+    ledger::LedgerError,
+    money::{Currency, MoneyError},
+    policy::Span,
+    rail::{Capability, ReceiptMismatch},
+};
+
+/// Why a rule refused a command. Nothing was written.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Rejection {
+    /// There is no such thing in this marketplace.
+    #[error("there is no {what} {id}")]
+    NotFound {
+        /// What was looked for.
+        what: &'static str,
+        /// Its id.
+        id: String,
+    },
+    /// The command is not this actor's to give.
+    #[error("{command}: only {allowed} may, not {actor}")]
+    WrongActor {
+        /// The command.
+        command: &'static str,
+        /// Who may.
+        allowed: &'static str,
+        /// Who tried.
+        actor: Actor,
+    },
+    /// The embedder's authorizer said no.
+    #[error("{command}: refused by the platform: {reason}")]
+    NotAuthorized {
+        /// The command.
+        command: &'static str,
+        /// What the authorizer said.
+        reason: String,
+    },
+    /// The job is not in a status that allows this.
+    #[error("{command}: the job is {status}; allowed in {allowed:?}")]
+    WrongStatus {
+        /// The command.
+        command: &'static str,
+        /// The job's status.
+        status: JobStatus,
+        /// The statuses that allow it, under the job's policy.
+        allowed: Vec<JobStatus>,
+    },
+    /// Two parties of a contract must be two agents.
+    #[error("agent {agent} cannot be both buyer and worker of job {job}")]
+    SameParty {
+        /// The agent.
+        agent: AgentId,
+        /// The job.
+        job: JobId,
+    },
+    /// A text is too short or too long.
+    #[error("{field}: {actual} {unit}; allowed are {min} to {max}")]
+    Length {
+        /// The field.
+        field: &'static str,
+        /// What is counted.
+        unit: &'static str,
+        /// The least.
+        min: u32,
+        /// The most.
+        max: u32,
+        /// What came.
+        actual: usize,
+    },
+    /// A text holds a character that no store, log or screen should have to deal with.
+    #[error("{field}: the character U+{character:04X} is not allowed")]
+    Character {
+        /// The field.
+        field: &'static str,
+        /// The character's number.
+        character: u32,
+    },
+    /// An amount is outside its range.
+    #[error("{field}: {actual} minor units of {currency}; allowed are {min} to {max}")]
+    Amount {
+        /// The field.
+        field: &'static str,
+        /// The currency.
+        currency: Currency,
+        /// The least, in minor units.
+        min: i64,
+        /// The most, in minor units.
+        max: i64,
+        /// What came, in minor units.
+        actual: i64,
+    },
+    /// A length of time is outside its range.
+    #[error("{field}: {actual}; allowed are {min} to {max}")]
+    Time {
+        /// The field.
+        field: &'static str,
+        /// The least.
+        min: Span,
+        /// The most.
+        max: Span,
+        /// What came.
+        actual: Span,
+    },
+    /// The deadline has passed.
+    #[error("{command}: the deadline was {deadline}, now is {now}")]
+    TooLate {
+        /// The command.
+        command: &'static str,
+        /// The deadline.
+        deadline: Timestamp,
+        /// The present.
+        now: Timestamp,
+    },
+    /// No timer of the job is due.
+    #[error("nothing of the job is due; next at {next:?}")]
+    NothingDue {
+        /// When something is.
+        next: Option<Timestamp>,
+    },
+    /// The buyer has asked for changes as often as allowed (VP-22).
+    #[error("{asked} revisions were asked for; allowed are {max}")]
+    NoRevisionsLeft {
+        /// How often they were.
+        asked: u32,
+        /// How often they may be.
+        max: u32,
+    },
+    /// A payment is under way, or was made.
+    #[error("{command}: the job's money is {state}")]
+    WrongHold {
+        /// The command.
+        command: &'static str,
+        /// What the money is.
+        state: &'static str,
+    },
+    /// The rail cannot do what the contract would need.
+    #[error("rail {rail} cannot {capability:?}")]
+    Unsupported {
+        /// The rail.
+        rail: RailId,
+        /// What it lacks.
+        capability: Capability,
+    },
+    /// A receipt does not say what was asked for.
+    #[error(transparent)]
+    Receipt(#[from] ReceiptMismatch),
+    /// Amounts do not fit or do not mix.
+    #[error(transparent)]
+    Money(#[from] MoneyError),
+    /// The ledger refuses, most often because a wallet holds too little (AM-06).
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The idempotency key was used before with another command.
+    #[error("idempotency key {key:?} was used before for another command")]
+    KeyReused {
+        /// The key.
+        key: String,
+    },
+}

@@ -1,0 +1,168 @@
+//! Typed identifiers and where new ones come from.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use crate::clock::Timestamp;
+
+macro_rules! id {
+    ($($(#[$doc:meta])* $name:ident;)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub Uuid);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(&self.0, f)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(&self.0, f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = uuid::Error;
+
+            fn from_str(text: &str) -> Result<Self, uuid::Error> {
+                text.parse().map(Self)
+            }
+        }
+
+        impl From<Uuid> for $name {
+            fn from(id: Uuid) -> Self {
+                Self(id)
+            }
+        }
+    )*};
+}
+
+id! {
+    /// An agent: a buyer or a worker.
+    AgentId;
+    /// The person or company behind one or more agents.
+    OwnerId;
+    /// A job.
+    JobId;
+    /// Money reserved for one contract. A job's hold has the job's own id.
+    HoldId;
+    /// An instruction to a rail; also its idempotency key there.
+    InstructionId;
+}
+
+impl InstructionId {
+    /// The id of the `number`-th instruction of a contract: the same inputs give the same id, so that
+    /// a decision made again after a conflict names the same instruction.
+    pub fn derive(contract: Uuid, number: u32) -> Self {
+        let digest = Sha256::new().chain_update(contract).chain_update(number.to_be_bytes()).finalize();
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&digest[..16]);
+        bytes[..6].copy_from_slice(&contract.as_bytes()[..6]); // keeps the contract's place in time order
+        Self(uuid::Builder::from_custom_bytes(bytes).into_uuid())
+    }
+}
+
+impl From<JobId> for HoldId {
+    fn from(job: JobId) -> Self {
+        Self(job.0)
+    }
+}
+
+/// One marketplace of a database. Every row carries it and no query reads across it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct MarketId(pub i64);
+
+/// A rail's name: 1 to 24 of `a-z`, `0-9`, `-` and `_`. Small and `Copy`, since accounts carry it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RailId([u8; 24]);
+
+impl RailId {
+    /// Makes a rail's name in a constant.
+    ///
+    /// # Panics
+    /// When the name is not 1 to 24 of `a-z`, `0-9`, `-` and `_`; in a constant that is a compile error.
+    pub const fn new(name: &str) -> Self {
+        let (bytes, mut padded, mut i) = (name.as_bytes(), [0; 24], 0);
+        assert!(!bytes.is_empty() && bytes.len() <= 24, "a rail's name has 1 to 24 characters");
+        while i < bytes.len() {
+            assert!(
+                matches!(bytes[i], b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_'),
+                "a rail's name is made of a-z, 0-9, - and _"
+            );
+            padded[i] = bytes[i];
+            i += 1;
+        }
+        Self(padded)
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        let len = self.0.iter().position(|b| *b == 0).unwrap_or(self.0.len());
+        std::str::from_utf8(&self.0[..len]).expect("a rail's name is ASCII")
+    }
+}
+
+impl fmt::Display for RailId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for RailId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A text that cannot be a rail's name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a rail's name: 1 to 24 of a-z, 0-9, - and _")]
+pub struct BadRailId(String);
+
+impl FromStr for RailId {
+    type Err = BadRailId;
+
+    fn from_str(name: &str) -> Result<Self, BadRailId> {
+        let allowed = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_');
+        match (1..=24).contains(&name.len()) && name.bytes().all(allowed) {
+            true => Ok(Self::new(name)),
+            false => Err(BadRailId(name.chars().take(64).collect())),
+        }
+    }
+}
+
+impl Serialize for RailId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for RailId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        <std::borrow::Cow<'de, str>>::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
+/// Where new identifiers come from. A seeded source makes a whole run repeatable.
+pub trait IdSource: Send + Sync + 'static {
+    /// A new identifier that no call has returned before; time-ordered where the source can.
+    fn next(&self, now: Timestamp) -> Uuid;
+}
+
+/// Version 7 UUIDs: time-ordered, with 74 random bits from the operating system.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RandomIds;
+
+impl IdSource for RandomIds {
+    #[expect(clippy::disallowed_methods, reason = "the home of random ids")]
+    fn next(&self, _now: Timestamp) -> Uuid {
+        Uuid::now_v7()
+    }
+}

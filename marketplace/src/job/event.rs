@@ -1,0 +1,223 @@
+//! What happened to a job, in the words of the log (VP-38).
+
+use serde::{Deserialize, Serialize};
+
+use super::Verdict;
+use crate::{
+    clock::Timestamp,
+    ids::{AgentId, InstructionId},
+    money::Money,
+    rail::{Action, Decline, Leg},
+};
+
+/// Something that happened to a job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type")]
+#[non_exhaustive]
+pub enum JobEvent {
+    /// It was posted.
+    #[serde(rename = "job.created")]
+    Created {
+        /// Who pays.
+        buyer: AgentId,
+        /// Who is to do it, if that is known.
+        worker: Option<AgentId>,
+        /// What it is.
+        title: String,
+        /// What the work costs.
+        amount: Money,
+        /// What the buyer pays in all.
+        total: Money,
+    },
+    /// Its money is reserved.
+    #[serde(rename = "job.funded")]
+    Funded {
+        /// How much.
+        amount: Money,
+    },
+    /// A worker took it on.
+    #[serde(rename = "job.accepted")]
+    Accepted {
+        /// Who.
+        worker: AgentId,
+        /// When the work is due.
+        deadline: Option<Timestamp>,
+        /// The platform's fee, now known.
+        fee: Money,
+    },
+    /// The worker began.
+    #[serde(rename = "job.started")]
+    Started {},
+    /// The work was handed in.
+    #[serde(rename = "job.delivered")]
+    Delivered {
+        /// 1 for the first delivery.
+        revision_number: u32,
+        /// When the buyer's silence accepts it.
+        release_at: Option<Timestamp>,
+    },
+    /// Validators have an answer.
+    #[serde(rename = "job.validated")]
+    Validated {
+        /// Which.
+        verdict: Verdict,
+    },
+    /// The buyer asked for changes.
+    #[serde(rename = "job.revision_requested")]
+    RevisionRequested {
+        /// Which.
+        feedback: String,
+        /// When they are due.
+        deadline: Option<Timestamp>,
+    },
+    /// It is done; the money goes to the worker.
+    #[serde(rename = "job.completed")]
+    Completed {
+        /// What the worker gets.
+        net: Money,
+        /// What the platform takes.
+        fee: Money,
+        /// Whether the worker has it.
+        payout_status: PayoutStatus,
+        /// Whether nobody approved it and time did.
+        auto_released: bool,
+    },
+    /// It was called off.
+    #[serde(rename = "job.cancelled")]
+    Cancelled {
+        /// By what.
+        cause: CancelCause,
+        /// In a person's words, if a person did it.
+        reason: String,
+        /// What goes back to the buyer.
+        refunded: Money,
+        /// What the platform takes.
+        cancellation_fee: Money,
+        /// What the worker gets.
+        compensation: Money,
+    },
+    /// The buyer got everything back without a dispute.
+    #[serde(rename = "job.refunded")]
+    Refunded {
+        /// Why.
+        reason: String,
+        /// How much.
+        amount: Money,
+    },
+    /// An operator stopped it.
+    #[serde(rename = "job.frozen")]
+    Frozen {
+        /// Why.
+        reason: String,
+    },
+    /// An operator let it go on.
+    #[serde(rename = "job.unfrozen")]
+    Unfrozen {},
+    /// The payer's money could not be taken.
+    #[serde(rename = "payment.failed")]
+    PaymentFailed {
+        /// The instruction that failed.
+        instruction: InstructionId,
+        /// Why.
+        decline: Decline,
+    },
+    /// A party has to act before money can move.
+    #[serde(rename = "payment.action_required")]
+    ActionRequired {
+        /// The instruction that waits.
+        instruction: InstructionId,
+        /// Who has to do what. The payload is left out: it is the party's alone.
+        action: Action,
+    },
+    /// Money arrived where the settlement sent it.
+    #[serde(rename = "payment.received")]
+    PaymentReceived {
+        /// The receipt's reference.
+        reference: String,
+        /// Who got what.
+        legs: Vec<Leg>,
+    },
+    /// The rail would not divide the hold; it is asked again.
+    #[serde(rename = "payment.retrying")]
+    PaymentRetrying {
+        /// The instruction that failed.
+        instruction: InstructionId,
+        /// Why.
+        decline: Decline,
+        /// When it is asked again.
+        next_at: Timestamp,
+    },
+    /// Money that came too late for its job goes back.
+    #[serde(rename = "payment.returned")]
+    PaymentReturned {
+        /// How much.
+        amount: Money,
+    },
+}
+
+/// By what a job was called off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CancelCause {
+    /// The buyer cancelled.
+    Buyer,
+    /// The worker gave it back.
+    Worker,
+    /// Nobody paid in time.
+    Unpaid,
+    /// Nothing was delivered since accepting (`job.stale_cancelled`).
+    Stale,
+    /// The deadline passed (`job.deadline_expired`).
+    DeadlineExpired,
+    /// The rail could hold the money no longer (`job.expired`).
+    HoldExpired,
+}
+
+/// Whether a worker has the money.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PayoutStatus {
+    /// In the wallet.
+    Paid,
+    /// On its way.
+    Pending,
+    /// The transfer failed and is tried again (VP-43).
+    PendingRetry,
+}
+
+impl JobEvent {
+    /// The event's name in the log and in webhooks.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Created { .. } => "job.created",
+            Self::Funded { .. } => "job.funded",
+            Self::Accepted { .. } => "job.accepted",
+            Self::Started {} => "job.started",
+            Self::Delivered { .. } => "job.delivered",
+            Self::Validated { .. } => "job.validated",
+            Self::RevisionRequested { .. } => "job.revision_requested",
+            Self::Completed { .. } => "job.completed",
+            Self::Cancelled { cause, .. } => cause.event_name(),
+            Self::Refunded { .. } => "job.refunded",
+            Self::Frozen { .. } => "job.frozen",
+            Self::Unfrozen {} => "job.unfrozen",
+            Self::PaymentFailed { .. } => "payment.failed",
+            Self::ActionRequired { .. } => "payment.action_required",
+            Self::PaymentReceived { .. } => "payment.received",
+            Self::PaymentRetrying { .. } => "payment.retrying",
+            Self::PaymentReturned { .. } => "payment.returned",
+        }
+    }
+}
+
+impl CancelCause {
+    /// The event that tells of it (VP-38, VP-39).
+    pub const fn event_name(self) -> &'static str {
+        match self {
+            Self::Buyer | Self::Worker | Self::Unpaid => "job.cancelled",
+            Self::Stale => "job.stale_cancelled",
+            Self::DeadlineExpired => "job.deadline_expired",
+            Self::HoldExpired => "job.expired",
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! Jobs: one piece of work, its money and its life.
+//!
+//! [`decide`] is the only place that changes a job. It is pure: the engine loads the job, asks it,
+//! and commits what it decided in one transaction.
+
+mod command;
+mod decide;
+mod event;
+mod settle;
+
+pub use command::{Delivery, JobCommand, JobOrder, Verdict};
+pub use decide::{Context, Decision, decide};
+pub use event::{CancelCause, JobEvent, PayoutStatus};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    clock::Timestamp,
+    ids::{AgentId, InstructionId, JobId},
+    money::{Money, MoneyError, Rate},
+    policy::{Bearer, PolicyVersion},
+};
+
+/// Where a job is in its life (VP-14).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JobStatus {
+    /// Posted; its money is not reserved yet.
+    PendingPayment,
+    /// Its money is reserved; it waits for its worker.
+    Funded,
+    /// A worker has taken it on.
+    Accepted,
+    /// The worker has begun.
+    InProgress,
+    /// Delivered; being checked automatically.
+    Validating,
+    /// Delivered; waits for the buyer.
+    Delivered,
+    /// The buyer asked for changes.
+    RevisionRequested,
+    /// Approved; the money goes to the worker. Final.
+    Completed,
+    /// A dispute is open.
+    Disputed,
+    /// Called off. Final.
+    Cancelled,
+    /// Everything went back to the buyer after work had begun. Final.
+    Refunded,
+    /// Stopped by an operator; nothing but unfreezing is possible.
+    Frozen,
+}
+
+impl JobStatus {
+    /// Every status.
+    pub const ALL: [Self; 12] = [
+        Self::PendingPayment,
+        Self::Funded,
+        Self::Accepted,
+        Self::InProgress,
+        Self::Validating,
+        Self::Delivered,
+        Self::RevisionRequested,
+        Self::Completed,
+        Self::Disputed,
+        Self::Cancelled,
+        Self::Refunded,
+        Self::Frozen,
+    ];
+
+    /// The word used in stores, events and documents.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::PendingPayment => "pending_payment",
+            Self::Funded => "funded",
+            Self::Accepted => "accepted",
+            Self::InProgress => "in_progress",
+            Self::Validating => "validating",
+            Self::Delivered => "delivered",
+            Self::RevisionRequested => "revision_requested",
+            Self::Completed => "completed",
+            Self::Disputed => "disputed",
+            Self::Cancelled => "cancelled",
+            Self::Refunded => "refunded",
+            Self::Frozen => "frozen",
+        }
+    }
+
+    /// Whether no command changes it any more.
+    pub const fn is_final(self) -> bool {
+        matches!(self, Self::Completed | Self::Cancelled | Self::Refunded)
+    }
+}
+
+impl std::fmt::Display for JobStatus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A job: everything that decides about it. What is to be done is kept beside it, since no rule reads
+/// it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Job {
+    /// Its id.
+    pub id: JobId,
+    /// Who pays.
+    pub buyer: AgentId,
+    /// Who works, once that is known.
+    pub worker: Option<AgentId>,
+    /// Where it is in its life.
+    pub status: JobStatus,
+    /// The policy it was made under, for ever.
+    pub policy: PolicyVersion,
+    /// Its money, as agreed.
+    pub terms: Terms,
+    /// Its money, as it is.
+    pub hold: Hold,
+    /// When it was posted.
+    pub posted_at: Timestamp,
+    /// How long the worker has, in seconds, from the moment the policy counts from.
+    pub time_allowed: u32,
+    /// The moment something happens by itself, by what happens.
+    pub timers: Timers,
+    /// How often changes were asked for.
+    pub revisions: u32,
+    /// Whether a delivery is checked automatically before the buyer sees it.
+    pub validated: bool,
+    /// While frozen: what it was before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frozen: Option<Frozen>,
+}
+
+/// A job's money, as agreed when it was posted (or, for the fee, when its worker became known).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terms {
+    /// What the work costs.
+    pub amount: Money,
+    /// Who bears the platform's fee.
+    pub bearer: Bearer,
+    /// The fee's rate; unknown while it depends on a worker who is not known yet.
+    pub rate: Option<Rate>,
+    /// The fee; nothing while unknown.
+    pub fee: Money,
+}
+
+impl Terms {
+    /// What the buyer pays in all.
+    ///
+    /// # Errors
+    /// [`MoneyError::Overflow`]
+    pub fn total(&self) -> Result<Money, MoneyError> {
+        match self.bearer {
+            Bearer::Buyer => self.amount.plus(self.fee),
+            Bearer::Worker => Ok(self.amount),
+        }
+    }
+
+    /// What the worker gets when the job completes.
+    ///
+    /// # Errors
+    /// [`MoneyError::Overflow`]
+    pub fn net(&self) -> Result<Money, MoneyError> {
+        match self.bearer {
+            Bearer::Buyer => Ok(self.amount),
+            Bearer::Worker => self.amount.minus(self.fee),
+        }
+    }
+}
+
+/// A job's money, as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hold {
+    /// What has happened to it.
+    pub state: HoldState,
+    /// How many instructions this job has given; the next one's number.
+    pub instructions: u32,
+    /// The reference of the receipt that funded it; empty for holds that exist in the ledger only.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub funding: String,
+}
+
+/// What has happened to a job's money.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HoldState {
+    /// Nothing was asked of anybody.
+    Empty,
+    /// The rail was asked to take it from the payer.
+    Funding(InstructionId),
+    /// It is reserved.
+    Held,
+    /// It was divided in the ledger, and the rail was asked to do the same.
+    Settling(InstructionId),
+    /// It is divided and gone.
+    Settled,
+}
+
+/// What happens to a job by itself, and when.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timers {
+    /// The payer has not funded it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fund_by: Option<Timestamp>,
+    /// The worker has delivered nothing since accepting (VP-39 `job.stale_cancelled`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stale_at: Option<Timestamp>,
+    /// The work is due (VP-39 `job.deadline_expired`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Timestamp>,
+    /// The buyer's silence accepts (VP-20).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release_at: Option<Timestamp>,
+    /// The engine gives the money back before the rail does (VP-39 `job.expired`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold_until: Option<Timestamp>,
+}
+
+/// What a frozen job was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Frozen {
+    /// Its status before.
+    pub was: JobStatus,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+impl Job {
+    /// The next moment at which something happens by itself.
+    ///
+    /// Deadlines stand still while a job is frozen; a hold's expiry does not, since the rail's own
+    /// clock goes on.
+    pub fn due_at(&self) -> Option<Timestamp> {
+        let t = &self.timers;
+        match self.frozen {
+            Some(_) => t.hold_until,
+            None => [t.fund_by, t.stale_at, t.deadline, t.release_at, t.hold_until].into_iter().flatten().min(),
+        }
+    }
+
+    /// The status it has, or had before it was frozen.
+    pub(crate) fn underlying_status(&self) -> JobStatus {
+        self.frozen.map_or(self.status, |frozen| frozen.was)
+    }
+}

@@ -1,0 +1,175 @@
+//! Dividing a job's money, and moving it.
+
+use super::{HoldState, Job, decide::Draft};
+use crate::{
+    error::Rejection,
+    ids::InstructionId,
+    ledger::{Account, RevenueKind, TransferKind, available, escrow},
+    money::Money,
+    rail::{Custody, Instruction, Landing, Leg, LegReceipt, Order, Party, Receipt},
+};
+
+/// Who gets what of a hold. Made only by the functions below, each of which divides all of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Division {
+    pub(super) worker: Money,
+    pub(super) platform: Money,
+    pub(super) buyer: Money,
+    worker_kind: TransferKind,
+    platform_kind: TransferKind,
+}
+
+impl Division {
+    /// The work was done: the worker gets the net amount, the platform its fee.
+    pub(super) fn completed(job: &Job) -> Result<Self, Rejection> {
+        let none = Money::zero(job.terms.amount.currency());
+        Ok(Self {
+            worker: job.terms.net()?,
+            platform: job.terms.fee,
+            buyer: none,
+            worker_kind: TransferKind::Earned,
+            platform_kind: TransferKind::Fee,
+        })
+    }
+
+    /// The buyer gets back all but what cancelling costs.
+    pub(super) fn cancelled(job: &Job, to_worker: Money, to_platform: Money) -> Result<Self, Rejection> {
+        Ok(Self {
+            worker: to_worker,
+            platform: to_platform,
+            buyer: job.terms.total()?.minus(to_worker)?.minus(to_platform)?,
+            worker_kind: TransferKind::Compensation,
+            platform_kind: TransferKind::CancellationFee,
+        })
+    }
+
+    /// The buyer gets everything back.
+    pub(super) fn refunded(job: &Job) -> Result<Self, Rejection> {
+        let none = Money::zero(job.terms.amount.currency());
+        Self::cancelled(job, none, none)
+    }
+
+    fn revenue(&self) -> Account {
+        match self.platform_kind {
+            TransferKind::CancellationFee => Account::Revenue(RevenueKind::Cancellations),
+            _ => Account::Revenue(RevenueKind::Fees),
+        }
+    }
+}
+
+impl Draft<'_> {
+    /// Reserves the job's money: from the buyer's wallet at once, or by asking the rail.
+    /// Returns whether it is reserved already.
+    pub(super) fn fund(&mut self) -> Result<bool, Rejection> {
+        let total = self.job.terms.total()?;
+        if self.ctx.rail.custody.is_per_hold() {
+            let order = Order::Fund { hold: self.job.id.into(), payer: self.job.buyer, amount: total };
+            self.job.hold.state = HoldState::Funding(self.instruct(order));
+            return Ok(false);
+        }
+        self.movement.transfer(available(self.job.buyer), escrow(self.job.id), total, TransferKind::EscrowLock)?;
+        self.job.hold.state = HoldState::Held;
+        Ok(true)
+    }
+
+    /// The rail took the money: it is in escrow now, less what the rail charged us.
+    pub(super) fn funded_by(&mut self, receipt: &Receipt) -> Result<(), Rejection> {
+        let rail = self.ctx.rail;
+        self.movement.transfer(
+            Account::Rail(rail.id),
+            escrow(self.job.id),
+            receipt.amount,
+            TransferKind::EscrowLock,
+        )?;
+        self.book_cost(receipt)?;
+        self.job.hold.state = HoldState::Held;
+        self.job.hold.funding.clone_from(&receipt.reference);
+        let by_profile = rail.hold_expiry.map(|expiry| self.ctx.now + expiry.delta());
+        let expires = receipt.hold_expires_at.or(by_profile);
+        let margin = self.ctx.policy.jobs.hold_expiry.margin.delta();
+        self.job.timers.hold_until = expires.map(|at| (at - margin).max(self.ctx.now));
+        Ok(())
+    }
+
+    /// Empties the hold. In the ledger that happens now; where the rail holds the money, it is asked
+    /// to do the same, and what is to leave waits in `pending` and `clearing` until it has.
+    pub(super) fn settle(&mut self, division: Division) -> Result<(), Rejection> {
+        let (rail, buyer) = (self.ctx.rail, self.job.buyer);
+        let worker = self.job.worker.unwrap_or(buyer); // without a worker the worker's share is nothing
+        let hold = escrow(self.job.id);
+        let per_hold = rail.custody.is_per_hold();
+        let (to_worker, to_buyer) = match per_hold {
+            true => (Account::Pending(worker), Account::Clearing(rail.id)),
+            false => (available(worker), available(buyer)),
+        };
+        self.movement.transfer(hold, to_worker, division.worker, division.worker_kind)?;
+        self.movement.transfer(hold, division.revenue(), division.platform, division.platform_kind)?;
+        self.movement.transfer(hold, to_buyer, division.buyer, TransferKind::Refund)?;
+        if !per_hold {
+            self.job.hold.state = HoldState::Settled;
+            return Ok(());
+        }
+        let legs = [
+            Leg { to: Party::Worker(worker), amount: division.worker },
+            Leg { to: Party::Platform, amount: division.platform },
+            Leg { to: Party::Buyer(buyer), amount: division.buyer },
+        ];
+        let order = Order::Settle {
+            hold: self.job.id.into(),
+            funding: self.job.hold.funding.clone(),
+            legs: legs.into_iter().filter(|leg| !leg.amount.is_zero()).collect(),
+        };
+        self.job.hold.state = HoldState::Settling(self.instruct(order));
+        Ok(())
+    }
+
+    /// The rail divided the hold: what left it leaves the books, what it kept becomes spendable.
+    pub(super) fn settled_by(&mut self, receipt: &Receipt) -> Result<(), Rejection> {
+        let rail = self.ctx.rail;
+        for LegReceipt { to, amount, landing, .. } in &receipt.legs {
+            let (debit, owner, kind) = match to {
+                Party::Worker(agent) => (Account::Pending(*agent), Some(*agent), TransferKind::Payout),
+                Party::Buyer(agent) => (Account::Clearing(rail.id), Some(*agent), TransferKind::Refund),
+                Party::Platform => (Account::Treasury(rail.id), None, TransferKind::Fee),
+            };
+            match (landing, owner) {
+                // The platform's share stays with the rail in its name, unless the rail never holds
+                // anybody's money for it.
+                (_, None) if rail.custody != Custody::NonCustodial => {}
+                (Landing::Outside, _) | (Landing::Held, None) => {
+                    self.movement.transfer(debit, Account::Rail(rail.id), *amount, kind)?;
+                }
+                (Landing::Held, Some(agent)) => {
+                    self.movement.transfer(debit, available(agent), *amount, kind)?;
+                }
+            }
+        }
+        self.book_cost(receipt)?;
+        self.job.hold.state = HoldState::Settled;
+        Ok(())
+    }
+
+    /// The rail gave the hold up by itself: the money is back with its payer.
+    pub(super) fn hold_lost(&mut self) -> Result<(), Rejection> {
+        let total = self.job.terms.total()?;
+        let rail = Account::Rail(self.ctx.rail.id);
+        self.movement.transfer(escrow(self.job.id), rail, total, TransferKind::Refund)?;
+        self.job.hold.state = HoldState::Settled;
+        Ok(())
+    }
+
+    fn book_cost(&mut self, receipt: &Receipt) -> Result<(), Rejection> {
+        let (rail, Some(cost)) = (self.ctx.rail.id, receipt.cost) else { return Ok(()) };
+        self.movement.transfer(Account::Cost(rail), Account::Rail(rail), cost, TransferKind::RailCost)?;
+        Ok(())
+    }
+
+    /// Writes down the job's next instruction.
+    pub(super) fn instruct(&mut self, order: Order) -> InstructionId {
+        let id = InstructionId::derive(self.job.id.0, self.job.hold.instructions);
+        self.job.hold.instructions += 1;
+        let instruction = Instruction { id, contract: self.job.id.0, order, answer: None };
+        self.instructions.push((instruction, self.ctx.now));
+        id
+    }
+}

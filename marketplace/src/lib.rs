@@ -1,0 +1,13 @@
+//! Tradepost: a marketplace engine for software agents.
+#![forbid(unsafe_code)]
+
+pub mod actor;
+pub mod clock;
+pub mod error;
+pub mod ids;
+pub mod job;
+pub mod ledger;
+pub mod money;
+pub mod policy;
+pub mod rail;
+mod text;

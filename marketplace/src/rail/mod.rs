@@ -1,0 +1,71 @@
+//! Settlement rails: ways of moving money between the ledger and the world.
+
+mod error;
+mod types;
+
+pub use error::{RailError, RailErrorKind};
+pub use types::{
+    Action, Capability, Cursor, Custody, Decline, Holdings, Instruction, Landing, Leg, LegReceipt, Observation,
+    ObservationBody, Observations, Order, Outcome, Party, Push, RailProfile, Receipt, ReceiptMismatch,
+};
+
+use async_trait::async_trait;
+
+/// A way of moving money.
+///
+/// # The contract
+///
+/// Every implementation keeps all of this, and the conformance kit (`testkit::rail`) checks it:
+///
+/// 1. **Idempotent by instruction id.** [`execute`](Self::execute) may be called any number of times
+///    with the same instruction, also at once and also after a restart of this process; it takes
+///    effect exactly once and every call that answers gives the same outcome or a later one.
+/// 2. **Honest about the unknown.** An error of kind [`RailErrorKind::NotSent`] or
+///    [`RailErrorKind::Refused`] means that nothing happened and nothing will. When that cannot be
+///    proved the kind is [`RailErrorKind::Unknown`], and [`lookup`](Self::lookup) finds out.
+/// 3. **Outcomes are final or not, and say so.** [`Outcome::Done`] and [`Outcome::Declined`] never
+///    change. [`Outcome::Pending`] and [`Outcome::NeedsAction`] lead to one of them.
+/// 4. **Amounts are echoed.** A receipt carries the amount, currency and instruction as the outside
+///    world has them, not as they were asked for. The engine compares.
+/// 5. **Nothing else moves money.** No other method has an effect on anybody's balance.
+///
+/// A wrapper ([`layers`](crate::rail)) keeps all five. Implementations are shared between tasks;
+/// dropping a future in the middle is the same as losing its answer.
+#[async_trait]
+pub trait SettlementRail: Send + Sync + 'static {
+    /// What this rail is and can do. Constant for the life of the value.
+    fn profile(&self) -> &RailProfile;
+
+    /// Carries out an instruction, or finds that it was carried out before.
+    ///
+    /// # Errors
+    /// See [`RailError`]; only kinds that prove nothing happened let the engine try again blindly.
+    async fn execute(&self, instruction: &Instruction) -> Result<Outcome, RailError>;
+
+    /// What became of an instruction; `None` proves that it never had and never will have an effect
+    /// unless [`execute`](Self::execute) is called again.
+    ///
+    /// # Errors
+    /// See [`RailError`]. An error says nothing about the instruction.
+    async fn lookup(&self, instruction: &Instruction) -> Result<Option<Outcome>, RailError>;
+
+    /// What happened outside since `after`: deposits, outcomes, expired holds. Repeating a call with
+    /// the same cursor gives the same observations again, with the same ids, and perhaps more.
+    ///
+    /// # Errors
+    /// See [`RailError`]; nothing is lost, the same cursor is asked again.
+    async fn observe(&self, after: &Cursor) -> Result<Observations, RailError>;
+
+    /// Reads a signed message that the outside world pushed to us.
+    ///
+    /// # Errors
+    /// [`RailErrorKind::Forged`] when the signature or its age does not hold,
+    /// [`RailErrorKind::Unsupported`] when the rail takes no pushes.
+    fn receive(&self, push: &Push) -> Result<Vec<Observation>, RailError>;
+
+    /// What the rail holds for us at this moment, for `reconcile`.
+    ///
+    /// # Errors
+    /// See [`RailError`].
+    async fn holdings(&self) -> Result<Holdings, RailError>;
+}

@@ -1,0 +1,359 @@
+//! What is said to a rail and what it answers.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{
+    clock::Timestamp,
+    ids::{AgentId, HoldId, InstructionId, RailId},
+    money::{Currency, Money},
+    policy::{Range, Span},
+};
+
+/// What a rail is and can do. The engine refuses before commit what the profile does not allow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RailProfile {
+    /// Its name, unique in an engine.
+    pub id: RailId,
+    /// The one currency it moves.
+    pub currency: Currency,
+    /// Who holds the money while a job runs.
+    pub custody: Custody,
+    /// What it can do beyond what its custody requires.
+    pub capabilities: Vec<Capability>,
+    /// The amounts of one instruction, in minor units.
+    pub amounts: Range<i64>,
+    /// How long a hold lives before the rail gives it up by itself; `None` for ever.
+    pub hold_expiry: Option<Span>,
+    /// How long a settled payment may still be reversed from outside; `None` for never.
+    pub reversible_for: Option<Span>,
+}
+
+impl RailProfile {
+    /// Whether it can do this.
+    pub fn can(&self, capability: Capability) -> bool {
+        self.capabilities.contains(&capability)
+    }
+}
+
+/// Who holds the money while a job runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Custody {
+    /// Nobody outside: the ledger is the money. The rail is never asked.
+    Internal,
+    /// The platform's treasury; wallets and holds are entries in the ledger. The rail sees deposits
+    /// and payouts.
+    Pooled,
+    /// The rail, hold by hold, in the platform's name: it funds, settles and pays out.
+    PerHold,
+    /// A contract that the parties signed: the platform can only relay.
+    NonCustodial,
+}
+
+impl Custody {
+    /// Whether each hold is funded and settled outside; otherwise holds are entries in the ledger.
+    pub const fn is_per_hold(self) -> bool {
+        matches!(self, Self::PerHold | Self::NonCustodial)
+    }
+}
+
+/// What a rail may be able to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Capability {
+    /// Settle a hold in more than one leg.
+    Split,
+    /// Pay an agent's money out to its own account.
+    Payout,
+    /// Report deposits.
+    Deposit,
+    /// Accept signed pushes.
+    Push,
+}
+
+/// A durable wish: what the outside world is to do. Its id is the idempotency key there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Instruction {
+    /// Its id; the same for every attempt.
+    pub id: InstructionId,
+    /// The contract (or wallet) that wants it.
+    pub contract: Uuid,
+    /// What is to be done.
+    pub order: Order,
+    /// What a party did when the rail asked it to act: a signature, a confirmed challenge.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<String>,
+}
+
+impl Instruction {
+    /// Compares a receipt with what was asked for: instruction, amount, currency and every leg.
+    ///
+    /// # Errors
+    /// [`ReceiptMismatch`] for the first difference. A receipt that differs is an incident, not a success.
+    pub fn check(&self, receipt: &Receipt) -> Result<(), ReceiptMismatch> {
+        let differs = |field, asked: String, answered: String| ReceiptMismatch { field, asked, answered };
+        if receipt.instruction != self.id {
+            return Err(differs("instruction", self.id.to_string(), receipt.instruction.to_string()));
+        }
+        if receipt.amount != self.order.amount() {
+            return Err(differs("amount", self.order.amount().to_string(), receipt.amount.to_string()));
+        }
+        let asked = if let Order::Settle { legs, .. } = &self.order { legs.as_slice() } else { &[] };
+        let answered: Vec<Leg> = receipt.legs.iter().map(|leg| Leg { to: leg.to, amount: leg.amount }).collect();
+        if asked != answered {
+            return Err(differs("legs", format!("{asked:?}"), format!("{answered:?}")));
+        }
+        match receipt.cost {
+            Some(cost) if cost.currency() != receipt.amount.currency() || cost.minor() < 0 => {
+                Err(differs("cost", format!("nothing or more {}", receipt.amount.currency()), cost.to_string()))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A receipt that does not say what was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the receipt's {field} is {answered}, asked for was {asked}")]
+pub struct ReceiptMismatch {
+    /// What differs.
+    pub field: &'static str,
+    /// What was asked for.
+    pub asked: String,
+    /// What the rail answered.
+    pub answered: String,
+}
+
+/// What an instruction asks for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "do")]
+pub enum Order {
+    /// Take `amount` from the payer and hold it.
+    Fund {
+        /// The hold to fill.
+        hold: HoldId,
+        /// Who pays.
+        payer: AgentId,
+        /// How much.
+        amount: Money,
+    },
+    /// Divide a hold. The legs add up to what it holds.
+    Settle {
+        /// The hold to empty.
+        hold: HoldId,
+        /// The reference of the receipt that funded it.
+        funding: String,
+        /// Who gets what.
+        legs: Vec<Leg>,
+    },
+    /// Send an agent's money to its own account.
+    Payout {
+        /// Whose money.
+        agent: AgentId,
+        /// Where to, in the rail's own notation; `None` for the account the rail knows.
+        destination: Option<String>,
+        /// How much.
+        amount: Money,
+    },
+}
+
+impl Order {
+    /// The money the instruction moves in all. A sum of legs that does not fit counts as the most
+    /// that does; the ledger has refused such legs before.
+    pub fn amount(&self) -> Money {
+        match self {
+            Self::Fund { amount, .. } | Self::Payout { amount, .. } => *amount,
+            Self::Settle { legs, .. } => {
+                let minor = legs.iter().fold(0i64, |sum, leg| sum.saturating_add(leg.amount.minor()));
+                Money::new(minor, legs.first().map_or(Currency::EUR, |leg| leg.amount.currency()))
+            }
+        }
+    }
+}
+
+/// One share of a settled hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leg {
+    /// Who gets it.
+    pub to: Party,
+    /// How much; more than nothing.
+    pub amount: Money,
+}
+
+/// A party to a contract.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Party {
+    /// Who pays.
+    Buyer(AgentId),
+    /// Who works.
+    Worker(AgentId),
+    /// Who runs the marketplace.
+    Platform,
+}
+
+/// What became of an instruction.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// It took effect. Final.
+    Done(Receipt),
+    /// It is under way; ask again with `lookup`.
+    Pending {
+        /// What the outside world calls it.
+        reference: String,
+    },
+    /// It waits for a party.
+    NeedsAction(Action),
+    /// It had no effect and never will. Final.
+    Declined(Decline),
+}
+
+impl Outcome {
+    /// Whether it can still change.
+    pub const fn is_final(&self) -> bool {
+        matches!(self, Self::Done(_) | Self::Declined(_))
+    }
+}
+
+/// Proof that an instruction took effect, as the outside world has it (PG-14).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// The instruction it answers.
+    pub instruction: InstructionId,
+    /// What the outside world calls the effect: a charge, a transaction.
+    pub reference: String,
+    /// What was moved in all.
+    pub amount: Money,
+    /// For a settled hold: each leg, in the order asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub legs: Vec<LegReceipt>,
+    /// What the rail charged the platform for it, already taken from the holdings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Money>,
+    /// For a funded hold: when the rail will give it up by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold_expires_at: Option<Timestamp>,
+}
+
+/// What became of one leg.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LegReceipt {
+    /// Who it went to.
+    pub to: Party,
+    /// How much.
+    pub amount: Money,
+    /// Where it is now.
+    pub landing: Landing,
+    /// What the outside world calls it.
+    pub reference: String,
+}
+
+/// Where a settled leg is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Landing {
+    /// It left the rail for the party's own account.
+    Outside,
+    /// The party has no account that can take it: the rail still holds it, in the party's name.
+    Held,
+}
+
+/// What a party has to do before an instruction can go on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Action {
+    /// Who has to act.
+    pub who: Party,
+    /// What has to be done, in the rail's words: `confirm_card`, `sign_release`.
+    pub kind: String,
+    /// What the party needs for it: a client secret, a message to sign. Shown to that party only.
+    pub payload: String,
+}
+
+/// Why an instruction had no effect.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decline {
+    /// The rail's own code: `insufficient_funds`.
+    pub code: String,
+    /// For people.
+    pub message: String,
+}
+
+/// Where the engine has read a rail up to. The rail chooses its form; the empty one is the beginning.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Cursor(pub String);
+
+/// A page of observations.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Observations {
+    /// What was seen, oldest first.
+    pub items: Vec<Observation>,
+    /// Where to go on.
+    pub next: Cursor,
+}
+
+/// Something that happened outside. The engine takes each id in once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Observation {
+    /// Unique at this rail: the same event has the same id whenever and however it is seen.
+    pub id: String,
+    /// What happened.
+    pub body: ObservationBody,
+}
+
+/// What happened outside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ObservationBody {
+    /// Money came in for an agent.
+    Deposit {
+        /// Whose wallet.
+        agent: AgentId,
+        /// How much.
+        amount: Money,
+        /// Where from, in the rail's notation.
+        source: String,
+    },
+    /// An instruction has an outcome.
+    Outcome {
+        /// The instruction.
+        instruction: InstructionId,
+        /// What became of it.
+        outcome: Outcome,
+    },
+    /// The rail gave a hold up by itself: the money is back with its payer.
+    HoldExpired {
+        /// The hold.
+        hold: HoldId,
+    },
+}
+
+/// A message that the outside world sent to us over HTTP.
+#[derive(Clone, Debug)]
+pub struct Push {
+    /// The headers, names in lower case.
+    pub headers: Vec<(String, String)>,
+    /// The body, byte for byte.
+    pub body: Vec<u8>,
+    /// When it arrived.
+    pub received_at: Timestamp,
+}
+
+impl Push {
+    /// The first header of this name (in lower case).
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// What a rail holds for us.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holdings {
+    /// In all.
+    pub total: Money,
+    /// Hold by hold, where the rail can tell.
+    pub holds: Vec<(HoldId, Money)>,
+}

@@ -1,0 +1,50 @@
+//! What texts may come in.
+
+use serde::Serialize;
+
+use crate::{error::Rejection, policy::Range};
+
+/// The length of a reason given for cancelling, refunding or freezing, in characters.
+pub(crate) const REASON: Range<u32> = Range { min: 0, max: 1000 };
+
+/// A text of one line: neither control characters nor line breaks.
+pub(crate) fn line(field: &'static str, text: &str, characters: Range<u32>) -> Result<(), Rejection> {
+    check(field, text, characters, |_| false)
+}
+
+/// A text of many lines: line breaks and tabs are allowed.
+pub(crate) fn prose(field: &'static str, text: &str, characters: Range<u32>) -> Result<(), Rejection> {
+    check(field, text, characters, |c| matches!(c, '\n' | '\r' | '\t'))
+}
+
+/// A value of at most `bytes` bytes as JSON.
+pub(crate) fn json(field: &'static str, value: &impl Serialize, bytes: u32) -> Result<(), Rejection> {
+    let text = serde_json::to_string(value).unwrap_or_default();
+    if text.len() > bytes as usize {
+        return Err(Rejection::Length { field, unit: "bytes of JSON", min: 0, max: bytes, actual: text.len() });
+    }
+    Ok(())
+}
+
+fn check(
+    field: &'static str,
+    text: &str,
+    characters: Range<u32>,
+    also: impl Fn(char) -> bool,
+) -> Result<(), Rejection> {
+    let actual = text.chars().count();
+    let Range { min, max } = characters;
+    if actual < min as usize || actual > max as usize {
+        return Err(Rejection::Length { field, unit: "characters", min, max, actual });
+    }
+    match text.chars().find(|c| hidden(*c) && !also(*c)) {
+        Some(c) => Err(Rejection::Character { field, character: c.into() }),
+        None => Ok(()),
+    }
+}
+
+/// Characters that change how a text is shown without being seen: controls, bidirectional overrides,
+/// line and paragraph separators, the byte order mark.
+fn hidden(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}'..='\u{202E}' | '\u{2066}'..='\u{2069}' | '\u{FEFF}')
+}
