@@ -10,4 +10,5 @@ pub mod ledger;
 pub mod money;
 pub mod policy;
 pub mod rail;
+pub mod store;
 mod text;

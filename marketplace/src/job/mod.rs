@@ -237,9 +237,4 @@ impl Job {
             None => [t.fund_by, t.stale_at, t.deadline, t.release_at, t.hold_until].into_iter().flatten().min(),
         }
     }
-
-    /// The status it has, or had before it was frozen.
-    pub(crate) fn underlying_status(&self) -> JobStatus {
-        self.frozen.map_or(self.status, |frozen| frozen.was)
-    }
 }
