@@ -3,6 +3,7 @@
 
 pub mod actor;
 pub mod clock;
+pub mod engine;
 pub mod error;
 pub mod ids;
 pub mod job;

@@ -10,10 +10,12 @@ mod error;
 mod memory;
 mod record;
 
-pub use commit::{Commit, CommitError, Document, Event, EventBody, KeyRecord, KeyUse, Write};
+pub use commit::{
+    Commit, CommitError, Document, Event, EventBody, InstructionEvent, KeyRecord, KeyUse, ObservationEvent, Write,
+};
 pub use error::{StoreError, StoreErrorKind};
 pub use memory::MemoryStore;
-pub use record::{Incident, InstructionRecord, InstructionState, Key, Kind, Record, Stored};
+pub use record::{InstructionRecord, InstructionState, Key, Kind, Observed, Record, Stored};
 
 pub(crate) use admit::{Admitted, Facts, admit};
 
