@@ -10,4 +10,6 @@ pub mod ledger;
 pub mod money;
 pub mod policy;
 pub mod rail;
+#[cfg(feature = "testkit")]
+pub mod testkit;
 mod text;
