@@ -12,4 +12,6 @@ pub mod money;
 pub mod policy;
 pub mod rail;
 pub mod store;
+#[cfg(feature = "testkit")]
+pub mod testkit;
 mod text;
