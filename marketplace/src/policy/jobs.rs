@@ -8,6 +8,7 @@ use super::{
     Range, Span, TrustPolicy,
     check::{At, Checked},
     disputes::one_of,
+    keyed,
 };
 use crate::{
     job::{JobCommand, JobStatus},
@@ -41,6 +42,7 @@ pub struct JobPolicy {
     pub revisions: RevisionPolicy,
     /// Who owes what when a job is cancelled, by its status; where a status is missing, a buyer
     /// cannot cancel (VP-23, JP-12).
+    #[serde(deserialize_with = "keyed::map")]
     pub cancellation: BTreeMap<JobStatus, CancellationTerms>,
     /// The statuses in which the worker may give the job back; the buyer then gets everything back.
     pub worker_may_withdraw: Vec<JobStatus>,
@@ -175,7 +177,7 @@ pub enum FeeRate {
     /// The same for everybody (AM-07: 10 %, JP-10: 3 %).
     Flat(Rate),
     /// By the worker's tier; every tier of the policy has an entry (VP-21).
-    ByTier(BTreeMap<String, Rate>),
+    ByTier(#[serde(deserialize_with = "keyed::map")] BTreeMap<String, Rate>),
 }
 
 /// How deliveries are validated (VP-17, VP-18).

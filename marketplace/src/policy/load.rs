@@ -1,5 +1,7 @@
 //! Reading a policy: every error says where.
 
+use serde::de::IgnoredAny;
+
 use super::Policy;
 
 /// Why a policy was refused.
@@ -56,13 +58,11 @@ impl Policy {
     /// [`PolicyError`]
     pub fn from_json(text: &str) -> Result<Self, PolicyError> {
         check_length(text)?;
-        let syntax = |e: serde_json::Error| PolicyError::Syntax { message: e.to_string() };
+        // A pass for the syntax alone: after it, every error is some field's.
+        let _: IgnoredAny = serde_json::from_str(text).map_err(|e| PolicyError::Syntax { message: e.to_string() })?;
         let mut reader = serde_json::Deserializer::from_str(text);
-        let policy: Self = serde_path_to_error::deserialize(&mut reader).map_err(|e| match e.inner().is_data() {
-            true => PolicyError::Field { path: e.path().to_string(), message: e.inner().to_string() },
-            false => syntax(e.into_inner()),
-        })?;
-        reader.end().map_err(syntax)?;
+        let policy: Self = serde_path_to_error::deserialize(&mut reader)
+            .map_err(|e| PolicyError::Field { path: e.path().to_string(), message: e.inner().to_string() })?;
         policy.validate()?;
         Ok(policy)
     }

@@ -17,6 +17,7 @@ mod community;
 mod disputes;
 mod files;
 mod jobs;
+mod keyed;
 mod load;
 mod open_jobs;
 mod score;

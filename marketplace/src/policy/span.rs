@@ -39,8 +39,24 @@ impl Span {
 }
 
 impl fmt::Display for Span {
+    /// Days, hours, minutes and seconds: months and years would not be whole days.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        humantime::format_duration(std::time::Duration::from_secs(self.0.into())).fmt(f)
+        let (days, rest) = (self.0 / 86_400, self.0 % 86_400);
+        let parts = [
+            (days, if days == 1 { "day" } else { "days" }),
+            (rest / 3600, "h"),
+            (rest % 3600 / 60, "m"),
+            (rest % 60, "s"),
+        ];
+        let mut separator = "";
+        for (count, unit) in parts.into_iter().filter(|(count, _)| *count > 0) {
+            write!(f, "{separator}{count}{unit}")?;
+            separator = " ";
+        }
+        match self.0 {
+            0 => f.write_str("0s"),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Range, Score, Span,
     check::{AMOUNT_LIMIT, At, Checked},
+    keyed,
 };
 use crate::money::Rate;
 
@@ -111,6 +112,7 @@ pub struct RatingBounds {
 #[serde(deny_unknown_fields)]
 pub struct StepScoring {
     /// What each event adds; an event that is missing adds nothing.
+    #[serde(deserialize_with = "keyed::map")]
     pub steps: BTreeMap<TrustEvent, Score>,
     /// Which ratings are good and which are bad.
     pub ratings: RatingBounds,
@@ -182,6 +184,7 @@ pub struct BetaScoring {
     /// The bad evidence assumed at first.
     pub prior_bad: Score,
     /// How much evidence each event is: good above zero, bad below.
+    #[serde(deserialize_with = "keyed::map")]
     pub evidence: BTreeMap<TrustEvent, Score>,
     /// Which ratings are good and which are bad.
     pub ratings: RatingBounds,
@@ -222,7 +225,8 @@ impl TrustPolicy {
         self.check_scoring(&at.field("scoring"), ratings)?;
         match self.expected_initial() {
             Some(expected) if expected != self.initial.value() => {
-                let allowed = format!("allowed is {expected}, which is what the scoring gives an unknown agent");
+                let allowed =
+                    format!("allowed is {}, which is what the scoring gives an unknown agent", expected.normalize());
                 Err(at.field("initial").refuse(self.initial, allowed))
             }
             _ => Ok(()),
@@ -324,7 +328,7 @@ impl WeightedScoring {
         let weights = self.shares().map(|part| part.weight);
         let sum: Decimal = weights.iter().chain(&others).map(|weight| weight.share()).sum();
         if sum != Decimal::ONE {
-            return Err(at.refuse(format_args!("a sum of weights of {sum}"), "allowed is a sum of 1"));
+            return Err(at.refuse(format_args!("a sum of weights of {}", sum.normalize()), "allowed is a sum of 1"));
         }
         if self.mean_rating.weight != Rate::ZERO && ratings.is_none() {
             let allowed = "allowed is 0 without a section reviews";
