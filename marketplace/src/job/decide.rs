@@ -34,7 +34,7 @@ pub struct Context<'a> {
     pub policy: &'a Policy,
     /// The policy's number.
     pub version: PolicyVersion,
-    /// The rail the marketplace settles on.
+    /// The job's rail.
     pub rail: &'a RailProfile,
     /// The tier of the worker that the command names or comes from.
     pub worker_tier: &'a str,
@@ -148,6 +148,7 @@ fn post(id: JobId, order: &JobOrder, ctx: &Context<'_>) -> Result<Decision, Reje
         buyer,
         worker: order.worker,
         status: JobStatus::PendingPayment,
+        rail: ctx.rail.id,
         policy: ctx.version,
         terms: terms(order.amount, order.worker, ctx)?,
         hold: Hold { state: HoldState::Empty, instructions: 0, funding: String::new() },

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     clock::Timestamp,
-    ids::{AgentId, InstructionId, JobId},
+    ids::{AgentId, InstructionId, JobId, RailId},
     money::{Money, MoneyError, Rate},
     policy::{Bearer, PolicyVersion},
 };
@@ -110,6 +110,8 @@ pub struct Job {
     pub worker: Option<AgentId>,
     /// Where it is in its life.
     pub status: JobStatus,
+    /// The rail its money moves on.
+    pub rail: RailId,
     /// The policy it was made under, for ever.
     pub policy: PolicyVersion,
     /// Its money, as agreed.
@@ -236,10 +238,5 @@ impl Job {
             Some(_) => t.hold_until,
             None => [t.fund_by, t.stale_at, t.deadline, t.release_at, t.hold_until].into_iter().flatten().min(),
         }
-    }
-
-    /// The status it has, or had before it was frozen.
-    pub(crate) fn underlying_status(&self) -> JobStatus {
-        self.frozen.map_or(self.status, |frozen| frozen.was)
     }
 }

@@ -1,0 +1,205 @@
+//! One command's writes, as plain data.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{Key, Kind, Record, StoreError};
+use crate::{
+    actor::Actor,
+    clock::Timestamp,
+    ids::{AgentId, MarketId},
+    job::JobEvent,
+    ledger::{LedgerError, Movement},
+    money::Money,
+};
+
+/// Everything one command writes.
+#[derive(Clone, Debug)]
+pub struct Commit {
+    /// The market.
+    pub market: MarketId,
+    /// The moment of the decision.
+    pub at: Timestamp,
+    /// The contract or wallet that the movement belongs to, and the version that makes it.
+    pub contract: Uuid,
+    /// The version of the contract that this commit makes.
+    pub version: u64,
+    /// The idempotency key, if the caller gave one.
+    pub key: Option<KeyUse>,
+    /// The records, each guarded by the version it was decided on. No record twice.
+    pub writes: Vec<Write>,
+    /// What happened, in order.
+    pub events: Vec<Event>,
+    /// What moves in the ledger.
+    pub movement: Movement,
+    /// What is kept beside the records.
+    pub documents: Vec<Document>,
+}
+
+/// A record to write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Write {
+    /// The record.
+    pub record: Record,
+    /// The version it must have now; 0 when it must not exist. It gets the next one.
+    pub expected: u64,
+    /// Until when the writer keeps it for itself, as if it had claimed it.
+    pub claimed_until: Option<Timestamp>,
+}
+
+/// An idempotency key and what it is used for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyUse {
+    /// The key, scoped to its actor by the engine.
+    pub key: String,
+    /// What was commanded, as a SHA-256 digest.
+    pub fingerprint: [u8; 32],
+    /// What is answered.
+    pub answer: Record,
+}
+
+/// What an idempotency key was used for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyRecord {
+    /// What was commanded, as a SHA-256 digest.
+    pub fingerprint: [u8; 32],
+    /// What was answered.
+    pub answer: Record,
+}
+
+/// A text kept beside a record, written once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Document {
+    /// The record's id.
+    pub subject: Uuid,
+    /// What it is to the record: `task`, `delivery/1`.
+    pub name: String,
+    /// The text, most often JSON.
+    pub body: String,
+}
+
+/// Something that happened, with who and when.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Event {
+    /// The record it happened to.
+    pub subject: Key,
+    /// The version of the record that it made.
+    pub version: u64,
+    /// When.
+    pub at: Timestamp,
+    /// Who did it.
+    pub actor: Actor,
+    /// What happened.
+    #[serde(flatten)]
+    pub body: EventBody,
+}
+
+/// What happened, by the kind of record it happened to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum EventBody {
+    /// To a job.
+    Job(JobEvent),
+    /// To an instruction.
+    Instruction(InstructionEvent),
+    /// To what a rail reported.
+    Observation(ObservationEvent),
+}
+
+/// What happened to an instruction that its contract does not hear of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type")]
+#[non_exhaustive]
+pub enum InstructionEvent {
+    /// The rail's answer is not what was asked for; nothing was booked, an operator decides.
+    #[serde(rename = "instruction.mismatch")]
+    Mismatch {
+        /// What does not fit.
+        reason: String,
+    },
+    /// An operator has the rail asked again.
+    #[serde(rename = "instruction.asked_again")]
+    AskedAgain {
+        /// Why.
+        reason: String,
+    },
+    /// A party did what the rail asked for.
+    #[serde(rename = "instruction.answered")]
+    Answered {},
+}
+
+/// What became of something a rail reported.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type")]
+#[non_exhaustive]
+pub enum ObservationEvent {
+    /// Money came in and is in the agent's wallet (JP-24).
+    #[serde(rename = "wallet.deposited")]
+    Deposited {
+        /// Whose.
+        agent: AgentId,
+        /// How much.
+        amount: Money,
+        /// Where from.
+        source: String,
+    },
+    /// No rule could take it in; an operator decides.
+    #[serde(rename = "observation.refused")]
+    Refused {
+        /// Which rule refused, in words.
+        reason: String,
+    },
+}
+
+impl EventBody {
+    /// The event's name: `job.created`.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Job(event) => event.name(),
+            Self::Instruction(InstructionEvent::Mismatch { .. }) => "instruction.mismatch",
+            Self::Instruction(InstructionEvent::AskedAgain { .. }) => "instruction.asked_again",
+            Self::Instruction(InstructionEvent::Answered {}) => "instruction.answered",
+            Self::Observation(ObservationEvent::Deposited { .. }) => "wallet.deposited",
+            Self::Observation(ObservationEvent::Refused { .. }) => "observation.refused",
+        }
+    }
+
+    /// Reads the form in a database.
+    ///
+    /// # Errors
+    /// When the text is not an event of this kind of record.
+    pub fn from_json(kind: Kind, text: &str) -> Result<Self, serde_json::Error> {
+        match kind {
+            Kind::Job => serde_json::from_str(text).map(Self::Job),
+            Kind::Instruction => serde_json::from_str(text).map(Self::Instruction),
+            Kind::Observation => serde_json::from_str(text).map(Self::Observation),
+        }
+    }
+}
+
+/// Why a commit was not written.
+#[derive(Debug)]
+pub enum CommitError {
+    /// A record has another version than the decision was made on: decide again.
+    Conflict(Key),
+    /// The key was used before for the same command: this was the answer.
+    Replayed(Record),
+    /// The key was used before for another command.
+    KeyReused(String),
+    /// An account's limit does not allow it.
+    Ledger(LedgerError),
+    /// The store failed.
+    Store(StoreError),
+}
+
+impl From<StoreError> for CommitError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<LedgerError> for CommitError {
+    fn from(error: LedgerError) -> Self {
+        Self::Ledger(error)
+    }
+}
