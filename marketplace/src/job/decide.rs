@@ -341,7 +341,10 @@ impl<'a> Draft<'a> {
         };
         let rounding = self.ctx.policy.fees.rounding;
         let to_worker = self.job.terms.amount.at(terms.to_worker, rounding)?;
+        // Both shares may be rounded up: the worker's is whole, the platform's is what is left at most.
+        let left = self.job.terms.amount.minus(to_worker)?.minor();
         let to_platform = self.job.terms.amount.at(terms.to_platform, rounding)?;
+        let to_platform = Money::new(to_platform.minor().min(left), to_platform.currency());
         self.call_off(CancelCause::Buyer, reason, Division::cancelled(&self.job, to_worker, to_platform)?)
     }
 
