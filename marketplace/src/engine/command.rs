@@ -142,7 +142,7 @@ impl Marketplace {
             Some(worker) => self.inner.tiers.tier(worker).await,
             None => None,
         };
-        let worker_tier = tier.as_deref().unwrap_or(&policy.trust.initial_tier);
+        let worker_tier = tier.as_deref().unwrap_or(policy.initial_tier());
         let rail = self.rail(rail)?.profile();
         let context = Context { now, actor, policy: &policy, version, rail, worker_tier };
         Ok(decide(job, command, &context)?)
