@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     money::Money,
-    rail::{Capability, Custody, Instruction, Landing, Leg, Order, Outcome, Party, RailErrorKind, Receipt},
+    rail::{Capability, Cursor, Custody, Instruction, Landing, Leg, Order, Outcome, Party, RailErrorKind, Receipt},
 };
 
 /// How many requests for one instruction are under way at once.
@@ -307,6 +307,9 @@ async fn unsupported(kit: &mut Kit<'_>, kind: Kind) -> Result<(), Stop> {
         let found = rail.lookup(&instruction).await;
         let refused = matches!(&found, Err(error) if error.kind() == RailErrorKind::Unsupported);
         kit.check(refused, || format!("nothing is outside, but lookup says {found:?}"))?;
+        let seen = rail.observe(&Cursor::default()).await;
+        let refused = matches!(&seen, Err(error) if error.kind() == RailErrorKind::Unsupported);
+        kit.check(refused, || format!("nothing is outside, but observe says {seen:?}"))?;
     }
     Ok(())
 }

@@ -352,12 +352,11 @@ impl Affair {
             Some(Lie::Amount) => receipt.amount = Money::new(amount.minor().wrapping_add(1), amount.currency()),
             Some(Lie::Currency) => receipt.amount = Money::new(amount.minor(), another(amount.currency())),
             Some(Lie::Instruction) => receipt.instruction = InstructionId::derive(id.0, 0),
-            Some(Lie::Legs) => {
-                if receipt.legs.pop().is_none() {
-                    let reference = receipt.reference.clone();
-                    receipt.legs.push(LegReceipt { to: Party::Platform, amount, landing: Landing::Held, reference });
-                }
+            Some(Lie::Legs) if receipt.legs.is_empty() => {
+                let reference = receipt.reference.clone();
+                receipt.legs.push(LegReceipt { to: Party::Platform, amount, landing: Landing::Held, reference });
             }
+            Some(Lie::Legs) => receipt.legs.truncate(receipt.legs.len() - 1),
         }
         receipt
     }
