@@ -113,16 +113,10 @@ async fn main() -> Result<()> {
 }
 
 /// Does the next thing in the job's life.
-async fn step(
-    market: &Marketplace,
-    job: &Job,
-    delivery: &Delivery,
-    end: End,
-    clock: &ManualClock,
-) -> Result<Arc<Job>> {
+async fn step(market: &Marketplace, job: &Job, delivery: &Delivery, end: End, clock: &ManualClock) -> Result<Arc<Job>> {
     let (buyer, worker) = (job.buyer, job.worker.context("the job has a worker")?);
     Ok(match job.status {
-        JobStatus::Funded => market.agent(worker).keyed("accept").accept(job.id).await?,
+        JobStatus::PendingPayment | JobStatus::Funded => market.agent(worker).keyed("accept").accept(job.id).await?,
         JobStatus::Accepted => market.agent(worker).keyed("start").start(job.id).await?,
         JobStatus::InProgress if end == End::Cancel => {
             market.agent(buyer).keyed("cancel").cancel(job.id, "No longer needed").await?
@@ -171,7 +165,12 @@ async fn print_statement(market: &Marketplace, job: &Job) -> Result<()> {
     println!("\nWhich rule set each number");
     let policy = market.policy().1;
     let amount = job.terms.amount;
-    println!("  {:>14}  the order's amount; jobs.amount allows {} to {} minor units", amount.to_string(), policy.jobs.amount.min, policy.jobs.amount.max);
+    println!(
+        "  {:>14}  the order's amount; jobs.amount allows {} to {} minor units",
+        amount.to_string(),
+        policy.jobs.amount.min,
+        policy.jobs.amount.max
+    );
     let rate = job.terms.rate.map_or_else(|| "unknown".into(), |rate| rate.to_string());
     let path = match &policy.fees.rate {
         FeeRate::Flat(_) => "fees.rate.flat".into(),
@@ -192,7 +191,10 @@ async fn print_statement(market: &Marketplace, job: &Job) -> Result<()> {
         println!("  {:>14}  {rule}", (-entry.amount.minor()).to_string());
     }
     if let Review::Buyer { release_after } = policy.jobs.review {
-        println!("  {:>14}  until a delivery is released by itself: jobs.review.release_after", release_after.to_string());
+        println!(
+            "  {:>14}  until a delivery is released by itself: jobs.review.release_after",
+            release_after.to_string()
+        );
     }
 
     let books = market.trial_balance().await?;
