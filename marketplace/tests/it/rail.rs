@@ -9,9 +9,9 @@ use std::{sync::Arc, time::Duration};
 
 use tradepost::{
     clock::{ManualClock, Timestamp},
-    money::Currency,
+    money::{Currency, Money},
     rail::{
-        Capability, CreditsRail, Custody, SettlementRail,
+        Capability, CreditsRail, Custody, Landing, LegReceipt, Party, Receipt, SettlementRail,
         layers::{Retries, Retry, Timeout, Trace},
     },
     testkit::{
@@ -20,7 +20,7 @@ use tradepost::{
     },
 };
 
-use broken::{Breach, Broken};
+use broken::{Breach, Broken, Written};
 use harness::Scripted;
 
 const CUSTODIES: [(Custody, usize); 3] = [(Custody::Pooled, 26), (Custody::PerHold, 62), (Custody::NonCustodial, 44)];
@@ -92,8 +92,10 @@ fn clock() -> Arc<ManualClock> {
 }
 
 /// One deliberately broken rail for each clause, the custody it breaks it in, and a case that must see it.
-const BREACHES: [(Breach, Custody, &str); 20] = [
+const BREACHES: [(Breach, Custody, &str); 22] = [
     (Breach::TakesEffectWithEveryCall, Custody::Pooled, "payout: the same instruction twice"),
+    (Breach::RacesWithItself, Custody::PerHold, "settle: twice at once, in two processes"),
+    (Breach::WritesDownTooLate, Custody::NonCustodial, "fund: dropped in the middle"),
     (Breach::ForgetsItsKeysInARestart, Custody::PerHold, "fund: the same instruction twice"),
     (Breach::TakesAnyOrderUnderAKnownId, Custody::PerHold, "settle: the same id with another order"),
     (Breach::TakesEffectWhenLookedUp, Custody::PerHold, "settle: the happy path, every amount and division"),
@@ -118,8 +120,39 @@ const BREACHES: [(Breach, Custody, &str); 20] = [
 #[tokio::test]
 async fn the_kit_catches_every_breach_of_the_contract() {
     for (breach, custody, case) in BREACHES {
-        let broken = move |rail, world: &OutsideWorld| Broken::new(rail, world.clone(), breach);
+        let written = Written::default();
+        let broken = move |rail, world: &OutsideWorld| Broken::new(rail, world.clone(), breach, written.clone());
         let report = run(&Scripted::wrapped(custody, broken)).await;
         assert!(report.broken().any(|broken| broken.name == case), "{breach:?} was not caught by {case:?}:\n{report}");
+    }
+}
+
+/// A receipt that differs from what was asked for in any field is an incident, not a success.
+#[test]
+fn a_receipt_is_compared_with_what_was_asked_for() {
+    let scripted = Scripted::new(Custody::PerHold, Currency::EUR);
+    let instruction = scripted.fund(500);
+    let euros = |minor| Money::new(minor, Currency::EUR);
+    let good = Receipt {
+        instruction: instruction.id,
+        reference: "effect-1".into(),
+        amount: euros(500),
+        legs: Vec::new(),
+        cost: Some(euros(0)),
+        hold_expires_at: None,
+    };
+    assert_eq!(instruction.check(&good), Ok(()));
+    let leg = LegReceipt { to: Party::Platform, amount: euros(500), landing: Landing::Held, reference: "x".into() };
+    let bad = [
+        ("instruction", Receipt { instruction: scripted.fund(500).id, ..good.clone() }),
+        ("reference", Receipt { reference: String::new(), ..good.clone() }),
+        ("amount", Receipt { amount: euros(499), ..good.clone() }),
+        ("amount", Receipt { amount: Money::new(500, Currency::USDC), ..good.clone() }),
+        ("legs", Receipt { legs: vec![leg], ..good.clone() }),
+        ("cost", Receipt { cost: Some(euros(-1)), ..good.clone() }),
+        ("cost", Receipt { cost: Some(Money::new(1, Currency::USDC)), ..good.clone() }),
+    ];
+    for (field, receipt) in bad {
+        assert_eq!(instruction.check(&receipt).unwrap_err().field, field, "{receipt:?}");
     }
 }

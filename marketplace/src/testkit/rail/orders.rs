@@ -7,6 +7,7 @@ use super::{
     drive::{Kind, Kit, Process, Step, Stop, fund, instruction, settle},
 };
 use crate::{
+    ids::InstructionId,
     money::Money,
     rail::{Capability, Cursor, Custody, Instruction, Landing, Leg, Order, Outcome, Party, RailErrorKind, Receipt},
 };
@@ -193,7 +194,11 @@ async fn ends_declined(kit: &mut Kit<'_>, kind: Kind, fault: Fault) -> Result<()
     kit.harness.arrange(fault).await?;
     let outcome = kit.drive(&mut instruction, Process::Lives, Step::Execute).await?;
     kit.check(matches!(outcome, Outcome::Declined(_)), || format!("declined outside, but {outcome:?}"))?;
-    kit.ended(&instruction, &outcome).await
+    kit.ended(&instruction, &outcome).await?;
+    // The engine's next attempt has an id of its own, and nothing stands in its way.
+    let mut next = Instruction { id: InstructionId::derive(instruction.contract, 2), answer: None, ..instruction };
+    let outcome = kit.drive(&mut next, Process::Lives, Step::Execute).await?;
+    done(kit, &next, &outcome).await
 }
 
 async fn lost_after(kit: &mut Kit<'_>, kind: Kind) -> Result<(), Stop> {

@@ -1,6 +1,9 @@
 //! Rails that break their contract, each in one way.
 
-use std::{collections::HashSet, sync::Mutex};
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex},
+};
 
 use async_trait::async_trait;
 use tradepost::{
@@ -16,6 +19,8 @@ use tradepost::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Breach {
     TakesEffectWithEveryCall,
+    RacesWithItself,
+    WritesDownTooLate,
     ForgetsItsKeysInARestart,
     TakesAnyOrderUnderAKnownId,
     TakesEffectWhenLookedUp,
@@ -42,15 +47,27 @@ pub(super) struct Broken {
     world: OutsideWorld,
     breach: Breach,
     seen: Mutex<HashSet<InstructionId>>,
+    written: Written,
 }
 
+/// What a rail has written down; it survives a restart.
+pub(super) type Written = Arc<Mutex<HashSet<InstructionId>>>;
+
 impl Broken {
-    pub(super) fn new(rail: ScriptedRail, world: OutsideWorld, breach: Breach) -> Self {
-        Self { rail, world, breach, seen: Mutex::default() }
+    pub(super) fn new(rail: ScriptedRail, world: OutsideWorld, breach: Breach, written: Written) -> Self {
+        Self { rail, world, breach, seen: Mutex::default(), written }
     }
 
     fn is(&self, breach: Breach) -> bool {
         self.breach == breach
+    }
+
+    fn took_effect(&self, instruction: &Instruction) -> bool {
+        self.world.effects(instruction.id).times > 0
+    }
+
+    fn is_written(&self, instruction: &Instruction) -> bool {
+        self.written.lock().expect("no test panics with it").contains(&instruction.id)
     }
 
     fn spoil(&self, instruction: &Instruction, outcome: Outcome) -> Outcome {
@@ -92,7 +109,20 @@ impl SettlementRail for Broken {
     }
 
     async fn execute(&self, instruction: &Instruction) -> Result<Outcome, RailError> {
-        let known = self.world.effects(instruction.id).times > 0;
+        let known = self.took_effect(instruction);
+        if self.is(Breach::RacesWithItself) {
+            tokio::task::yield_now().await;
+            if !known && self.took_effect(instruction) {
+                self.world.repeat(instruction.id);
+            }
+        }
+        if self.is(Breach::WritesDownTooLate) && !self.is_written(instruction) {
+            self.world.repeat(instruction.id);
+            let answer = self.rail.execute(instruction).await;
+            tokio::task::yield_now().await;
+            self.written.lock().expect("no test panics with it").insert(instruction.id);
+            return answer;
+        }
         let first_here = self.seen.lock().expect("no test panics with it").insert(instruction.id);
         if known
             && (self.is(Breach::TakesEffectWithEveryCall) || first_here && self.is(Breach::ForgetsItsKeysInARestart))
@@ -118,6 +148,7 @@ impl SettlementRail for Broken {
         let found = self.rail.lookup(instruction).await?;
         Ok(match (self.breach, found) {
             (Breach::ForgetsWhatItDid, _) => None,
+            (Breach::WritesDownTooLate, _) if !self.is_written(instruction) => None,
             (Breach::KnowsWhatNeverWas, None) => Some(Outcome::Pending { reference: "any".into() }),
             (Breach::ChangesItsMind, Some(Outcome::Done(_))) => {
                 Some(Outcome::Declined(Decline { code: "after_all".into(), message: "After all, no.".into() }))

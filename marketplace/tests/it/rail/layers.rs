@@ -13,6 +13,8 @@ use std::{
 use async_trait::async_trait;
 use chrono::TimeDelta;
 use tokio::time::Instant;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt};
 use tradepost::{
     clock::{ManualClock, Timestamp},
     ids::InstructionId,
@@ -188,15 +190,15 @@ async fn timeout_says_that_the_outcome_is_unknown_and_nothing_better() {
 }
 
 thread_local! {
-    /// What was traced on this thread: a test of its own runs on a thread of its own.
-    static LOG: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    /// What was traced on this thread since it began to listen; each test runs on a thread of its own.
+    static LOG: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) };
 }
 
 struct Log;
 
 impl io::Write for Log {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        LOG.with_borrow_mut(|log| log.extend(bytes));
+        LOG.with_borrow_mut(|log| log.iter_mut().for_each(|log| log.extend(bytes)));
         Ok(bytes.len())
     }
 
@@ -241,11 +243,13 @@ impl SettlementRail for Slow {
 
 #[tokio::test]
 async fn trace_says_what_happened_and_no_secret() {
-    // For the whole process: a subscriber of one thread only may find that another thread, which had
-    // none, has already switched a span off for good.
-    let subscriber =
-        tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(|| Log).with_ansi(false).finish();
+    // For the whole process, but for the layer's own words only: a subscriber of one thread may find
+    // that another thread, which had none, has already switched a span off for good.
+    let layer = tracing_subscriber::fmt::layer().with_writer(|| Log).with_ansi(false);
+    let only = Targets::new().with_target("tradepost::rail::layers::trace", LevelFilter::TRACE);
+    let subscriber = tracing_subscriber::registry().with(layer.with_filter(only));
     tracing::subscriber::set_global_default(subscriber).expect("no other test sets one");
+    LOG.set(Some(Vec::new()));
 
     let scripted = Scripted::new(Custody::PerHold, Currency::EUR);
     scripted.world.next(Script { course: Course::NeedsAction(Ending::Done), ..Script::default() });
@@ -268,7 +272,7 @@ async fn trace_says_what_happened_and_no_secret() {
     let stranger = Push { headers: vec![("authorization".into(), "sesame".into())], ..pushes[0].clone() };
     rail.receive(&stranger).unwrap_err();
 
-    let text = LOG.with_borrow(|log| String::from_utf8(log.clone()).unwrap());
+    let text = String::from_utf8(LOG.take().unwrap()).unwrap();
     let id = instruction.id.to_string();
     let expected = [
         "rail=scripted",
