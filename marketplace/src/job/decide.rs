@@ -137,6 +137,9 @@ fn post(id: JobId, order: &JobOrder, ctx: &Context<'_>) -> Result<Decision, Reje
     text::line("title", &order.title, policy.title)?;
     text::json("task", &order.task, policy.task_bytes)?;
     if let Some(criteria) = &order.validation {
+        if ctx.policy.validation.is_none() {
+            return Err(Rejection::NotOffered { what: "validation" });
+        }
         text::json("validation", criteria, policy.task_bytes)?;
     }
     Money::zero(ctx.policy.currency).plus(order.amount)?;
@@ -155,7 +158,7 @@ fn post(id: JobId, order: &JobOrder, ctx: &Context<'_>) -> Result<Decision, Reje
         rail: ctx.rail.id,
         policy: ctx.version,
         terms: terms(order.amount, order.worker, ctx)?,
-        hold: Hold { state: HoldState::Empty, instructions: 0, funding: String::new() },
+        hold: Hold { state: HoldState::Empty, instructions: 0, funding: String::new(), legs: Vec::new() },
         posted_at: ctx.now,
         time_allowed: time_allowed.as_seconds(),
         timers: Timers { fund_by: Some(ctx.now + policy.fund_within.delta()), ..Timers::default() },
@@ -242,7 +245,11 @@ impl<'a> Draft<'a> {
     fn accept(&mut self) -> Result<(), Rejection> {
         if self.job.worker.is_none() {
             self.job.worker = self.ctx.actor.agent();
-            self.job.terms = terms(self.job.terms.amount, self.job.worker, self.ctx)?;
+            let terms = terms(self.job.terms.amount, self.job.worker, self.ctx)?;
+            if self.job.hold.state == HoldState::Held && terms.total()? != self.job.terms.total()? {
+                return Err(self.wrong_hold()); // what is reserved is what is divided
+            }
+            self.job.terms = terms;
         }
         if self.job.status == JobStatus::Funded {
             return self.accepted();
@@ -333,7 +340,9 @@ impl<'a> Draft<'a> {
         }
         self.job.revisions += 1;
         self.job.status = JobStatus::RevisionRequested;
-        let deadline = Some(self.ctx.now + policy.time.delta());
+        // What was left of the time allowed is not lost by delivering early.
+        let allowed = self.job.posted_at + Span::seconds(self.job.time_allowed).delta();
+        let deadline = Some(allowed.max(self.ctx.now + policy.time.delta()));
         self.job.timers = Timers { deadline, hold_until: self.job.timers.hold_until, ..Timers::default() };
         self.events.push(JobEvent::RevisionRequested { feedback: feedback.into(), deadline });
         Ok(())
@@ -453,7 +462,8 @@ impl<'a> Draft<'a> {
                 let next_at = self.ctx.now + wait.delta();
                 self.instructions[0].1 = next_at;
                 let (instruction, decline) = (instruction.id, decline.clone());
-                self.events.push(JobEvent::PaymentRetrying { instruction, decline, next_at });
+                let payout_status = PayoutStatus::PendingRetry;
+                self.events.push(JobEvent::PaymentRetrying { instruction, decline, next_at, payout_status });
             }
             Outcome::Done(receipt) => {
                 instruction.check(receipt)?;
@@ -487,11 +497,17 @@ impl<'a> Draft<'a> {
     }
 
     fn record_hold_expired(&mut self) -> Result<(), Rejection> {
-        if self.job.hold.state != HoldState::Held {
-            return Err(self.wrong_hold());
-        }
         let refunded = self.job.terms.total()?;
-        self.hold_lost()?;
+        match self.job.hold.state {
+            HoldState::Held => self.hold_lost()?,
+            // The rail gave up while it was being asked to divide: nobody got a share, the payer has it all.
+            HoldState::Settling(_) => {
+                self.shares_lost()?;
+                self.events.push(JobEvent::PaymentLost { amount: refunded });
+                return Ok(());
+            }
+            HoldState::Empty | HoldState::Funding(_) | HoldState::Settled => return Err(self.wrong_hold()),
+        }
         self.end(JobStatus::Cancelled);
         let none = Money::zero(refunded.currency());
         self.events.push(JobEvent::Cancelled {
@@ -550,7 +566,7 @@ impl<'a> Draft<'a> {
         self.ctx.policy.jobs.escrow == EscrowAt::Acceptance && self.job.worker.is_none()
     }
 
-    fn wrong_hold(&self) -> Rejection {
+    pub(super) fn wrong_hold(&self) -> Rejection {
         let state = match self.job.hold.state {
             HoldState::Empty => "not reserved",
             HoldState::Funding(_) => "being taken",

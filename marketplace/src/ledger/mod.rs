@@ -41,8 +41,10 @@ pub enum TransferKind {
     CancellationFee,
     /// Money went back to the payer.
     Refund,
-    /// Money left to an agent's own account outside.
+    /// Money left to its owner's own account outside.
     Payout,
+    /// Money was to leave and stays with the rail in its owner's name, who may spend it.
+    Kept,
     /// What a rail charged for its work.
     RailCost,
     /// An earlier movement was undone.
@@ -62,13 +64,14 @@ impl TransferKind {
             Self::CancellationFee => "cancellation_fee",
             Self::Refund => "refund",
             Self::Payout => "payout",
+            Self::Kept => "kept",
             Self::RailCost => "rail_cost",
             Self::Reversal => "reversal",
         }
     }
 
     /// Every kind.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Deposit,
         Self::Grant,
         Self::EscrowLock,
@@ -78,6 +81,7 @@ impl TransferKind {
         Self::CancellationFee,
         Self::Refund,
         Self::Payout,
+        Self::Kept,
         Self::RailCost,
         Self::Reversal,
     ];
