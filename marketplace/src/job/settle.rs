@@ -2,6 +2,7 @@
 
 use super::{HoldState, Job, decide::Draft};
 use crate::{
+    clock::Timestamp,
     error::Rejection,
     ids::InstructionId,
     ledger::{Account, RevenueKind, TransferKind, available, escrow},
@@ -33,11 +34,15 @@ impl Division {
     }
 
     /// The buyer gets back all but what cancelling costs.
+    ///
+    /// Two shares that make up the whole may round to a unit more than it: the platform forgoes that.
     pub(super) fn cancelled(job: &Job, to_worker: Money, to_platform: Money) -> Result<Self, Rejection> {
+        let left = job.terms.total()?.minus(to_worker)?;
+        let platform = if to_platform.minor() > left.minor() { left } else { to_platform };
         Ok(Self {
             worker: to_worker,
-            platform: to_platform,
-            buyer: job.terms.total()?.minus(to_worker)?.minus(to_platform)?,
+            platform,
+            buyer: left.minus(platform)?,
             worker_kind: TransferKind::Compensation,
             platform_kind: TransferKind::CancellationFee,
         })
@@ -87,7 +92,8 @@ impl Draft<'_> {
         let by_profile = rail.hold_expiry.map(|expiry| self.ctx.now + expiry.delta());
         let expires = receipt.hold_expires_at.or(by_profile);
         let margin = self.ctx.policy.jobs.hold_expiry.margin.delta();
-        self.job.timers.hold_until = expires.map(|at| (at - margin).max(self.ctx.now));
+        let act_at = |at: Timestamp| at.checked_sub_signed(margin).unwrap_or(at).max(self.ctx.now);
+        self.job.timers.hold_until = expires.map(act_at);
         Ok(())
     }
 
