@@ -81,8 +81,7 @@ pub(crate) fn voxpact() -> Policy {
 /// JP-10, JP-12: micro-dollars, 3 % on top, accepted beforehand, five minutes of review.
 pub(crate) fn just_pay() -> Policy {
     let free = CancellationTerms { to_worker: Rate::ZERO, to_platform: Rate::ZERO };
-    let before_delivery =
-        [JobStatus::PendingPayment, JobStatus::Funded, JobStatus::Accepted, JobStatus::InProgress];
+    let before_delivery = [JobStatus::PendingPayment, JobStatus::Funded, JobStatus::Accepted, JobStatus::InProgress];
     Policy {
         name: "JustPayAI".into(),
         currency: Currency::USDC,
@@ -151,7 +150,8 @@ pub(crate) fn rate(share: &str) -> Rate {
 pub(crate) const RAIL: RailId = RailId::new("rail");
 /// How long a hold lives where a rail holds it (VP-39).
 pub(crate) const HOLD_LIVES: Span = Span::hours(7 * 24);
-pub(crate) const CUSTODIES: [Custody; 4] = [Custody::Internal, Custody::Pooled, Custody::PerHold, Custody::NonCustodial];
+pub(crate) const CUSTODIES: [Custody; 4] =
+    [Custody::Internal, Custody::Pooled, Custody::PerHold, Custody::NonCustodial];
 
 pub(crate) fn rail(custody: Custody, currency: Currency) -> RailProfile {
     RailProfile {
@@ -171,12 +171,8 @@ pub(crate) fn receipt(instruction: &Instruction, landing: Landing) -> Receipt {
         Order::Settle { legs, .. } => legs.as_slice(),
         Order::Fund { .. } | Order::Payout { .. } => &[],
     };
-    let leg = |leg: &tradepost::rail::Leg| LegReceipt {
-        to: leg.to,
-        amount: leg.amount,
-        landing,
-        reference: "leg".into(),
-    };
+    let leg =
+        |leg: &tradepost::rail::Leg| LegReceipt { to: leg.to, amount: leg.amount, landing, reference: "leg".into() };
     Receipt {
         instruction: instruction.id,
         reference: format!("effect-{}", instruction.id),
@@ -374,9 +370,7 @@ impl Desk {
     pub(crate) fn deposit(&mut self, minor: i64) {
         let mut movement = Movement::new();
         let amount = self.money(minor);
-        movement
-            .transfer(Account::Rail(RAIL), Account::Available(buyer()), amount, TransferKind::Deposit)
-            .unwrap();
+        movement.transfer(Account::Rail(RAIL), Account::Available(buyer()), amount, TransferKind::Deposit).unwrap();
         self.books.apply(&movement).unwrap();
     }
 
@@ -486,7 +480,8 @@ impl Desk {
         for event in &self.events {
             let JobEvent::PaymentReceived { legs, .. } = event else { continue };
             for leg in legs {
-                if matches!(leg.to, tradepost::rail::Party::Buyer(a) | tradepost::rail::Party::Worker(a) if a == agent) {
+                if matches!(leg.to, tradepost::rail::Party::Buyer(a) | tradepost::rail::Party::Worker(a) if a == agent)
+                {
                     sum += i128::from(leg.amount.minor());
                 }
             }

@@ -37,12 +37,7 @@ pub struct Retries {
 impl Default for Retries {
     /// Three repetitions, after a quarter of a second and more.
     fn default() -> Self {
-        Self {
-            times: 3,
-            first_wait: Duration::from_millis(250),
-            longest_wait: Duration::from_secs(5),
-            jitter_seed: 0,
-        }
+        Self { times: 3, first_wait: Duration::from_millis(250), longest_wait: Duration::from_secs(5), jitter_seed: 0 }
     }
 }
 

@@ -119,13 +119,8 @@ fn vp_12_the_least_is_five_euros_and_a_title_has_5_to_500_characters() {
         order.title = title.into();
         desk.ask(&by(buyer()), &post(order))
     };
-    let amount = Rejection::Amount {
-        field: "amount",
-        currency: desk.policy.currency,
-        min: 500,
-        max: 10_000_000,
-        actual: 499,
-    };
+    let amount =
+        Rejection::Amount { field: "amount", currency: desk.policy.currency, min: 500, max: 10_000_000, actual: 499 };
     assert_eq!(asked("title", 499), Err(amount));
     assert!(asked("title", 500).is_ok());
     assert!(asked(&"t".repeat(500), 500).is_ok());
@@ -204,15 +199,10 @@ fn vp_19_approving_pays_the_worker() {
             true => PayoutStatus::Pending,
             false => PayoutStatus::Paid,
         };
-        let completed = JobEvent::Completed {
-            net: desk.money(9000),
-            fee: desk.money(1000),
-            payout_status,
-            auto_released: false,
-        };
+        let completed =
+            JobEvent::Completed { net: desk.money(9000), fee: desk.money(1000), payout_status, auto_released: false };
         assert_eq!(*last(&desk), completed);
-        let expected =
-            Ended { status: JobStatus::Completed, worker: 9000, fees: 1000, cancellations: 0, cost: 10_000 };
+        let expected = Ended { status: JobStatus::Completed, worker: 9000, fees: 1000, cancellations: 0, cost: 10_000 };
         assert_eq!(ended(&mut desk), expected);
     });
 }
@@ -238,8 +228,7 @@ fn vp_20_silence_releases_48_h_after_delivery() {
         desk.wait_until(release_at);
         desk.tick().unwrap();
         assert!(matches!(last(&desk), JobEvent::Completed { auto_released: true, .. }));
-        let expected =
-            Ended { status: JobStatus::Completed, worker: 9000, fees: 1000, cancellations: 0, cost: 10_000 };
+        let expected = Ended { status: JobStatus::Completed, worker: 9000, fees: 1000, cancellations: 0, cost: 10_000 };
         assert_eq!(ended(&mut desk), expected);
     });
 }
@@ -317,7 +306,8 @@ fn vp_22_feedback_has_10_to_5000_characters() {
     let desk = vox_delivered(Custody::Internal, 10_000);
     let asked = |feedback: String| desk.ask(&by(buyer()), &JobCommand::RequestRevision { feedback });
     for (characters, fits) in [(0, false), (9, false), (10, true), (5000, true), (5001, false)] {
-        let length = Rejection::Length { field: "feedback", unit: "characters", min: 10, max: 5000, actual: characters };
+        let length =
+            Rejection::Length { field: "feedback", unit: "characters", min: 10, max: 5000, actual: characters };
         match fits {
             true => assert!(asked("\u{1f600}".repeat(characters)).is_ok()), // characters, not bytes
             false => assert_eq!(asked("x".repeat(characters)), Err(length)),
@@ -447,13 +437,8 @@ fn jp_10_the_client_pays_3_percent_on_top_all_locked_at_creation() {
         assert_eq!(desk.status(), JobStatus::Accepted, "the provider has agreed beforehand");
         assert_eq!(desk.job().timers.deadline, Some(start() + Span::seconds(300).delta()));
         desk.must(by(worker()), deliver()).must(by(buyer()), JobCommand::Approve);
-        let expected = Ended {
-            status: JobStatus::Completed,
-            worker: 2_000_000,
-            fees: 60_000,
-            cancellations: 0,
-            cost: 2_060_000,
-        };
+        let expected =
+            Ended { status: JobStatus::Completed, worker: 2_000_000, fees: 60_000, cancellations: 0, cost: 2_060_000 };
         assert_eq!(ended(&mut desk), expected);
     });
 }
@@ -493,8 +478,7 @@ fn jp_12_cancelling_before_delivery_gives_back_the_fee_too() {
 fn jp_12_after_delivery_nothing_can_be_cancelled() {
     let mut desk = Desk::new(just_pay(), Custody::Pooled).funded(2_000_000);
     desk.must(by(worker()), deliver());
-    let allowed =
-        vec![JobStatus::PendingPayment, JobStatus::Funded, JobStatus::Accepted, JobStatus::InProgress];
+    let allowed = vec![JobStatus::PendingPayment, JobStatus::Funded, JobStatus::Accepted, JobStatus::InProgress];
     let status = JobStatus::Delivered;
     let refused = Rejection::WrongStatus { command: "cancel", status, allowed };
     assert_eq!(desk.ask(&by(buyer()), &cancel()), Err(refused));

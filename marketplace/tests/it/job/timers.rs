@@ -124,7 +124,8 @@ fn vp_39_a_hold_that_would_expire_is_given_back_before() {
 
 #[test]
 fn vp_39_a_delivered_jobs_hold_is_released_or_given_back_as_the_policy_says() {
-    for (delivered_then, status) in [(OnExpiry::Release, JobStatus::Completed), (OnExpiry::Refund, JobStatus::Cancelled)]
+    for (delivered_then, status) in
+        [(OnExpiry::Release, JobStatus::Completed), (OnExpiry::Refund, JobStatus::Cancelled)]
     {
         let mut desk = unhurried(Custody::PerHold);
         desk.policy.jobs.hold_expiry.delivered = delivered_then;
@@ -220,8 +221,9 @@ fn a_party_is_too_late_once_a_timer_is_due() {
 #[test]
 fn a_late_payment_of_a_cancelled_job_goes_back() {
     for custody in [Custody::PerHold, Custody::NonCustodial] {
-        let by_time = |desk: &mut Desk| drop(desk.wait(Span::hours(24)).tick().unwrap());
-        let by_the_buyer = |desk: &mut Desk| drop(desk.must(by(buyer()), cancel()));
+        let by_time = |desk: &mut Desk| assert_eq!(desk.wait(Span::hours(24)).tick().unwrap().len(), 1);
+        let by_the_buyer =
+            |desk: &mut Desk| assert_eq!(desk.must(by(buyer()), cancel()).status(), JobStatus::Cancelled);
         for call_off in [&by_time as &dyn Fn(&mut Desk), &by_the_buyer] {
             let mut desk = Desk::new(voxpact(), custody).posted(10_000);
             let funding = desk.last_instruction();
