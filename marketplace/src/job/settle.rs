@@ -2,6 +2,7 @@
 
 use super::{HoldState, Job, JobStatus, decide::Draft};
 use crate::{
+    clock::Timestamp,
     error::Rejection,
     ids::InstructionId,
     ledger::{Account, RevenueKind, TransferKind, available, escrow},
@@ -33,11 +34,15 @@ impl Division {
     }
 
     /// The buyer gets back all but what cancelling costs.
+    ///
+    /// Two shares that make up the whole may round to a unit more than it: the platform forgoes that.
     pub(super) fn cancelled(job: &Job, to_worker: Money, to_platform: Money) -> Result<Self, Rejection> {
+        let left = job.terms.total()?.minus(to_worker)?;
+        let platform = if to_platform.minor() > left.minor() { left } else { to_platform };
         Ok(Self {
             worker: to_worker,
-            platform: to_platform,
-            buyer: job.terms.total()?.minus(to_worker)?.minus(to_platform)?,
+            platform,
+            buyer: left.minus(platform)?,
             worker_kind: TransferKind::Compensation,
             platform_kind: TransferKind::CancellationFee,
         })
@@ -87,7 +92,8 @@ impl Draft<'_> {
         let by_profile = rail.hold_expiry.map(|expiry| self.ctx.now + expiry.delta());
         let expires = receipt.hold_expires_at.or(by_profile);
         let margin = self.ctx.policy.jobs.hold_expiry.margin.delta();
-        self.job.timers.hold_until = expires.map(|at| (at - margin).max(self.ctx.now));
+        let act_at = |at: Timestamp| at.checked_sub_signed(margin).unwrap_or(at).max(self.ctx.now);
+        self.job.timers.hold_until = expires.map(act_at);
         Ok(())
     }
 
@@ -128,8 +134,7 @@ impl Draft<'_> {
     pub(super) fn settled_by(&mut self, receipt: &Receipt) -> Result<(), Rejection> {
         let rail = self.ctx.rail;
         for LegReceipt { to, amount, landing, .. } in &receipt.legs {
-            // Only a rail that holds money in the platform's name can keep a share, and it keeps the
-            // platform's own.
+            // Only a rail that holds money in the platform's name can keep a share.
             let keeps = rail.custody == Custody::PerHold;
             let (debit, credit, kind) = match (landing, to) {
                 (Landing::Outside, Party::Worker(agent)) => {
@@ -138,7 +143,7 @@ impl Draft<'_> {
                 (Landing::Outside, Party::Buyer(_)) => {
                     (Account::Clearing(rail.id), Account::Rail(rail.id), TransferKind::Refund)
                 }
-                (Landing::Outside, Party::Platform) if !keeps => {
+                (Landing::Outside, Party::Platform) => {
                     (Account::Treasury(rail.id), Account::Rail(rail.id), TransferKind::Payout)
                 }
                 (Landing::Held, Party::Worker(agent)) if keeps => {
@@ -148,9 +153,9 @@ impl Draft<'_> {
                     (Account::Clearing(rail.id), available(*agent), TransferKind::Kept)
                 }
                 (Landing::Held, Party::Platform) if keeps => continue,
-                (Landing::Held | Landing::Outside, _) => {
+                (Landing::Held, _) => {
                     let asked = format!("what {:?} custody allows", rail.custody);
-                    let answered = format!("{landing:?} for {to:?}");
+                    let answered = format!("held for {to:?}");
                     return Err(ReceiptMismatch { field: "landing", asked, answered }.into());
                 }
             };

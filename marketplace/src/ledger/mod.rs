@@ -92,8 +92,9 @@ impl TransferKind {
     }
 }
 
-/// One amount from one account to another. Made only by [`Movement`], which checks it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// One amount from one account to another. Made only by [`Movement`], which checks it: it is written to
+/// JSON and never read from there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Transfer {
     pub(crate) debit: Account,
     pub(crate) credit: Account,
@@ -124,7 +125,7 @@ impl Transfer {
 }
 
 /// Transfers that stand or fall together.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Movement {
     transfers: Vec<Transfer>,
