@@ -1,6 +1,8 @@
 //! The crate's integration tests, in one binary. A rule's id (`VP-23`) is in the name of the test that
 //! proves it, or in a comment beside it.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails, helpers included")]
+
 mod engine;
 mod job;
 mod ledger;
