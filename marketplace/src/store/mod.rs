@@ -9,11 +9,19 @@ mod commit;
 mod error;
 mod memory;
 mod record;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod sql;
 
 pub use commit::{Commit, CommitError, Document, Event, EventBody, KeyRecord, KeyUse, Write};
 pub use error::{StoreError, StoreErrorKind};
 pub use memory::MemoryStore;
 pub use record::{Incident, InstructionRecord, InstructionState, Key, Kind, Record, Stored};
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub use sql::SqlStore;
+#[cfg(feature = "postgres")]
+pub use sql::{PostgresJournal, PostgresStore};
+#[cfg(feature = "sqlite")]
+pub use sql::{SqliteStore, SqliteTransaction};
 
 pub(crate) use admit::{Admitted, Facts, admit};
 
