@@ -8,8 +8,9 @@ use crate::{
     job::JobStatus,
     ledger::LedgerError,
     money::{Currency, MoneyError},
-    policy::Span,
-    rail::{Capability, ReceiptMismatch},
+    policy::{PolicyError, Span},
+    rail::{Capability, Custody, RailError, ReceiptMismatch},
+    store::StoreError,
 };
 
 /// Why a rule refused a command. Nothing was written.
@@ -140,6 +141,24 @@ pub enum Rejection {
         /// What the money is.
         state: &'static str,
     },
+    /// An instruction is not in a state that allows this.
+    #[error("{command}: the instruction is {state}")]
+    WrongInstruction {
+        /// The command.
+        command: &'static str,
+        /// The instruction's state.
+        state: &'static str,
+    },
+    /// The command is for rails of another custody.
+    #[error("{command}: rail {rail} is not of {needed:?} custody")]
+    WrongRail {
+        /// The command.
+        command: &'static str,
+        /// The rail.
+        rail: RailId,
+        /// The custody needed.
+        needed: Custody,
+    },
     /// The rail cannot do what the contract would need.
     #[error("rail {rail} cannot {capability:?}")]
     Unsupported {
@@ -147,6 +166,14 @@ pub enum Rejection {
         rail: RailId,
         /// What it lacks.
         capability: Capability,
+    },
+    /// The order names a rail that the marketplace does not have.
+    #[error("this marketplace has no rail {rail}; it has {known:?}")]
+    UnknownRail {
+        /// The rail named.
+        rail: RailId,
+        /// The rails there are.
+        known: Vec<RailId>,
     },
     /// A receipt does not say what was asked for.
     #[error(transparent)]
@@ -163,4 +190,56 @@ pub enum Rejection {
         /// The key.
         key: String,
     },
+}
+
+/// Why a call to the engine failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A rule refused; nothing was written.
+    #[error(transparent)]
+    Rejected(#[from] Rejection),
+    /// The store failed; see its kind for whether something was written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A rail failed where its answer was needed at once.
+    #[error(transparent)]
+    Rail(#[from] RailError),
+    /// The policy is not one.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    /// Others changed the same record again and again; nothing was written.
+    #[error("{command}: others changed the same record {attempts} times in a row")]
+    Contention {
+        /// The command.
+        command: &'static str,
+        /// How often it was decided anew.
+        attempts: u32,
+    },
+    /// The engine is put together wrongly.
+    #[error("the marketplace cannot be built: {reason}")]
+    Configuration {
+        /// What does not fit.
+        reason: String,
+    },
+}
+
+impl Error {
+    /// Whether nothing was written and the same call may simply be repeated.
+    pub fn may_repeat(&self) -> bool {
+        match self {
+            Self::Contention { .. } => true,
+            Self::Store(error) => error.may_repeat(),
+            Self::Rail(error) => error.may_repeat(),
+            Self::Rejected(_) | Self::Policy(_) | Self::Configuration { .. } => false,
+        }
+    }
+
+    /// The rule that refused, if one did.
+    pub const fn rejection(&self) -> Option<&Rejection> {
+        match self {
+            Self::Rejected(rejection) => Some(rejection),
+            _ => None,
+        }
+    }
 }

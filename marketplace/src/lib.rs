@@ -3,6 +3,7 @@
 
 pub mod actor;
 pub mod clock;
+pub mod engine;
 pub mod error;
 pub mod ids;
 pub mod job;
@@ -11,4 +12,6 @@ pub mod money;
 pub mod policy;
 pub mod rail;
 pub mod store;
+#[cfg(feature = "testkit")]
+pub mod testkit;
 mod text;

@@ -49,7 +49,7 @@ CREATE INDEX instructions_due      ON instructions (market, due_at) WHERE due_at
 CREATE INDEX instructions_contract ON instructions (market, contract, id);
 CREATE INDEX instructions_status   ON instructions (market, status, id);
 
-CREATE TABLE incidents (
+CREATE TABLE observations (
     market        BIGINT  NOT NULL,
     id            UUID    NOT NULL,
     version       BIGINT  NOT NULL CHECK (version > 0),
@@ -58,9 +58,10 @@ CREATE TABLE incidents (
     claimed_until BIGINT,
     claims        BIGINT  NOT NULL,
     body          TEXT    NOT NULL,
-    CONSTRAINT incidents_key PRIMARY KEY (market, id)
+    CONSTRAINT observations_key PRIMARY KEY (market, id)
 );
-CREATE INDEX incidents_due ON incidents (market, due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX observations_due    ON observations (market, due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX observations_status ON observations (market, status, id);
 
 -- The event log. Transactions become visible in another order than they number their events, so readers
 -- go by `epoch` first and stay below every transaction that is still under way. `epoch` is the writing

@@ -49,7 +49,7 @@ CREATE INDEX instructions_due      ON instructions (market, due_at) WHERE due_at
 CREATE INDEX instructions_contract ON instructions (market, contract, id);
 CREATE INDEX instructions_status   ON instructions (market, status, id);
 
-CREATE TABLE incidents (
+CREATE TABLE observations (
     market        INTEGER NOT NULL,
     id            BLOB    NOT NULL CHECK (length(id) = 16),
     version       INTEGER NOT NULL CHECK (version > 0),
@@ -58,9 +58,10 @@ CREATE TABLE incidents (
     claimed_until INTEGER,
     claims        INTEGER NOT NULL,
     body          TEXT    NOT NULL,
-    CONSTRAINT incidents_key PRIMARY KEY (market, id)
+    CONSTRAINT observations_key PRIMARY KEY (market, id)
 ) STRICT;
-CREATE INDEX incidents_due ON incidents (market, due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX observations_due    ON observations (market, due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX observations_status ON observations (market, status, id);
 
 -- The event log. There is one writer at a time, so `number` is the order of the commits.
 CREATE TABLE events (

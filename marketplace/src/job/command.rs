@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use super::JobStatus;
 use crate::{
-    ids::{AgentId, JobId},
+    ids::{AgentId, JobId, RailId},
     money::Money,
     policy::Span,
     rail::{Instruction, Outcome},
@@ -24,6 +24,9 @@ pub struct JobOrder {
     /// Who is to do it; `None` for whoever accepts first (AM-06).
     #[serde(default)]
     pub worker: Option<AgentId>,
+    /// The rail its money moves on; `None` for the marketplace's first.
+    #[serde(default)]
+    pub rail: Option<RailId>,
     /// How long the worker has; `None` for the policy's default.
     #[serde(default)]
     pub deadline: Option<Span>,

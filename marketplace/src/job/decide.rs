@@ -34,7 +34,7 @@ pub struct Context<'a> {
     pub policy: &'a Policy,
     /// The policy's number.
     pub version: PolicyVersion,
-    /// The rail the marketplace settles on.
+    /// The job's rail.
     pub rail: &'a RailProfile,
     /// The tier of the worker that the command names or comes from.
     pub worker_tier: &'a str,
@@ -148,6 +148,7 @@ fn post(id: JobId, order: &JobOrder, ctx: &Context<'_>) -> Result<Decision, Reje
         buyer,
         worker: order.worker,
         status: JobStatus::PendingPayment,
+        rail: ctx.rail.id,
         policy: ctx.version,
         terms: terms(order.amount, order.worker, ctx)?,
         hold: Hold { state: HoldState::Empty, instructions: 0, funding: String::new() },
@@ -340,7 +341,10 @@ impl<'a> Draft<'a> {
         };
         let rounding = self.ctx.policy.fees.rounding;
         let to_worker = self.job.terms.amount.at(terms.to_worker, rounding)?;
+        // Both shares may be rounded up: the worker's is whole, the platform's is what is left at most.
+        let left = self.job.terms.amount.minus(to_worker)?.minor();
         let to_platform = self.job.terms.amount.at(terms.to_platform, rounding)?;
+        let to_platform = Money::new(to_platform.minor().min(left), to_platform.currency());
         self.call_off(CancelCause::Buyer, reason, Division::cancelled(&self.job, to_worker, to_platform)?)
     }
 

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     clock::Timestamp,
-    ids::{AgentId, InstructionId, JobId},
+    ids::{AgentId, InstructionId, JobId, RailId},
     money::{Money, MoneyError, Rate},
     policy::{Bearer, PolicyVersion},
 };
@@ -110,6 +110,8 @@ pub struct Job {
     pub worker: Option<AgentId>,
     /// Where it is in its life.
     pub status: JobStatus,
+    /// The rail its money moves on.
+    pub rail: RailId,
     /// The policy it was made under, for ever.
     pub policy: PolicyVersion,
     /// Its money, as agreed.

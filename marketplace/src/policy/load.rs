@@ -1,4 +1,6 @@
-//! Reading a policy and checking it once.
+//! Reading a policy: every error says where.
+
+use serde::de::IgnoredAny;
 
 use super::Policy;
 
@@ -6,10 +8,19 @@ use super::Policy;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PolicyError {
-    /// The text is not a policy: a syntax error, an unknown field, a value of the wrong kind.
+    /// The text is not TOML or not JSON.
     #[error("the policy cannot be read: {message}")]
-    Unreadable {
+    Syntax {
         /// What the reader says, with line and column.
+        message: String,
+    },
+    /// A field is unknown or missing, or its value is not one of its kind.
+    #[error("{path}: {message}")]
+    Field {
+        /// The field's path, such as `jobs.deadline.default`; for a missing field, what lacks it, and
+        /// `.` for the policy itself.
+        path: String,
+        /// The value found and what was expected.
         message: String,
     },
     /// A field's value is not allowed.
@@ -24,13 +35,19 @@ pub enum PolicyError {
     },
 }
 
+/// The longest text that is read as a policy, in bytes.
+const TEXT_LIMIT: usize = 1 << 20;
+
 impl Policy {
     /// Reads and validates a policy written in TOML.
     ///
     /// # Errors
     /// [`PolicyError`]
     pub fn from_toml(text: &str) -> Result<Self, PolicyError> {
-        let policy: Self = toml::from_str(text).map_err(|e| PolicyError::Unreadable { message: e.to_string() })?;
+        check_length(text)?;
+        let reader = toml::Deserializer::parse(text).map_err(|e| PolicyError::Syntax { message: e.to_string() })?;
+        let policy: Self = serde_path_to_error::deserialize(reader)
+            .map_err(|e| PolicyError::Field { path: e.path().to_string(), message: e.inner().message().into() })?;
         policy.validate()?;
         Ok(policy)
     }
@@ -40,17 +57,20 @@ impl Policy {
     /// # Errors
     /// [`PolicyError`]
     pub fn from_json(text: &str) -> Result<Self, PolicyError> {
-        let policy: Self =
-            serde_json::from_str(text).map_err(|e| PolicyError::Unreadable { message: e.to_string() })?;
+        check_length(text)?;
+        // A pass for the syntax alone: after it, every error is some field's.
+        let _: IgnoredAny = serde_json::from_str(text).map_err(|e| PolicyError::Syntax { message: e.to_string() })?;
+        let mut reader = serde_json::Deserializer::from_str(text);
+        let policy: Self = serde_path_to_error::deserialize(&mut reader)
+            .map_err(|e| PolicyError::Field { path: e.path().to_string(), message: e.inner().to_string() })?;
         policy.validate()?;
         Ok(policy)
     }
+}
 
-    /// Checks what types cannot: ranges the right way round, tiers that exist, terms that add up.
-    ///
-    /// # Errors
-    /// [`PolicyError::Invalid`] for the first contradiction found.
-    pub fn validate(&self) -> Result<(), PolicyError> {
-        Ok(())
+fn check_length(text: &str) -> Result<(), PolicyError> {
+    match text.len() <= TEXT_LIMIT {
+        true => Ok(()),
+        false => Err(PolicyError::Syntax { message: format!("{} bytes; allowed are {TEXT_LIMIT}", text.len()) }),
     }
 }

@@ -1,4 +1,4 @@
-//! Lengths of time and ranges, as a policy writes them.
+//! Lengths of time, ranges and choices, as a policy writes them.
 
 use std::fmt;
 
@@ -12,6 +12,10 @@ pub struct Span(u32);
 impl Span {
     /// The longest span: 100 years of 365 days, in seconds.
     pub const LIMIT: u32 = 100 * 365 * 24 * 60 * 60;
+    /// The shortest span that is not nothing.
+    pub const SECOND: Self = Self(1);
+    /// The longest span.
+    pub const MAX: Self = Self(Self::LIMIT);
 
     /// A span of whole seconds, cut at [`Span::LIMIT`].
     pub const fn seconds(seconds: u32) -> Self {
@@ -35,8 +39,24 @@ impl Span {
 }
 
 impl fmt::Display for Span {
+    /// Days, hours, minutes and seconds: months and years would not be whole days.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        humantime::format_duration(std::time::Duration::from_secs(self.0.into())).fmt(f)
+        let (days, rest) = (self.0 / 86_400, self.0 % 86_400);
+        let parts = [
+            (days, if days == 1 { "day" } else { "days" }),
+            (rest / 3600, "h"),
+            (rest % 3600 / 60, "m"),
+            (rest % 60, "s"),
+        ];
+        let mut separator = "";
+        for (count, unit) in parts.into_iter().filter(|(count, _)| *count > 0) {
+            write!(f, "{separator}{count}{unit}")?;
+            separator = " ";
+        }
+        match self.0 {
+            0 => f.write_str("0s"),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -79,4 +99,34 @@ impl<T: PartialOrd + Copy> Range<T> {
     pub fn contains(&self, value: T) -> bool {
         self.min <= value && value <= self.max
     }
+}
+
+/// What somebody may choose, and what holds when they do not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Choice<T> {
+    /// When nothing is chosen.
+    pub default: T,
+    /// What may be chosen.
+    pub allowed: Range<T>,
+}
+
+/// What a party gets unless it says otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Switch {
+    /// It happens.
+    On,
+    /// It does not.
+    Off,
+}
+
+/// Whether something has to be given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Presence {
+    /// It must be.
+    Required,
+    /// It may be.
+    Optional,
 }

@@ -1,13 +1,18 @@
 //! Settlement rails: ways of moving money between the ledger and the world.
 
+mod credits;
 mod error;
+pub mod layers;
 mod types;
 
+pub use credits::CreditsRail;
 pub use error::{RailError, RailErrorKind};
 pub use types::{
     Action, Capability, Cursor, Custody, Decline, Holdings, Instruction, Landing, Leg, LegReceipt, Observation,
     ObservationBody, Observations, Order, Outcome, Party, Push, RailProfile, Receipt, ReceiptMismatch,
 };
+
+use std::sync::Arc;
 
 use async_trait::async_trait;
 
@@ -19,18 +24,22 @@ use async_trait::async_trait;
 ///
 /// 1. **Idempotent by instruction id.** [`execute`](Self::execute) may be called any number of times
 ///    with the same instruction, also at once and also after a restart of this process; it takes
-///    effect exactly once and every call that answers gives the same outcome or a later one.
+///    effect exactly once and every call that answers gives the same outcome or a later one. The
+///    same id with another order is [`RailErrorKind::Refused`].
 /// 2. **Honest about the unknown.** An error of kind [`RailErrorKind::NotSent`] or
 ///    [`RailErrorKind::Refused`] means that nothing happened and nothing will. When that cannot be
-///    proved the kind is [`RailErrorKind::Unknown`], and [`lookup`](Self::lookup) finds out.
+///    proved the kind is [`RailErrorKind::Unknown`], and [`lookup`](Self::lookup) finds out: once
+///    an outcome was given, it never answers `None` again.
 /// 3. **Outcomes are final or not, and say so.** [`Outcome::Done`] and [`Outcome::Declined`] never
-///    change. [`Outcome::Pending`] and [`Outcome::NeedsAction`] lead to one of them.
+///    change. [`Outcome::Pending`] and [`Outcome::NeedsAction`] lead to one of them. Where the world
+///    can still undo an effect (a chain's last blocks), the rail answers pending until it is final
+///    by the finality it is configured for.
 /// 4. **Amounts are echoed.** A receipt carries the amount, currency and instruction as the outside
 ///    world has them, not as they were asked for. The engine compares.
 /// 5. **Nothing else moves money.** No other method has an effect on anybody's balance.
 ///
-/// A wrapper ([`layers`](crate::rail)) keeps all five. Implementations are shared between tasks;
-/// dropping a future in the middle is the same as losing its answer.
+/// A wrapper (see [`layers`]) keeps all five. Implementations are shared between tasks; dropping a
+/// future in the middle is the same as losing its answer.
 #[async_trait]
 pub trait SettlementRail: Send + Sync + 'static {
     /// What this rail is and can do. Constant for the life of the value.
@@ -68,4 +77,31 @@ pub trait SettlementRail: Send + Sync + 'static {
     /// # Errors
     /// See [`RailError`].
     async fn holdings(&self) -> Result<Holdings, RailError>;
+}
+
+#[async_trait]
+impl<R: SettlementRail + ?Sized> SettlementRail for Arc<R> {
+    fn profile(&self) -> &RailProfile {
+        (**self).profile()
+    }
+
+    async fn execute(&self, instruction: &Instruction) -> Result<Outcome, RailError> {
+        (**self).execute(instruction).await
+    }
+
+    async fn lookup(&self, instruction: &Instruction) -> Result<Option<Outcome>, RailError> {
+        (**self).lookup(instruction).await
+    }
+
+    async fn observe(&self, after: &Cursor) -> Result<Observations, RailError> {
+        (**self).observe(after).await
+    }
+
+    fn receive(&self, push: &Push) -> Result<Vec<Observation>, RailError> {
+        (**self).receive(push)
+    }
+
+    async fn holdings(&self) -> Result<Holdings, RailError> {
+        (**self).holdings().await
+    }
 }

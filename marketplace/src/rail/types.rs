@@ -1,5 +1,7 @@
 //! What is said to a rail and what it answers.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -73,7 +75,9 @@ pub enum Capability {
 }
 
 /// A durable wish: what the outside world is to do. Its id is the idempotency key there.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+///
+/// Its `Debug` does not show the answer: that is the party's and the rail's alone.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Instruction {
     /// Its id; the same for every attempt.
     pub id: InstructionId,
@@ -81,7 +85,8 @@ pub struct Instruction {
     pub contract: Uuid,
     /// What is to be done.
     pub order: Order,
-    /// What a party did when the rail asked it to act: a signature, a confirmed challenge.
+    /// What a party did when the rail last asked it to act: a signature, a confirmed challenge. A rail
+    /// that asks several times, or several parties one after the other, keeps the earlier answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer: Option<String>,
 }
@@ -95,6 +100,9 @@ impl Instruction {
         let differs = |field, asked: String, answered: String| ReceiptMismatch { field, asked, answered };
         if receipt.instruction != self.id {
             return Err(differs("instruction", self.id.to_string(), receipt.instruction.to_string()));
+        }
+        if receipt.reference.is_empty() {
+            return Err(differs("reference", "a reference".into(), "none".into()));
         }
         if receipt.amount != self.order.amount() {
             return Err(differs("amount", self.order.amount().to_string(), receipt.amount.to_string()));
@@ -110,6 +118,26 @@ impl Instruction {
             }
             _ => Ok(()),
         }
+    }
+}
+
+impl fmt::Debug for Instruction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Instruction")
+            .field("id", &self.id)
+            .field("contract", &self.contract)
+            .field("order", &self.order)
+            .field("answer", &self.answer.as_ref().map(|_| Hidden))
+            .finish()
+    }
+}
+
+/// Stands in `Debug` for what must not be read in a log.
+struct Hidden;
+
+impl fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(hidden)")
     }
 }
 
@@ -139,6 +167,10 @@ pub enum Order {
         amount: Money,
     },
     /// Divide a hold. The legs add up to what it holds.
+    ///
+    /// The legs stand or fall together: declined means that none of them moved. Where the outside
+    /// world moves them one by one, the rail repeats the one that fails until it lands and answers
+    /// pending meanwhile, or lands it as [`Landing::Held`].
     Settle {
         /// The hold to empty.
         hold: HoldId,
@@ -182,7 +214,7 @@ pub struct Leg {
 }
 
 /// A party to a contract.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Party {
     /// Who pays.
@@ -204,7 +236,8 @@ pub enum Outcome {
         /// What the outside world calls it.
         reference: String,
     },
-    /// It waits for a party.
+    /// It waits for a party. The party acts outside, or its answer is put into the instruction and
+    /// `execute` is called again. A rail does not wait for ever: it declines in the end.
     NeedsAction(Action),
     /// It had no effect and never will. Final.
     Declined(Decline),
@@ -229,7 +262,8 @@ pub struct Receipt {
     /// For a settled hold: each leg, in the order asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub legs: Vec<LegReceipt>,
-    /// What the rail charged the platform for it, already taken from the holdings.
+    /// What the rail charged the platform for it, already taken from the holdings and in their
+    /// currency. Fees that are paid in another coin (gas) are not counted here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost: Option<Money>,
     /// For a funded hold: when the rail will give it up by itself.
@@ -251,24 +285,35 @@ pub struct LegReceipt {
 }
 
 /// Where a settled leg is.
+///
+/// The platform's share stays with a custodial rail (`Held`). A non-custodial rail never answers
+/// `Held`: what a contract owes a party is that party's own already, whether it has claimed it or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Landing {
     /// It left the rail for the party's own account.
     Outside,
-    /// The party has no account that can take it: the rail still holds it, in the party's name.
+    /// The rail still holds it, in the party's name: it has no account yet that can take it. It
+    /// leaves by a later [`Order::Payout`].
     Held,
 }
 
-/// What a party has to do before an instruction can go on.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What a party has to do before an instruction can go on. Its `Debug` does not show the payload.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Action {
     /// Who has to act.
     pub who: Party,
     /// What has to be done, in the rail's words: `confirm_card`, `sign_release`.
     pub kind: String,
-    /// What the party needs for it: a client secret, a message to sign. Shown to that party only.
+    /// What the party needs for it: a client secret, a message to sign, a transaction to send by
+    /// itself. Shown to that party only.
     pub payload: String,
+}
+
+impl fmt::Debug for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Action").field("who", &self.who).field("kind", &self.kind).field("payload", &Hidden).finish()
+    }
 }
 
 /// Why an instruction had no effect.
@@ -331,8 +376,9 @@ pub enum ObservationBody {
     },
 }
 
-/// A message that the outside world sent to us over HTTP.
-#[derive(Clone, Debug)]
+/// A message that the outside world sent to us over HTTP. Its `Debug` shows neither headers nor body:
+/// they carry signatures and people's data, and nobody has checked yet who sent them.
+#[derive(Clone)]
 pub struct Push {
     /// The headers, names in lower case.
     pub headers: Vec<(String, String)>,
@@ -349,7 +395,15 @@ impl Push {
     }
 }
 
-/// What a rail holds for us.
+impl fmt::Debug for Push {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Push").field("bytes", &self.body.len()).field("received_at", &self.received_at).finish()
+    }
+}
+
+/// What a rail holds for us: every hold that was funded and not settled (also one that is only
+/// authorised), every share that landed as [`Landing::Held`], and every deposit that was observed
+/// (also one that is not swept yet), less payouts and costs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holdings {
     /// In all.

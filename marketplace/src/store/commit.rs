@@ -7,9 +7,10 @@ use super::{Key, Kind, Record, StoreError};
 use crate::{
     actor::Actor,
     clock::Timestamp,
-    ids::MarketId,
+    ids::{AgentId, MarketId},
     job::JobEvent,
     ledger::{LedgerError, Movement},
+    money::Money,
 };
 
 /// Everything one command writes.
@@ -99,6 +100,55 @@ pub struct Event {
 pub enum EventBody {
     /// To a job.
     Job(JobEvent),
+    /// To an instruction.
+    Instruction(InstructionEvent),
+    /// To what a rail reported.
+    Observation(ObservationEvent),
+}
+
+/// What happened to an instruction that its contract does not hear of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type")]
+#[non_exhaustive]
+pub enum InstructionEvent {
+    /// The rail's answer is not what was asked for; nothing was booked, an operator decides.
+    #[serde(rename = "instruction.mismatch")]
+    Mismatch {
+        /// What does not fit.
+        reason: String,
+    },
+    /// An operator has the rail asked again.
+    #[serde(rename = "instruction.asked_again")]
+    AskedAgain {
+        /// Why.
+        reason: String,
+    },
+    /// A party did what the rail asked for.
+    #[serde(rename = "instruction.answered")]
+    Answered {},
+}
+
+/// What became of something a rail reported.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type")]
+#[non_exhaustive]
+pub enum ObservationEvent {
+    /// Money came in and is in the agent's wallet (JP-24).
+    #[serde(rename = "wallet.deposited")]
+    Deposited {
+        /// Whose.
+        agent: AgentId,
+        /// How much.
+        amount: Money,
+        /// Where from.
+        source: String,
+    },
+    /// No rule could take it in; an operator decides.
+    #[serde(rename = "observation.refused")]
+    Refused {
+        /// Which rule refused, in words.
+        reason: String,
+    },
 }
 
 impl EventBody {
@@ -106,6 +156,11 @@ impl EventBody {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Job(event) => event.name(),
+            Self::Instruction(InstructionEvent::Mismatch { .. }) => "instruction.mismatch",
+            Self::Instruction(InstructionEvent::AskedAgain { .. }) => "instruction.asked_again",
+            Self::Instruction(InstructionEvent::Answered {}) => "instruction.answered",
+            Self::Observation(ObservationEvent::Deposited { .. }) => "wallet.deposited",
+            Self::Observation(ObservationEvent::Refused { .. }) => "observation.refused",
         }
     }
 
@@ -115,7 +170,9 @@ impl EventBody {
     /// When the text is not an event of this kind of record.
     pub fn from_json(kind: Kind, text: &str) -> Result<Self, serde_json::Error> {
         match kind {
-            Kind::Job | Kind::Instruction | Kind::Incident => serde_json::from_str(text).map(Self::Job),
+            Kind::Job => serde_json::from_str(text).map(Self::Job),
+            Kind::Instruction => serde_json::from_str(text).map(Self::Instruction),
+            Kind::Observation => serde_json::from_str(text).map(Self::Observation),
         }
     }
 }

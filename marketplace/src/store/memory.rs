@@ -2,11 +2,12 @@
 //! others.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, hash_map::Entry},
     sync::{Arc, Mutex, MutexGuard},
 };
 
 use async_trait::async_trait;
+use rustc_hash::FxHashMap;
 use uuid::Uuid;
 
 use super::{
@@ -16,7 +17,7 @@ use super::{
 use crate::{
     clock::Timestamp,
     ids::MarketId,
-    ledger::{Account, Entry, Finding, Limit, Transfer, TrialBalance},
+    ledger::{self, Account, Finding, Limit, Transfer, TrialBalance},
     money::{Currency, Money},
     policy::{Policy, PolicyVersion},
 };
@@ -34,17 +35,14 @@ struct Markets {
 #[derive(Debug, Default)]
 struct Market {
     policies: Vec<Policy>,
-    rows: HashMap<Key, Row>,
+    rows: FxHashMap<Key, Row>,
     due: BTreeSet<(Kind, Timestamp, Uuid)>,
-    parties: BTreeSet<(Kind, usize, Uuid, Uuid)>,
-    ids: BTreeSet<Key>,
+    /// Ids by kind, and by kind, place and party; each list ascending, since new ids are the highest.
+    ids: FxHashMap<(Kind, Option<(usize, Uuid)>), Vec<Uuid>>,
     keys: HashMap<String, KeyRecord>,
-    documents: HashMap<(Uuid, String), String>,
     events: Vec<LoggedEvent>,
-    subjects: HashMap<Key, Vec<usize>>,
     transfers: Vec<(Timestamp, Uuid, Transfer)>,
-    accounts: HashMap<Account, Vec<usize>>,
-    balances: HashMap<(Account, Currency), i64>,
+    accounts: FxHashMap<Account, Book>,
     cursors: HashMap<String, String>,
 }
 
@@ -54,6 +52,16 @@ struct Row {
     version: u64,
     claimed_until: Option<Timestamp>,
     claims: u32,
+    /// Its events' places in the log.
+    events: Vec<u32>,
+    documents: Vec<(String, String)>,
+}
+
+/// An account: its entries' places in the transfers, and the balances that are kept.
+#[derive(Debug, Default)]
+struct Book {
+    entries: Vec<u32>,
+    balances: Vec<Money>,
 }
 
 impl Row {
@@ -68,7 +76,9 @@ impl Facts for Markets {
     }
 
     fn balance(&self, market: MarketId, account: Account, currency: Currency) -> i64 {
-        self.market(market).balances.get(&(account, currency)).copied().unwrap_or(0)
+        let book = self.market(market).accounts.get(&account);
+        let kept = book.and_then(|book| book.balances.iter().find(|balance| balance.currency() == currency));
+        kept.map_or(0, |balance| balance.minor())
     }
 
     fn key(&self, market: MarketId, key: &str) -> Option<&KeyRecord> {
@@ -94,26 +104,33 @@ fn index(market: MarketId) -> usize {
 impl Market {
     fn write(&mut self, commit: Commit, admitted: Admitted) {
         let Commit { at, contract, key, writes, events, movement, documents, .. } = commit;
+        let subject = writes.first().map(|write| write.record.key());
         for write in writes {
             self.put(write.record, write.expected + 1, write.claimed_until);
         }
         for event in events {
             let number = self.events.len();
             let position = Position { epoch: 0, number: number as i64 + 1 };
-            self.subjects.entry(event.subject).or_default().push(number);
+            if let Some(row) = self.rows.get_mut(&event.subject) {
+                row.events.push(number as u32);
+            }
             self.events.push(LoggedEvent { position, event });
         }
         for transfer in movement.transfers() {
-            let number = self.transfers.len();
-            self.accounts.entry(transfer.debit()).or_default().push(number);
-            self.accounts.entry(transfer.credit()).or_default().push(number);
+            let number = self.transfers.len() as u32;
+            self.accounts.entry(transfer.debit()).or_default().entries.push(number);
+            self.accounts.entry(transfer.credit()).or_default().entries.push(number);
             self.transfers.push((at, contract, *transfer));
         }
         for (account, balance) in admitted.balances {
-            self.balances.insert((account, balance.currency()), balance.minor());
+            let kept = &mut self.accounts.entry(account).or_default().balances;
+            match kept.iter_mut().find(|kept| kept.currency() == balance.currency()) {
+                Some(kept) => *kept = balance,
+                None => kept.push(balance),
+            }
         }
-        for document in documents {
-            self.documents.insert((document.subject, document.name), document.body);
+        if let Some(row) = subject.and_then(|subject| self.rows.get_mut(&subject)) {
+            row.documents.extend(documents.into_iter().map(|document| (document.name, document.body)));
         }
         if let Some(used) = key {
             self.keys.insert(used.key, KeyRecord { fingerprint: used.fingerprint, answer: used.answer });
@@ -123,31 +140,55 @@ impl Market {
     fn put(&mut self, record: Record, version: u64, claimed_until: Option<Timestamp>) {
         let key = record.key();
         let (due, parties) = (record.due_at(), record.parties());
-        let row = Row { record, version, claimed_until, claims: claimed_until.is_some().into() };
-        let before = self.rows.insert(key, row).map(|row| (row.record.due_at(), row.record.parties()));
-        let (due_before, parties_before) = before.unwrap_or_default();
+        let claims = claimed_until.is_some().into();
+        let (due_before, parties_before) = match self.rows.entry(key) {
+            Entry::Occupied(mut row) => {
+                let row = row.get_mut();
+                let before = (row.record.due_at(), row.record.parties());
+                (row.record, row.version, row.claimed_until, row.claims) = (record, version, claimed_until, claims);
+                before
+            }
+            Entry::Vacant(row) => {
+                row.insert(Row { record, version, claimed_until, claims, events: vec![], documents: vec![] });
+                insert_sorted(self.ids.entry((key.kind, None)).or_default(), key.id);
+                Default::default()
+            }
+        };
         if due != due_before {
             due_before.map(|at| self.due.remove(&(key.kind, at, key.id)));
             due.map(|at| self.due.insert((key.kind, at, key.id)));
         }
         for (place, (now, before)) in parties.into_iter().zip(parties_before).enumerate() {
             if now != before {
-                before.map(|id| self.parties.remove(&(key.kind, place, id, key.id)));
-                now.map(|id| self.parties.insert((key.kind, place, id, key.id)));
+                if let Some(ids) = before.and_then(|party| self.ids.get_mut(&(key.kind, Some((place, party))))) {
+                    ids.retain(|id| *id != key.id);
+                }
+                if let Some(party) = now {
+                    insert_sorted(self.ids.entry((key.kind, Some((place, party)))).or_default(), key.id);
+                }
             }
-        }
-        if version == 1 {
-            self.ids.insert(key);
         }
     }
 
+    fn entries(&self, account: Account) -> &[u32] {
+        self.accounts.get(&account).map_or(&[], |book| &book.entries)
+    }
+
     fn sum(&self, account: Account, currency: Currency, at: Option<Timestamp>) -> i64 {
-        let numbers = self.accounts.get(&account).map_or(&[][..], Vec::as_slice);
-        let transfers = numbers.iter().map(|n| &self.transfers[*n]);
+        let transfers = self.entries(account).iter().map(|n| &self.transfers[*n as usize]);
         let counted =
             transfers.filter(|(when, _, t)| t.amount().currency() == currency && at.is_none_or(|at| *when <= at));
         counted.map(|(_, _, t)| signed(t, account)).sum()
     }
+}
+
+/// Keeps a list of ids ascending; most often the new one is the last.
+fn insert_sorted(ids: &mut Vec<Uuid>, id: Uuid) {
+    let place = match ids.last() {
+        Some(last) if *last > id => ids.partition_point(|other| *other < id),
+        _ => ids.len(),
+    };
+    ids.insert(place, id);
 }
 
 /// What a transfer adds to one of its accounts.
@@ -229,19 +270,9 @@ impl Store for MemoryStore {
             let wanted = query.statuses.is_empty() || query.statuses.contains(&row.record.status());
             wanted.then(|| row.stored())
         };
-        let (skip, take) = (query.offset as usize, query.limit as usize);
-        Ok(match query.party {
-            Some((place, party)) => {
-                let range = (query.kind, place, party, Uuid::nil())..=(query.kind, place, party, Uuid::max());
-                let ids = market.parties.range(range).rev().map(|(_, _, _, id)| *id);
-                ids.filter_map(matches).skip(skip).take(take).collect()
-            }
-            None => {
-                let (first, last) = (Uuid::nil(), Uuid::max());
-                let range = Key { kind: query.kind, id: first }..=Key { kind: query.kind, id: last };
-                market.ids.range(range).rev().filter_map(|key| matches(key.id)).skip(skip).take(take).collect()
-            }
-        })
+        let ids = market.ids.get(&(query.kind, query.party)).map_or(&[][..], Vec::as_slice);
+        let found = ids.iter().rev().filter_map(|id| matches(*id));
+        Ok(found.skip(query.offset as usize).take(query.limit as usize).collect())
     }
 
     async fn claim(&self, market: MarketId, claim: &Claim) -> Result<Vec<Stored>, StoreError> {
@@ -267,7 +298,10 @@ impl Store for MemoryStore {
     }
 
     async fn document(&self, market: MarketId, subject: Uuid, name: &str) -> Result<Option<String>, StoreError> {
-        Ok(self.lock().market(market).documents.get(&(subject, name.to_owned())).cloned())
+        let markets = self.lock();
+        let row = markets.market(market).rows.get(&Key { kind: Kind::Job, id: subject });
+        let found = row.and_then(|row| row.documents.iter().find(|(known, _)| known == name));
+        Ok(found.map(|(_, body)| body.clone()))
     }
 
     async fn events(&self, market: MarketId, after: Position, limit: u32) -> Result<Vec<LoggedEvent>, StoreError> {
@@ -279,8 +313,8 @@ impl Store for MemoryStore {
     async fn events_of(&self, market: MarketId, subject: Key) -> Result<Vec<LoggedEvent>, StoreError> {
         let markets = self.lock();
         let market = markets.market(market);
-        let numbers = market.subjects.get(&subject).map_or(&[][..], Vec::as_slice);
-        Ok(numbers.iter().map(|n| market.events[*n].clone()).collect())
+        let numbers = market.rows.get(&subject).map_or(&[][..], |row| &row.events);
+        Ok(numbers.iter().map(|n| market.events[*n as usize].clone()).collect())
     }
 
     async fn cursor(&self, market: MarketId, reader: &str) -> Result<Option<String>, StoreError> {
@@ -324,17 +358,24 @@ impl Store for MemoryStore {
         account: Account,
         after: i64,
         limit: u32,
-    ) -> Result<Vec<Entry>, StoreError> {
+    ) -> Result<Vec<ledger::Entry>, StoreError> {
         let markets = self.lock();
         let market = markets.market(market);
-        let numbers = market.accounts.get(&account).map_or(&[][..], Vec::as_slice);
-        let entry = |n: &usize| {
-            let (at, contract, transfer) = &market.transfers[*n];
+        let numbers = market.entries(account);
+        let entry = |n: &u32| {
+            let (at, contract, transfer) = &market.transfers[*n as usize];
             let counterparty = if transfer.credit() == account { transfer.debit() } else { transfer.credit() };
             let amount = Money::new(signed(transfer, account), transfer.amount().currency());
-            Entry { number: *n as i64 + 1, at: *at, kind: transfer.kind(), counterparty, amount, contract: *contract }
+            ledger::Entry {
+                number: i64::from(*n) + 1,
+                at: *at,
+                kind: transfer.kind(),
+                counterparty,
+                amount,
+                contract: *contract,
+            }
         };
-        let later = numbers.partition_point(|n| (*n as i64) < after);
+        let later = numbers.partition_point(|n| i64::from(*n) < after);
         Ok(numbers[later..].iter().take(limit as usize).map(entry).collect())
     }
 
@@ -356,11 +397,12 @@ impl Store for MemoryStore {
     async fn verify(&self, market: MarketId) -> Result<Vec<Finding>, StoreError> {
         let markets = self.lock();
         let market = markets.market(market);
-        let differs = |(&(account, currency), &kept): (&(Account, Currency), &i64)| {
-            let summed = market.sum(account, currency, None);
-            let (kept, summed) = (Money::new(kept, currency), Money::new(summed, currency));
+        let kept =
+            market.accounts.iter().flat_map(|(account, book)| book.balances.iter().map(move |kept| (*account, *kept)));
+        let differs = |(account, kept): (Account, Money)| {
+            let summed = Money::new(market.sum(account, kept.currency(), None), kept.currency());
             (kept != summed).then_some(Finding::BalanceDiffers { account, kept, summed })
         };
-        Ok(market.balances.iter().filter_map(differs).collect())
+        Ok(kept.filter_map(differs).collect())
     }
 }

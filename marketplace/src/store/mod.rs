@@ -12,10 +12,12 @@ mod record;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod sql;
 
-pub use commit::{Commit, CommitError, Document, Event, EventBody, KeyRecord, KeyUse, Write};
+pub use commit::{
+    Commit, CommitError, Document, Event, EventBody, InstructionEvent, KeyRecord, KeyUse, ObservationEvent, Write,
+};
 pub use error::{StoreError, StoreErrorKind};
 pub use memory::MemoryStore;
-pub use record::{Incident, InstructionRecord, InstructionState, Key, Kind, Record, Stored};
+pub use record::{InstructionRecord, InstructionState, Key, Kind, Observed, Record, Stored};
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub use sql::SqlStore;
 #[cfg(feature = "postgres")]

@@ -9,7 +9,7 @@ use crate::{
     clock::Timestamp,
     ids::RailId,
     job::Job,
-    rail::{Action, Decline, Instruction, Observation, Receipt},
+    rail::{Action, Decline, Instruction, Observation, Outcome, Receipt},
 };
 
 /// The kinds of records; each has a table of its own.
@@ -20,20 +20,20 @@ pub enum Kind {
     Job,
     /// Instructions to rails.
     Instruction,
-    /// Observations that no rule could take in: for operators.
-    Incident,
+    /// What rails reported, taken in or refused.
+    Observation,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 3] = [Self::Job, Self::Instruction, Self::Incident];
+    pub const ALL: [Self; 3] = [Self::Job, Self::Instruction, Self::Observation];
 
     /// The word used in stores and documents.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Job => "job",
             Self::Instruction => "instruction",
-            Self::Incident => "incident",
+            Self::Observation => "observation",
         }
     }
 }
@@ -54,8 +54,8 @@ pub enum Record {
     Job(Arc<Job>),
     /// An instruction to a rail.
     Instruction(Arc<InstructionRecord>),
-    /// Something that an operator must look at.
-    Incident(Arc<Incident>),
+    /// Something a rail reported.
+    Observed(Arc<Observed>),
 }
 
 /// A record as the store has it.
@@ -74,6 +74,8 @@ pub struct Stored {
 pub struct InstructionRecord {
     /// The instruction.
     pub instruction: Instruction,
+    /// The contract that gave it.
+    pub contract: Key,
     /// The rail it is for.
     pub rail: RailId,
     /// When it was decided.
@@ -112,7 +114,7 @@ pub enum InstructionState {
     /// The rail's answer is not what was asked for: an operator decides. Final for the engine.
     Mismatch {
         /// The answer that no rule could take in.
-        receipt: Receipt,
+        outcome: Box<Outcome>,
     },
 }
 
@@ -136,19 +138,21 @@ impl InstructionState {
     }
 }
 
-/// Something from outside that no rule could take in. Nothing was written for it but this.
+/// Something a rail reported. Its id follows from the rail's and the observation's, so that writing it
+/// a second time is a conflict: that is what makes a deposit count once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Incident {
+pub struct Observed {
     /// Its id.
     pub id: Uuid,
     /// The rail that reported it.
     pub rail: RailId,
     /// What was reported.
     pub observation: Observation,
-    /// Which rule refused it, in words.
-    pub reason: String,
-    /// When.
+    /// When the engine took it in or refused it.
     pub at: Timestamp,
+    /// Why no rule could take it in; an operator decides. Nothing else was written for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
 }
 
 impl Record {
@@ -157,7 +161,7 @@ impl Record {
         match self {
             Self::Job(job) => Key { kind: Kind::Job, id: job.id.0 },
             Self::Instruction(record) => Key { kind: Kind::Instruction, id: record.instruction.id.0 },
-            Self::Incident(incident) => Key { kind: Kind::Incident, id: incident.id },
+            Self::Observed(observed) => Key { kind: Kind::Observation, id: observed.id },
         }
     }
 
@@ -166,7 +170,8 @@ impl Record {
         match self {
             Self::Job(job) => job.status.as_str(),
             Self::Instruction(record) => record.state.as_str(),
-            Self::Incident(_) => "open",
+            Self::Observed(observed) if observed.refused.is_some() => "refused",
+            Self::Observed(_) => "taken",
         }
     }
 
@@ -175,7 +180,7 @@ impl Record {
         match self {
             Self::Job(job) => [Some(job.buyer.0), job.worker.map(|worker| worker.0)],
             Self::Instruction(record) => [Some(record.instruction.contract), None],
-            Self::Incident(_) => [None, None],
+            Self::Observed(_) => [None, None],
         }
     }
 
@@ -184,7 +189,7 @@ impl Record {
         match self {
             Self::Job(job) => job.due_at(),
             Self::Instruction(record) => (!record.state.is_final()).then_some(record.run_at),
-            Self::Incident(_) => None,
+            Self::Observed(_) => None,
         }
     }
 
@@ -196,7 +201,7 @@ impl Record {
         match self {
             Self::Job(job) => serde_json::to_string(job),
             Self::Instruction(record) => serde_json::to_string(record),
-            Self::Incident(incident) => serde_json::to_string(incident),
+            Self::Observed(observed) => serde_json::to_string(observed),
         }
     }
 
@@ -208,7 +213,7 @@ impl Record {
         Ok(match kind {
             Kind::Job => Self::Job(serde_json::from_str(text)?),
             Kind::Instruction => Self::Instruction(serde_json::from_str(text)?),
-            Kind::Incident => Self::Incident(serde_json::from_str(text)?),
+            Kind::Observation => Self::Observed(serde_json::from_str(text)?),
         })
     }
 }

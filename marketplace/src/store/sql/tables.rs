@@ -26,7 +26,7 @@ pub(super) const fn table(kind: Kind) -> Table {
     match kind {
         Kind::Job => Table { name: "jobs", parties: &["buyer", "worker"] },
         Kind::Instruction => Table { name: "instructions", parties: &["contract"] },
-        Kind::Incident => Table { name: "incidents", parties: &[] },
+        Kind::Observation => Table { name: "observations", parties: &[] },
     }
 }
 

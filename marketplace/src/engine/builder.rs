@@ -1,0 +1,129 @@
+//! Putting a marketplace together.
+
+use std::{collections::HashMap, sync::Arc};
+
+use tokio::sync::Notify;
+
+use super::{AllowAll, Authorizer, Inner, Marketplace, NobodyKnown, TierSource};
+use crate::{
+    clock::{Clock, SystemClock},
+    error::Error,
+    ids::{IdSource, RandomIds},
+    policy::{Policy, Span},
+    rail::SettlementRail,
+    store::Store,
+};
+
+/// What a marketplace is made of: a store, a policy, at least one rail, and optional parts.
+#[must_use = "a builder does nothing until `build`"]
+pub struct MarketplaceBuilder {
+    name: String,
+    store: Arc<dyn Store>,
+    policy: Policy,
+    rails: Vec<Arc<dyn SettlementRail>>,
+    clock: Arc<dyn Clock>,
+    ids: Arc<dyn IdSource>,
+    tiers: Arc<dyn TierSource>,
+    authorizer: Arc<dyn Authorizer>,
+    lease: Span,
+}
+
+impl MarketplaceBuilder {
+    pub(super) fn new(name: String, store: Arc<dyn Store>, policy: Policy) -> Self {
+        Self {
+            name,
+            store,
+            policy,
+            rails: Vec::new(),
+            clock: Arc::new(SystemClock),
+            ids: Arc::new(RandomIds),
+            tiers: Arc::new(NobodyKnown),
+            authorizer: Arc::new(AllowAll),
+            lease: Span::seconds(60),
+        }
+    }
+
+    /// Adds a rail; the first one is what a job moves on when its order names none.
+    pub fn rail(mut self, rail: impl SettlementRail) -> Self {
+        self.rails.push(Arc::new(rail));
+        self
+    }
+
+    /// Takes the time from here instead of from the machine.
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Takes new ids from here instead of from the machine.
+    pub fn ids(mut self, ids: Arc<dyn IdSource>) -> Self {
+        self.ids = ids;
+        self
+    }
+
+    /// Takes workers' tiers from here instead of giving everybody the initial one.
+    pub fn tiers(mut self, tiers: impl TierSource) -> Self {
+        self.tiers = Arc::new(tiers);
+        self
+    }
+
+    /// Adds the embedder's own checks, which can only narrow.
+    pub fn authorizer(mut self, authorizer: impl Authorizer) -> Self {
+        self.authorizer = Arc::new(authorizer);
+        self
+    }
+
+    /// How long a worker keeps what it claims (60 s). Longer than any rail takes to answer or time
+    /// out: whoever is slower is fenced off, and its work is looked up by the next.
+    pub fn lease(mut self, lease: Span) -> Self {
+        self.lease = lease;
+        self
+    }
+
+    /// Opens the market in the store and makes the policy its newest, unless it is already.
+    ///
+    /// # Errors
+    /// A contradiction in the policy, no rail, a rail of another currency, two rails of one name, or
+    /// the store's failure.
+    pub async fn build(self) -> Result<Marketplace, Error> {
+        self.policy.validate()?;
+        let refuse = |reason: String| Err(Error::Configuration { reason });
+        if self.rails.is_empty() {
+            return refuse("it has no rail".into());
+        }
+        for (i, rail) in self.rails.iter().enumerate() {
+            let profile = rail.profile();
+            if profile.currency != self.policy.currency {
+                return refuse(format!(
+                    "rail {} moves {:?}, the policy is in {:?}",
+                    profile.id, profile.currency, self.policy.currency
+                ));
+            }
+            if self.rails[..i].iter().any(|other| other.profile().id == profile.id) {
+                return refuse(format!("two rails are named {}", profile.id));
+            }
+        }
+        let market = self.store.open_market(&self.name).await?;
+        if let Some((_, before)) = self.store.policy(market, None).await?
+            && before.currency != self.policy.currency
+        {
+            return refuse(format!("its currency is {:?}, the policy's {:?}", before.currency, self.policy.currency));
+        }
+        let version = self.store.add_policy(market, &self.policy).await?;
+        let policy = Arc::new(self.policy);
+        let inner = Inner {
+            market,
+            store: self.store,
+            rails: self.rails,
+            clock: self.clock,
+            ids: self.ids,
+            tiers: self.tiers,
+            authorizer: self.authorizer,
+            newest: std::sync::RwLock::new((version, policy.clone())),
+            pinned: std::sync::RwLock::new(HashMap::from([(version, policy)])),
+            lease: self.lease,
+            committed: Notify::new(),
+        };
+        Ok(Marketplace { inner: Arc::new(inner) })
+    }
+}

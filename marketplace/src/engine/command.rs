@@ -1,0 +1,246 @@
+//! The path of a command: load, decide, commit, and again when somebody else was faster.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use super::{Marketplace, as_job, into_job};
+use crate::{
+    actor::Actor,
+    clock::Timestamp,
+    error::{Error, Rejection},
+    ids::JobId,
+    job::{Context, Decision, Job, JobCommand, decide},
+    policy::{Policy, PolicyVersion, Range},
+    store::{
+        Commit, CommitError, Document, Event, EventBody, InstructionRecord, InstructionState, Journal, Key, KeyUse,
+        Kind, Record, Stored, Write,
+    },
+    text,
+};
+
+/// How often a command is decided anew because others were faster, before it gives up.
+const ATTEMPTS: u32 = 32;
+/// An idempotency key's length, in characters.
+const KEY: Range<u32> = Range { min: 1, max: 200 };
+/// An operator's name's length, in characters.
+const OPERATOR: Range<u32> = Range { min: 1, max: 100 };
+
+/// Who commands, under which key, in whose transaction.
+#[derive(Clone, Copy)]
+pub(super) struct Call<'a> {
+    pub(super) actor: &'a Actor,
+    pub(super) key: Option<&'a str>,
+    /// The embedder's own transaction. Rails are left alone until it has committed.
+    pub(super) within: Option<&'a dyn Journal>,
+}
+
+impl Marketplace {
+    /// Carries out a command to a job: `None` posts one.
+    pub(super) async fn command_job(
+        &self,
+        id: Option<JobId>,
+        mut command: JobCommand,
+        call: Call<'_>,
+    ) -> Result<Arc<Job>, Error> {
+        let key = self.key_use(id, &command, call)?;
+        let journal: &dyn Journal = call.within.unwrap_or(&*self.inner.store);
+        for _ in 0..ATTEMPTS {
+            let now = self.now();
+            if let JobCommand::Post { id, .. } = &mut command {
+                *id = JobId(self.inner.ids.next(now));
+            }
+            let stored = match id {
+                Some(id) => Some(self.load_job(journal, id).await?),
+                None => None,
+            };
+            let before = stored.as_ref().and_then(as_job);
+            let decided = self.decide_job(before.map(|(job, _)| &**job), &command, call.actor, now).await;
+            let decision = match decided {
+                Ok(decision) => decision,
+                Err(Error::Rejected(rejection)) => return self.answered_before(journal, key, rejection).await,
+                Err(error) => return Err(error),
+            };
+            let version = before.map_or(0, |(_, version)| version);
+            let claimed_until = call.within.is_none().then(|| now + self.inner.lease.delta());
+            let mut commit = self.commit_of(decision, version, call.actor, now, claimed_until);
+            commit.documents = documents(&commit, &command)?;
+            let job = match &commit.writes[0].record {
+                Record::Job(job) => job.clone(),
+                Record::Instruction(_) | Record::Observed(_) => unreachable!("a job's commit writes the job first"),
+            };
+            let claimed: Vec<Stored> = commit.writes[1..].iter().filter_map(claimed_now).collect();
+            commit.key =
+                key.clone().map(|(key, fingerprint)| KeyUse { key, fingerprint, answer: Record::Job(job.clone()) });
+            match journal.commit(commit).await {
+                Ok(()) => {
+                    self.inner.committed.notify_waiters();
+                    return self.after_commit(job, claimed).await;
+                }
+                Err(CommitError::Conflict(_)) => {}
+                Err(error) => return refused(error),
+            }
+        }
+        Err(Error::Contention { command: command.name(), attempts: ATTEMPTS })
+    }
+
+    /// Tries at once what the commit asked of rails, so that the caller usually sees the final state.
+    /// Whatever fails here is found again by the workers; it is not the command's failure.
+    async fn after_commit(&self, job: Arc<Job>, claimed: Vec<Stored>) -> Result<Arc<Job>, Error> {
+        if claimed.is_empty() {
+            return Ok(job);
+        }
+        for stored in claimed {
+            if let Err(error) = self.work_on(stored).await {
+                tracing::warn!(job = %job.id, %error, "an instruction is left to the workers");
+            }
+        }
+        Ok(self.job(job.id).await.unwrap_or(job))
+    }
+
+    /// A command that a rule refuses may still be the repetition of one that was carried out.
+    async fn answered_before(
+        &self,
+        journal: &dyn Journal,
+        key: Option<(String, [u8; 32])>,
+        rejection: Rejection,
+    ) -> Result<Arc<Job>, Error> {
+        let Some((key, fingerprint)) = key else { return Err(rejection.into()) };
+        match journal.key(self.inner.market, &key).await? {
+            None => Err(rejection.into()),
+            Some(before) if before.fingerprint == fingerprint => refused(CommitError::Replayed(before.answer)),
+            Some(_) => refused(CommitError::KeyReused(key)),
+        }
+    }
+
+    pub(super) async fn load_job(&self, journal: &dyn Journal, id: JobId) -> Result<Stored, Error> {
+        let stored = journal.load(self.inner.market, Key { kind: Kind::Job, id: id.0 }).await?;
+        stored.ok_or_else(|| Rejection::NotFound { what: "job", id: id.to_string() }.into())
+    }
+
+    /// Gathers what the decision may look at, and decides.
+    pub(super) async fn decide_job(
+        &self,
+        job: Option<&Job>,
+        command: &JobCommand,
+        actor: &Actor,
+        now: Timestamp,
+    ) -> Result<Decision, Error> {
+        let authorized = self.inner.authorizer.authorize(actor, command.name(), job);
+        authorized.map_err(|reason| Rejection::NotAuthorized { command: command.name(), reason })?;
+        let (version, policy): (PolicyVersion, Arc<Policy>) = match job {
+            Some(job) => (job.policy, self.pinned(job.policy).await?),
+            None => self.policy(),
+        };
+        let (rail, worker) = match (job, command) {
+            (None, JobCommand::Post { order, .. }) => (order.rail, order.worker),
+            (Some(job), JobCommand::Accept) => (Some(job.rail), job.worker.or(actor.agent())),
+            (job, _) => (job.map(|job| job.rail), None),
+        };
+        let tier = match worker {
+            Some(worker) => self.inner.tiers.tier(worker).await,
+            None => None,
+        };
+        let worker_tier = tier.as_deref().unwrap_or(policy.initial_tier());
+        let rail = self.rail(rail)?.profile();
+        let context = Context { now, actor, policy: &policy, version, rail, worker_tier };
+        Ok(decide(job, command, &context)?)
+    }
+
+    /// A decision as a commit: the job first, then its new instructions.
+    pub(super) fn commit_of(
+        &self,
+        decision: Decision,
+        version: u64,
+        actor: &Actor,
+        now: Timestamp,
+        claimed_until: Option<Timestamp>,
+    ) -> Commit {
+        let Decision { job, events, movement, instructions } = decision;
+        let subject = Key { kind: Kind::Job, id: job.id.0 };
+        let rail = job.rail;
+        let mut writes = Vec::with_capacity(1 + instructions.len());
+        writes.push(Write { record: Record::Job(Arc::new(job)), expected: version, claimed_until: None });
+        for (instruction, run_at) in instructions {
+            let record = InstructionRecord {
+                instruction,
+                contract: subject,
+                rail,
+                given_at: now,
+                run_at,
+                state: InstructionState::Queued,
+                failures: 0,
+                problem: None,
+            };
+            let claimed_until = claimed_until.filter(|_| run_at <= now);
+            writes.push(Write { record: Record::Instruction(Arc::new(record)), expected: 0, claimed_until });
+        }
+        let event =
+            |body| Event { subject, version: version + 1, at: now, actor: actor.clone(), body: EventBody::Job(body) };
+        Commit {
+            market: self.inner.market,
+            at: now,
+            contract: subject.id,
+            version: version + 1,
+            key: None,
+            writes,
+            events: events.into_iter().map(event).collect(),
+            movement,
+            documents: Vec::new(),
+        }
+    }
+
+    /// The key to look for and the digest of what is commanded, checked.
+    fn key_use(
+        &self,
+        id: Option<JobId>,
+        command: &JobCommand,
+        call: Call<'_>,
+    ) -> Result<Option<(String, [u8; 32])>, Error> {
+        if let Actor::Operator(name) = call.actor {
+            text::line("operator", name, OPERATOR)?;
+        }
+        let Some(key) = call.key else { return Ok(None) };
+        text::line("idempotency key", key, KEY)?;
+        let body = json(&(id, command))?;
+        Ok(Some((format!("{}/{key}", call.actor), Sha256::digest(body).into())))
+    }
+}
+
+/// The instruction that a commit wrote and claimed for its own caller.
+fn claimed_now(write: &Write) -> Option<Stored> {
+    write.claimed_until?;
+    Some(Stored { record: write.record.clone(), version: write.expected + 1, claims: 1 })
+}
+
+/// What is kept beside the job: the task as posted, each delivery as handed in.
+fn documents(commit: &Commit, command: &JobCommand) -> Result<Vec<Document>, Error> {
+    let subject = commit.contract;
+    let document = match command {
+        JobCommand::Post { order, .. } => Document { subject, name: "task".into(), body: json(order)? },
+        JobCommand::Deliver { delivery } => {
+            let Some(job) = into_job(commit.writes[0].record.clone()) else { return Ok(Vec::new()) };
+            Document { subject, name: format!("delivery/{}", job.revisions + 1), body: json(delivery)? }
+        }
+        _ => return Ok(Vec::new()),
+    };
+    Ok(vec![document])
+}
+
+fn json(value: &impl Serialize) -> Result<String, Error> {
+    let unwritable = |e| Error::Configuration { reason: format!("a command has no JSON form: {e}") };
+    serde_json::to_string(value).map_err(unwritable)
+}
+
+/// What a commit that was not written means to the caller.
+fn refused(error: CommitError) -> Result<Arc<Job>, Error> {
+    match error {
+        CommitError::Replayed(Record::Job(job)) => Ok(job),
+        CommitError::Replayed(_) => Err(Rejection::KeyReused { key: String::new() }.into()),
+        CommitError::KeyReused(key) => Err(Rejection::KeyReused { key }.into()),
+        CommitError::Ledger(error) => Err(Rejection::from(error).into()),
+        CommitError::Store(error) => Err(error.into()),
+        CommitError::Conflict(_) => Err(Error::Contention { command: "commit", attempts: 1 }),
+    }
+}

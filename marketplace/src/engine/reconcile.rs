@@ -1,0 +1,177 @@
+//! Comparing the books with the world, and listing what is not settled.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::Marketplace;
+use crate::{
+    clock::Timestamp,
+    error::Error,
+    ids::{HoldId, InstructionId, JobId, RailId},
+    job::HoldState,
+    ledger::{Account, escrow},
+    money::Money,
+    rail::Custody,
+    store::{InstructionRecord, Kind, Observed, Query, Record},
+};
+
+/// How many records one page of a listing holds.
+const PAGE: u32 = 500;
+
+/// The books and a rail, side by side.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Reconciliation {
+    /// The rail.
+    pub rail: RailId,
+    /// What the books say it holds.
+    pub books: Money,
+    /// What it says it holds.
+    pub held: Money,
+    /// Where they differ; empty when they agree.
+    pub differences: Vec<Difference>,
+    /// Instructions on the way, each of which may explain a difference.
+    pub in_flight: Vec<InstructionId>,
+}
+
+/// Where the books and a rail differ.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "difference")]
+#[non_exhaustive]
+pub enum Difference {
+    /// In all.
+    Total {
+        /// What the books say.
+        books: Money,
+        /// What the rail says.
+        held: Money,
+    },
+    /// In one hold.
+    Hold {
+        /// The hold.
+        hold: HoldId,
+        /// What the books say is reserved.
+        books: Money,
+        /// What the rail says.
+        held: Money,
+    },
+}
+
+/// Something that has not reached a final outcome, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unsettled {
+    /// An instruction.
+    Instruction(Arc<InstructionRecord>),
+    /// Something a rail reported that no rule could take in.
+    Refused(Arc<Observed>),
+}
+
+impl Unsettled {
+    /// In a line, for an operator.
+    pub fn why(&self) -> String {
+        match self {
+            Self::Instruction(record) => match &record.problem {
+                Some(problem) => format!("{}: {problem}", record.state.as_str()),
+                None => record.state.as_str().into(),
+            },
+            Self::Refused(observed) => format!("refused: {}", observed.refused.as_deref().unwrap_or_default()),
+        }
+    }
+
+    /// Since when it waits.
+    pub fn since(&self) -> Timestamp {
+        match self {
+            Self::Instruction(record) => record.given_at,
+            Self::Refused(observed) => observed.at,
+        }
+    }
+}
+
+impl Marketplace {
+    /// Compares the books with what a rail says it holds. While instructions are on the way the two
+    /// may differ honestly; a difference that stays when nothing is in flight is money gone astray.
+    ///
+    /// For a rail of internal custody the ledger is the money, so the two agree by definition.
+    ///
+    /// # Errors
+    /// The rail's or the store's failure.
+    pub async fn reconcile(&self, rail: RailId) -> Result<Reconciliation, Error> {
+        let settlement_rail = self.rail(Some(rail))?;
+        let balance = self.balance(Account::Rail(rail), None).await?;
+        let books = Money::zero(balance.currency()).minus(balance).map_err(crate::error::Rejection::from)?;
+        if settlement_rail.profile().custody == Custody::Internal {
+            return Ok(Reconciliation { rail, books, held: books, differences: Vec::new(), in_flight: Vec::new() });
+        }
+        let holdings = settlement_rail.holdings().await?;
+        let mut differences = Vec::new();
+        if holdings.total != books {
+            differences.push(Difference::Total { books, held: holdings.total });
+        }
+        for (hold, held) in holdings.holds {
+            if let Some(books) = self.reserved(hold).await?.filter(|books| *books != held) {
+                differences.push(Difference::Hold { hold, books, held });
+            }
+        }
+        let unsettled = self.unsettled().await?;
+        let in_flight = unsettled.iter().filter_map(|unsettled| match unsettled {
+            Unsettled::Instruction(record) if record.rail == rail => Some(record.instruction.id),
+            _ => None,
+        });
+        Ok(Reconciliation { rail, books, held: holdings.total, differences, in_flight: in_flight.collect() })
+    }
+
+    /// What the books reserve for a hold; `None` while the rail is being asked to divide it, when the
+    /// books are ahead of the rail.
+    async fn reserved(&self, hold: HoldId) -> Result<Option<Money>, Error> {
+        match self.job(JobId(hold.0)).await {
+            Ok(job) if matches!(job.hold.state, HoldState::Settling(_)) => Ok(None),
+            Ok(_) | Err(Error::Rejected(_)) => Ok(Some(self.balance(escrow(hold), None).await?)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Everything that has not reached a final outcome, newest first: what an operator looks at.
+    ///
+    /// # Errors
+    /// The store's failure.
+    pub async fn unsettled(&self) -> Result<Vec<Unsettled>, Error> {
+        let open = vec!["queued", "unknown", "pending", "needs_action", "mismatch"];
+        let mut all = Vec::new();
+        for (kind, statuses) in [(Kind::Instruction, open), (Kind::Observation, vec!["refused"])] {
+            let mut query = Query { kind, party: None, statuses, offset: 0, limit: PAGE };
+            loop {
+                let page = self.inner.store.find(self.inner.market, &query).await?;
+                query.offset += PAGE;
+                let last = page.len() < PAGE as usize;
+                all.extend(page.into_iter().filter_map(|stored| match stored.record {
+                    Record::Instruction(record) => Some(Unsettled::Instruction(record)),
+                    Record::Observed(observed) => Some(Unsettled::Refused(observed)),
+                    Record::Job(_) => None,
+                }));
+                if last {
+                    break;
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    /// The instructions a job has given, newest first, with what became of them. What a rail asks a
+    /// party to do is in [`InstructionState::NeedsAction`](crate::store::InstructionState): show its
+    /// payload to that party only.
+    ///
+    /// # Errors
+    /// The store's failure.
+    pub async fn instructions(&self, job: JobId) -> Result<Vec<Arc<InstructionRecord>>, Error> {
+        let query =
+            Query { kind: Kind::Instruction, party: Some((0, job.0)), statuses: Vec::new(), offset: 0, limit: PAGE };
+        let found = self.inner.store.find(self.inner.market, &query).await?;
+        Ok(found
+            .into_iter()
+            .filter_map(|stored| match stored.record {
+                Record::Instruction(record) => Some(record),
+                Record::Job(_) | Record::Observed(_) => None,
+            })
+            .collect())
+    }
+}

@@ -1,0 +1,9 @@
+//! For tests of what is built on this crate: a rail that plays every part, and the conformance kit
+//! that every rail has to pass.
+
+pub mod rail;
+mod scripted;
+
+pub use scripted::{
+    Answer, Books, Chances, Course, Disorder, Effects, Ending, Lie, OutsideWorld, Script, ScriptedRail,
+};

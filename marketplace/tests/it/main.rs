@@ -1,0 +1,4 @@
+//! The crate's integration tests, in one binary.
+#![allow(clippy::unwrap_used, reason = "a test says what it expects by failing")]
+
+mod policy;
