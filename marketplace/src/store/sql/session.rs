@@ -218,6 +218,7 @@ fn read_postgres(row: &sqlx::postgres::PgRow) -> Result<Line, Failure> {
         Ok(match column.type_info().name() {
             _ if row.try_get_raw(i)?.is_null() => Cell::NoInt,
             "INT8" => Cell::Int(row.try_get(i)?),
+            "INT4" => Cell::Int(row.try_get::<i32, _>(i)?.into()), // a number in a statement
             "UUID" => Cell::Id(row.try_get(i)?),
             "BYTEA" => Cell::Bytes(row.try_get(i)?),
             _ => Cell::Text(row.try_get::<&str, _>(i)?.into()),
