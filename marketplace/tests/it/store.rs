@@ -11,6 +11,7 @@ use tradepost::{
     },
 };
 
+mod behind;
 mod postgres;
 mod sqlite;
 

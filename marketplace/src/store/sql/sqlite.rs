@@ -114,7 +114,7 @@ async fn check_version(session: &mut Lent) -> Result<(), Failure> {
 }
 
 /// A transaction of the embedder's own: its rows and the engine's commit together or not at all.
-/// Dropped without [`SqliteTransaction::commit`], it is rolled back.
+/// Dropped without [`SqliteTransaction::end`], it is rolled back.
 pub struct SqliteTransaction(Mutex<Open>);
 
 struct Open {
@@ -140,7 +140,7 @@ impl SqliteTransaction {
     /// # Errors
     /// [`StoreErrorKind::Unknown`] when the disk fails while it is written,
     /// [`StoreErrorKind::Full`] when there is no room, with nothing written.
-    pub async fn commit(self) -> Result<(), StoreError> {
+    pub async fn end(self) -> Result<(), StoreError> {
         let Open { transaction, _turn } = self.0.into_inner();
         let committed = transaction.commit().await;
         Ok(committed.map_err(|e| Failure::from(e).of_commit())?)

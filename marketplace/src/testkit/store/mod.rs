@@ -37,6 +37,8 @@ pub trait Database: Send + Sync {
     async fn open(&self) -> Result<Arc<dyn Store>, StoreError>;
 }
 
+/// How often the log is asked for an event before it counts as lost.
+const PATIENCE: u32 = 100_000;
 /// How many tasks a case runs at once where it is about concurrency.
 const CROWD: u64 = 24;
 
@@ -186,14 +188,19 @@ impl Stage<'_> {
         Ok(self.store.balance(self.market, account, Currency::EUR, None).await?)
     }
 
-    /// The whole log, read in pages of this size.
-    async fn log(&self, page: u32) -> Result<Vec<LoggedEvent>, Broken> {
+    /// The log of so many events, read in pages of this size. An event may become visible some time
+    /// after its commit, so it is waited for; one too many is seen too.
+    async fn log(&self, events: usize, page: u32) -> Result<Vec<LoggedEvent>, Broken> {
         let (mut log, mut after) = (Vec::new(), Position::default());
-        loop {
-            let events = self.store.events(self.market, after, page).await?;
-            let Some(last) = events.last() else { return Ok(log) };
-            after = last.position;
-            log.extend(events);
+        for _ in 0..PATIENCE {
+            let read = self.store.events(self.market, after, page).await?;
+            match read.last() {
+                Some(last) => after = last.position,
+                None if log.len() >= events => return Ok(log),
+                None => tokio::task::yield_now().await,
+            }
+            log.extend(read);
         }
+        Err(Broken(format!("the log has {} events, {events} were written", log.len())))
     }
 }
