@@ -2,12 +2,11 @@
 //! proves it, or in a comment beside it.
 #![allow(clippy::unwrap_used, reason = "a test says what it expects by failing")]
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails, helpers included")]
-
 mod engine;
 mod job;
 mod ledger;
 mod money;
 mod policy;
 mod rail;
+mod store;
 mod support;
