@@ -2,8 +2,6 @@
 //! proves it, or in a comment beside it.
 #![allow(clippy::unwrap_used, reason = "a test says what it expects by failing")]
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails, helpers included")]
-
 mod engine;
 mod job;
 mod ledger;
