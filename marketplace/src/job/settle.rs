@@ -34,15 +34,11 @@ impl Division {
     }
 
     /// The buyer gets back all but what cancelling costs.
-    ///
-    /// Two shares that make up the whole may round to a unit more than it: the platform forgoes that.
     pub(super) fn cancelled(job: &Job, to_worker: Money, to_platform: Money) -> Result<Self, Rejection> {
-        let left = job.terms.total()?.minus(to_worker)?;
-        let platform = if to_platform.minor() > left.minor() { left } else { to_platform };
         Ok(Self {
             worker: to_worker,
-            platform,
-            buyer: left.minus(platform)?,
+            platform: to_platform,
+            buyer: job.terms.total()?.minus(to_worker)?.minus(to_platform)?,
             worker_kind: TransferKind::Compensation,
             platform_kind: TransferKind::CancellationFee,
         })

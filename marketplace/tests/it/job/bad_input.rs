@@ -221,3 +221,13 @@ fn orders_with_fields_that_nobody_knows_are_not_read() {
     assert!(with("deadline", json!("-1h")));
     assert!(with("deadline", json!("101years")));
 }
+
+#[test]
+fn what_the_policy_does_not_offer() {
+    assert_eq!(asked(|order| order.worker = None), Err(Rejection::WorkerMissing));
+    let desk = Desk::new(just_pay(), Custody::Internal);
+    let mut validated = order(desk.money(10_000));
+    validated.validation = Some(json!({}));
+    let refused = Rejection::NotOffered { what: "validation" };
+    assert_eq!(desk.ask(&by(buyer()), &post(validated)), Err(refused));
+}
