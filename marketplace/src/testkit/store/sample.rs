@@ -47,7 +47,7 @@ impl Sample {
             status: JobStatus::Funded,
             policy: PolicyVersion(1),
             terms: Terms { amount: euros(10), bearer: Bearer::Worker, rate: None, fee: Money::zero(Currency::EUR) },
-            hold: Hold { state: HoldState::Held, instructions: 0, funding: String::new() },
+            hold: Hold { state: HoldState::Held, instructions: 0, funding: String::new(), legs: Vec::new() },
             posted_at: moment(0),
             time_allowed: 3600,
             timers: Timers::default(),
