@@ -112,7 +112,7 @@ impl PostgresServer {
     }
 
     fn run<'a>(&self, program: &str, arguments: impl IntoIterator<Item = &'a str>) -> Result<(), NoServer> {
-        let mut command = self.command(&self.programs.join(program));
+        let mut command = self.command(self.programs.join(program));
         // The server inherits what it starts with and would keep a pipe open for ever.
         let log = fs::File::create(self.folder.join("start"))?;
         let ended = command.args(arguments).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).status()?;

@@ -58,9 +58,9 @@ impl Queue {
 }
 
 async fn empty(shelf: Arc<Shelf>, queue: Arc<Mutex<mpsc::Receiver<Request>>>) {
-    let mut group = Vec::with_capacity(GROUP);
+    let mut group = Vec::new();
     while queue.lock().await.recv_many(&mut group, GROUP).await > 0 {
-        settle(&shelf, group.drain(..).collect()).await;
+        settle(&shelf, std::mem::take(&mut group)).await;
     }
 }
 

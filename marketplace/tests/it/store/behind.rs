@@ -172,7 +172,7 @@ async fn verify_finds_what_cannot_be_read(database: &impl Behind) {
     let (store, sample) = one_job(database).await;
     database.execute("UPDATE jobs SET status = 'frozen'").await.unwrap();
     let expected = Finding::Unreadable { table: "jobs".into(), row: sample.job.id.to_string() };
-    assert_eq!(store.verify(sample.market).await.unwrap(), [expected.clone()]);
+    assert_eq!(store.verify(sample.market).await.unwrap(), std::slice::from_ref(&expected));
     database.execute("UPDATE jobs SET status = 'funded', body = '{}'").await.unwrap();
     assert_eq!(store.verify(sample.market).await.unwrap(), [expected]);
     let error = store.load(sample.market, sample.key()).await.unwrap_err();
