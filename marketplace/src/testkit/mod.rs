@@ -3,6 +3,7 @@
 
 pub mod rail;
 mod scripted;
+pub mod world;
 
 pub use scripted::{
     Answer, Books, Chances, Course, Disorder, Effects, Ending, Lie, OutsideWorld, Script, ScriptedRail,
