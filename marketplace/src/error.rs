@@ -61,6 +61,17 @@ pub enum Rejection {
         /// The job.
         job: JobId,
     },
+    /// The policy lets nobody find a job that names no worker.
+    #[error("the order names no worker, and the policy has no open jobs that whoever is first may take")]
+    WorkerMissing,
+    /// A tier source named a tier that the policy does not know.
+    #[error("tier {tier:?} is none of the policy's: {known:?}")]
+    UnknownTier {
+        /// The tier named.
+        tier: String,
+        /// The tiers there are.
+        known: Vec<String>,
+    },
     /// A text is too short or too long.
     #[error("{field}: {actual} {unit}; allowed are {min} to {max}")]
     Length {

@@ -12,7 +12,8 @@ use crate::{
     ledger::Movement,
     money::{Money, Rate},
     policy::{
-        Acceptance, DeadlineFrom, EscrowAt, FeeRate, OnExpiry, OnPass, Policy, PolicyVersion, Range, Review, Span,
+        Acceptance, Award, DeadlineFrom, EscrowAt, FeeRate, OnExpiry, OnPass, Policy, PolicyVersion, Range, Review,
+        Span,
     },
     rail::{Capability, Instruction, Leg, Outcome, RailProfile, Receipt},
     text,
@@ -130,6 +131,9 @@ fn post(id: JobId, order: &JobOrder, ctx: &Context<'_>) -> Result<Decision, Reje
     if order.worker == Some(buyer) {
         return Err(Rejection::SameParty { agent: buyer, job: id });
     }
+    if order.worker.is_none() && ctx.policy.open_jobs.map(|open| open.award) != Some(Award::FirstCome) {
+        return Err(Rejection::WorkerMissing);
+    }
     text::line("title", &order.title, policy.title)?;
     text::json("task", &order.task, policy.task_bytes)?;
     if let Some(criteria) = &order.validation {
@@ -195,7 +199,10 @@ fn terms(amount: Money, worker: Option<AgentId>, ctx: &Context<'_>) -> Result<Te
     let rate = match &fees.rate {
         FeeRate::Flat(rate) => Some(*rate),
         FeeRate::ByTier(_) if worker.is_none() => None,
-        FeeRate::ByTier(rates) => Some(rates.get(ctx.worker_tier).copied().unwrap_or(Rate::ZERO)),
+        FeeRate::ByTier(rates) => Some(*rates.get(ctx.worker_tier).ok_or_else(|| Rejection::UnknownTier {
+            tier: ctx.worker_tier.into(),
+            known: rates.keys().cloned().collect(),
+        })?),
     };
     let fee = amount.at(rate.unwrap_or(Rate::ZERO), fees.rounding)?;
     Ok(Terms { amount, bearer: fees.bearer, rate, fee })

@@ -2,3 +2,4 @@
 #![allow(clippy::unwrap_used, reason = "a test says what it expects by failing")]
 
 mod policy;
+mod rail;
