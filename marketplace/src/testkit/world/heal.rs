@@ -2,11 +2,7 @@
 
 use chrono::TimeDelta;
 
-use super::{
-    LEASE, World,
-    audit::full,
-    plan::Faults,
-};
+use super::{LEASE, World, audit::full, plan::Faults};
 use crate::{
     actor::Actor,
     clock::{Clock, Timestamp},
@@ -66,18 +62,25 @@ impl World {
     async fn let_go(&mut self) -> Result<(), Error> {
         let (frozen, asked) = {
             let auditor = &self.stage.act().auditor;
-            let frozen: Vec<_> = auditor.open.iter().copied().filter(|id| {
-                auditor.job(*id).is_some_and(|job| job.status == JobStatus::Frozen)
-            }).collect();
-            let asked: Vec<(InstructionId, Actor)> = auditor.unfinished.iter().filter_map(|id| {
-                let record = auditor.instruction(*id)?;
-                match &record.state {
-                    InstructionState::NeedsAction(action) if record.instruction.answer.is_none() => {
-                        Some((*id, party(action.who)))
+            let frozen: Vec<_> = auditor
+                .open
+                .iter()
+                .copied()
+                .filter(|id| auditor.job(*id).is_some_and(|job| job.status == JobStatus::Frozen))
+                .collect();
+            let asked: Vec<(InstructionId, Actor)> = auditor
+                .unfinished
+                .iter()
+                .filter_map(|id| {
+                    let record = auditor.instruction(*id)?;
+                    match &record.state {
+                        InstructionState::NeedsAction(action) if record.instruction.answer.is_none() => {
+                            Some((*id, party(action.who)))
+                        }
+                        _ => None,
                     }
-                    _ => None,
-                }
-            }).collect();
+                })
+                .collect();
             (frozen, asked)
         };
         let market = &self.processes[0];

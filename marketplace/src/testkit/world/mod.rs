@@ -258,7 +258,8 @@ impl World {
         self.stage.act().auditor.problems().is_empty()
     }
 
-    /// Most often a moment, sometimes to the edge of what is due next, rarely days.
+    /// Most often a moment, sometimes to the edge of what is due next, rarely days. Meanwhile trust
+    /// comes and goes.
     fn pass_time(&mut self) {
         let step = match self.rng.random_range(0..100) {
             0..82 => TimeDelta::milliseconds(self.rng.random_range(0..3000)),
@@ -271,6 +272,11 @@ impl World {
             _ => TimeDelta::seconds(self.rng.random_range(0..200_000)),
         };
         self.clock.advance(step);
+        if self.rng.random_range(0..40) == 0 {
+            let agent = self.plan.agents[self.rng.random_range(0..self.plan.agents.len())];
+            let tiers = &self.policy.trust.tiers;
+            self.tiers.set(agent, tiers[self.rng.random_range(0..tiers.len())].name.clone());
+        }
     }
 
     /// A handful of tasks, interleaved until each is over or its process dead.

@@ -114,7 +114,8 @@ impl World {
         let mut task = Task { number, process, play: Box::pin(std::future::pending()), policy: None, forged: false };
         let (body, key) = match self.rng.random_range(0..1000) {
             0..150 => {
-                task.play = Box::pin(async move { Answer::Done(market.work().await.map(|worked| worked.instructions)) });
+                task.play =
+                    Box::pin(async move { Answer::Done(market.work().await.map(|worked| worked.instructions)) });
                 ("work".to_owned(), None)
             }
             150..175 => self.push(market, &mut task),
@@ -136,8 +137,11 @@ impl World {
         let rail = ScriptedRail::new(self.profile.clone(), self.outside.clone(), self.clock.clone());
         let end: usize = self.outside.end().0.parse().unwrap_or(0);
         let from = Cursor(self.rng.random_range(end.saturating_sub(20)..=end).to_string());
-        let mut pushes: Vec<Push> =
-            if self.plan.custody == Custody::Internal { Vec::new() } else { rail.pushes(&from).map_or(Vec::new(), |p| p.0) };
+        let mut pushes: Vec<Push> = if self.plan.custody == Custody::Internal {
+            Vec::new()
+        } else {
+            rail.pushes(&from).map_or(Vec::new(), |p| p.0)
+        };
         task.forged = !pushes.is_empty() && self.rng.random_range(0..8) == 0;
         if task.forged {
             pushes.truncate(1);
@@ -395,7 +399,9 @@ impl World {
         }
         let late = self.plan.policy.jobs.escrow == EscrowAt::Acceptance;
         match job.status {
-            JobStatus::PendingPayment if job.hold.state == HoldState::Empty && !late => (buyer, JobCommand::RetryPayment),
+            JobStatus::PendingPayment if job.hold.state == HoldState::Empty && !late => {
+                (buyer, JobCommand::RetryPayment)
+            }
             JobStatus::PendingPayment | JobStatus::Funded => (worker, JobCommand::Accept),
             JobStatus::Accepted if self.rng.random_range(0..3) == 0 => (worker, JobCommand::Start),
             JobStatus::Accepted | JobStatus::InProgress | JobStatus::RevisionRequested => (worker, deliver()),

@@ -21,7 +21,11 @@ const READER: &str = "auditor";
 
 /// Holds the auditor's books against the store's, while nothing is under way. `acknowledges` says
 /// whether the reader lives long enough to remember what it has read.
-pub(super) async fn books(stage: &Stage, market: &Marketplace, acknowledges: bool) -> Result<(), Error> {
+pub(in crate::testkit::world) async fn books(
+    stage: &Stage,
+    market: &Marketplace,
+    acknowledges: bool,
+) -> Result<(), Error> {
     let (balances, findings) = (market.trial_balance().await?, market.verify().await?);
     let mut reader = market.subscribe(READER).await?;
     let mut read = Vec::new();
@@ -41,7 +45,11 @@ pub(super) async fn books(stage: &Stage, market: &Marketplace, acknowledges: boo
 }
 
 /// Reads everything that the store keeps and compares it with what was written.
-pub(super) async fn store(stage: &Stage, store: &Arc<dyn Store>, market: MarketId) -> Result<(), StoreError> {
+pub(in crate::testkit::world) async fn store(
+    stage: &Stage,
+    store: &Arc<dyn Store>,
+    market: MarketId,
+) -> Result<(), StoreError> {
     let (keys, accounts) = {
         let auditor = &stage.act().auditor;
         let mut keys: Vec<_> = auditor.records.keys().copied().collect();
@@ -54,9 +62,9 @@ pub(super) async fn store(stage: &Stage, store: &Arc<dyn Store>, market: MarketI
         let (found, events) = (store.load(market, key).await?, store.events_of(market, key).await?);
         let mut act = stage.act();
         act.auditor.loaded(key, found.as_ref());
-        let versions_rise = events.windows(2).all(|pair| {
-            pair[0].position < pair[1].position && pair[0].event.version <= pair[1].event.version
-        });
+        let versions_rise = events
+            .windows(2)
+            .all(|pair| pair[0].position < pair[1].position && pair[0].event.version <= pair[1].event.version);
         let last = events.last().map_or(0, |logged| logged.event.version);
         if !versions_rise || found.is_none_or(|stored| stored.version < last) {
             act.auditor.problem(format!("the events of {key:?} are out of order: {events:?}"));
@@ -189,7 +197,8 @@ impl Auditor {
                 Order::Settle { .. } => {
                     for LegReceipt { to, amount, landing, .. } in effects.legs {
                         if landing == Landing::Outside {
-                            let agent = if let Party::Buyer(agent) | Party::Worker(agent) = to { Some(agent) } else { None };
+                            let agent =
+                                if let Party::Buyer(agent) | Party::Worker(agent) = to { Some(agent) } else { None };
                             *truth.entry(agent).or_default() += i128::from(amount.minor());
                             held -= i128::from(amount.minor());
                         }

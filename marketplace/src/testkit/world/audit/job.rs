@@ -138,9 +138,8 @@ impl Auditor {
             }
         }
         let events: Vec<&JobEvent> = commit.events.iter().filter_map(of_job).collect();
-        let arrives = events.iter().any(|event| {
-            matches!(event, JobEvent::Funded { .. } | JobEvent::PaymentReturned { .. })
-        });
+        let arrives =
+            events.iter().any(|event| matches!(event, JobEvent::Funded { .. } | JobEvent::PaymentReturned { .. }));
         let expected_in = if arrives { due.total } else { 0 };
         if taken != expected_in {
             found.push(format!("{taken} was taken, due is {expected_in}"));
@@ -214,9 +213,10 @@ impl Auditor {
         if before.timers.hold_until.is_some_and(|until| until <= commit.at) {
             return; // the rail's clock is the sooner one
         }
-        let delivered = self.events.iter().rev().find(|event| {
-            event.subject.id == job.id.0 && matches!(of_job(event), Some(JobEvent::Delivered { .. }))
-        });
+        let delivered =
+            self.events.iter().rev().find(|event| {
+                event.subject.id == job.id.0 && matches!(of_job(event), Some(JobEvent::Delivered { .. }))
+            });
         if delivered.is_none_or(|event| event.at + release_after.delta() > commit.at) {
             found.push(format!("released at {}, before its time", commit.at));
         }

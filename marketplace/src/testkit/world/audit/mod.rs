@@ -20,7 +20,9 @@ use crate::{
     ledger::{Account, LedgerError, Limit},
     policy::{Policy, PolicyVersion},
     rail::Custody,
-    store::{Claim, Commit, CommitError, Event, EventBody, InstructionRecord, InstructionState, Key, Kind, Record, Stored},
+    store::{
+        Claim, Commit, CommitError, Event, EventBody, InstructionRecord, InstructionState, Key, Kind, Record, Stored,
+    },
     testkit::OutsideWorld,
 };
 
