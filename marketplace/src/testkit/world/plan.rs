@@ -159,7 +159,7 @@ impl Tiers {
 
 #[async_trait]
 impl TierSource for Tiers {
-    async fn tier(&self, agent: AgentId) -> Option<String> {
-        self.of(agent)
+    async fn tier(&self, agent: AgentId) -> Result<Option<String>, String> {
+        Ok(self.of(agent))
     }
 }

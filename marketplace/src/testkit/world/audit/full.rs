@@ -9,8 +9,8 @@ use super::Auditor;
 use crate::{
     engine::{Marketplace, Reconciliation, Unsettled},
     error::Error,
-    ids::{AgentId, MarketId},
-    ledger::{Account, Finding, TrialBalance},
+    ids::{AgentId, JobId, MarketId},
+    ledger::{Account, Finding, TransferKind, TrialBalance},
     rail::{Landing, LegReceipt, Order, Party, RailProfile},
     store::{InstructionState, LoggedEvent, Record, Store, StoreError},
     testkit::world::stage::Stage,
@@ -236,23 +236,25 @@ impl Auditor {
     fn by_the_books(&self, profile: &RailProfile) -> BTreeMap<Option<AgentId>, i128> {
         let mut outside = BTreeMap::new();
         let rail = Account::Rail(profile.id);
-        for (contract, debit, credit, minor) in &self.crossings {
-            let job = self.job(crate::ids::JobId(*contract));
-            let (agent, sign) = match (*debit == rail, debit, credit) {
-                (true, _, Account::Available(agent)) => (Some(*agent), -1),
-                (true, ..) => (job.map(|job| job.buyer), -1),
-                (false, Account::Pending(agent), _) => (Some(*agent), 1),
-                (false, Account::Clearing(_) | Account::Escrow(_), _) => (job.map(|job| job.buyer), 1),
-                (false, Account::Treasury(_), _) => (None, 1),
-                (false, ..) => continue, // a cost
+        for (contract, transfer) in &self.crossings {
+            let buyer = self.job(JobId(*contract)).map(|job| job.buyer);
+            let (agent, sign) = match (transfer.debit(), transfer.credit()) {
+                (debit, Account::Available(agent)) if debit == rail => (Some(agent), -1),
+                (debit, _) if debit == rail => (buyer, -1),
+                // The rail gave the whole hold back to its payer, whoever was to have a share.
+                _ if transfer.kind() == TransferKind::Reversal => (buyer, 1),
+                (Account::Pending(agent), _) => (Some(agent), 1),
+                (Account::Clearing(_) | Account::Escrow(_), _) => (buyer, 1),
+                (Account::Treasury(_), _) => (None, 1),
+                _ => continue, // a cost
             };
-            *outside.entry(agent).or_default() += sign * minor;
+            *outside.entry(agent).or_default() += sign * i128::from(transfer.amount().minor());
         }
         outside
     }
 
     /// Whether a job's money is at a rail that lied about it.
-    pub(in crate::testkit::world) fn lied_to(&self, job: crate::ids::JobId) -> bool {
+    pub(in crate::testkit::world) fn lied_to(&self, job: JobId) -> bool {
         self.unfinished.iter().filter_map(|id| self.instruction(*id)).any(|record| {
             record.instruction.contract == job.0 && matches!(record.state, InstructionState::Mismatch { .. })
         })

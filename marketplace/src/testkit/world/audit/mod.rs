@@ -17,7 +17,7 @@ use crate::{
     error::{Error, Rejection},
     ids::{InstructionId, JobId},
     job::Job,
-    ledger::{Account, LedgerError, Limit},
+    ledger::{Account, LedgerError, Limit, Transfer},
     policy::{Policy, PolicyVersion},
     rail::Custody,
     store::{
@@ -36,8 +36,8 @@ pub(super) struct Auditor {
     /// How many entries each account has.
     entries: FxHashMap<Account, u64>,
     events: Vec<Event>,
-    /// What went over a rail's account: contract, debit, credit, minor units.
-    crossings: Vec<(uuid::Uuid, Account, Account, i128)>,
+    /// What went over a rail's account, and for which contract.
+    crossings: Vec<(uuid::Uuid, Transfer)>,
     /// How many events the reader has seen, and how many it has acknowledged.
     seen: usize,
     keys: HashMap<String, UsedKey>,
@@ -255,7 +255,7 @@ impl Auditor {
             *self.entries.entry(transfer.debit()).or_default() += 1;
             *self.entries.entry(transfer.credit()).or_default() += 1;
             if matches!((transfer.debit(), transfer.credit()), (Account::Rail(_), _) | (_, Account::Rail(_))) {
-                self.crossings.push((commit.contract, transfer.debit(), transfer.credit(), minor));
+                self.crossings.push((commit.contract, *transfer));
             }
         }
         for transfer in commit.movement.transfers() {
