@@ -6,6 +6,7 @@ pub mod postgres;
 pub mod rail;
 mod scripted;
 pub mod store;
+pub mod world;
 
 pub use scripted::{
     Answer, Books, Chances, Course, Disorder, Effects, Ending, Lie, OutsideWorld, Script, ScriptedRail,
