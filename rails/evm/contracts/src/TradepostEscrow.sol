@@ -74,8 +74,8 @@ contract TradepostEscrow is Signatures, ReentrancyGuardTransient {
     /// @notice Call number `index` of a batch failed with `reason`; the whole batch had no effect.
     error BatchFailed(uint256 index, bytes reason);
 
-    /// @notice The deposit arrived. The terms are in the transaction's calldata.
-    event Funded(uint256 indexed id, uint256 deposit);
+    /// @notice The deposit arrived, exactly. The terms are in the transaction's calldata.
+    event Funded(uint256 indexed id);
     /// @notice Anyone can now read the terms by id, and the verbs that take only an id work.
     event TermsPublished(uint256 indexed id, Agreement terms);
     /// @notice A receipt raised what is earned. `proof` is the head of the hash chain of calls it covers.
@@ -156,14 +156,12 @@ contract TradepostEscrow is Signatures, ReentrancyGuardTransient {
     /// with the agreement's id as its nonce and this contract as its receiver; anyone may relay it.
     /// @param validBefore The authorization's own deadline, as signed (its `validAfter` is zero).
     /// @param signature 65 bytes r, s, v of a key, or what the payer's wallet contract accepts.
-    /// @return id The agreement's id.
     function fund(Agreement calldata terms, uint256 validBefore, bytes calldata signature)
         external
         nonReentrant
-        returns (uint256 id)
     {
         _requireMax("lane", terms.lane, type(uint64).max);
-        id = _occupyLane(terms);
+        uint256 id = _occupyLane(terms);
         Tokens.pullByAuthorization(
             terms.token, terms.buyer, terms.deposit, validBefore, bytes32(id), signature
         );
@@ -525,7 +523,7 @@ contract TradepostEscrow is Signatures, ReentrancyGuardTransient {
         Slot storage slot = _laneOf(terms.buyer, terms.lane);
         if (!_isFree(slot.lane, terms.lane)) revert LaneBusy(terms.buyer, terms.lane);
         slot.lane = Lanes.open(id);
-        emit Funded(id, terms.deposit);
+        emit Funded(id);
     }
 
     function _isFree(Lane lane, uint96 number) private pure returns (bool) {
