@@ -4,10 +4,11 @@ pragma solidity ^0.8.28;
 import {TestDollar} from "./TestDollar.sol";
 
 /// @title The least that funding and settling can do
-/// @notice Moves the same money by the same token calls and keeps one word per agreement, but checks
-/// nothing. What it costs is the floor that the escrow's gas is compared with.
+/// @notice Moves the same money by the same token calls, keeps one word per agreement and one per fee
+/// receiver, and checks nothing. What it costs is the floor that the escrow's gas is compared with.
 contract Bare {
     mapping(address buyer => mapping(uint256 lane => bytes32)) private _words;
+    mapping(address receiver => uint256) private _fees;
 
     function fund(
         TestDollar token,
@@ -34,7 +35,7 @@ contract Bare {
         uint256 fee
     ) external {
         _words[msg.sender][lane] = ended;
+        _fees[feeReceiver] += fee;
         token.transfer(seller, amount);
-        token.transfer(feeReceiver, fee);
     }
 }
