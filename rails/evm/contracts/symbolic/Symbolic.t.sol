@@ -12,7 +12,7 @@ import {
     SettlementTerms,
     Status
 } from "../src/Types.sol";
-import {NoReturnToken} from "./mocks/BadTokens.sol";
+import {NoReturnToken} from "../test/mocks/BadTokens.sol";
 
 /// @notice Properties that halmos proves for every value of their arguments (`scripts/analyze`). Forge does
 /// not run them: their names begin with `check`.
