@@ -227,7 +227,7 @@ impl Marketplace {
 }
 
 /// The instruction that a commit wrote and claimed for its own caller.
-fn claimed_now(write: &Write) -> Option<Stored> {
+pub(super) fn claimed_now(write: &Write) -> Option<Stored> {
     write.claimed_until?;
     Some(Stored { record: write.record.clone(), version: write.expected + 1, claims: 1 })
 }

@@ -46,7 +46,7 @@ impl Marketplace {
     /// be worked on: it is logged, and tried again later.
     pub async fn work(&self) -> Result<Worked, Error> {
         self.refresh_policy().await?;
-        let observed = self.observe_rails().await?;
+        let observed = self.observe_rails().await;
         Ok(Worked { observed, instructions: self.settle_due().await?, timers: self.fire_due().await? })
     }
 
@@ -95,14 +95,15 @@ impl Marketplace {
     pub(crate) async fn fire_due(&self) -> Result<usize, Error> {
         let (claimed, _) = self.claim(Kind::Job).await?;
         let count = claimed.len();
-        for stored in claimed {
+        let fire = |stored: Stored| async move {
             let job = JobId(stored.record.key().id);
             match self.command_job(Some(job), JobCommand::Tick, Call::by(&Actor::Timer)).await {
                 // Somebody acted between the claim and the tick: the timer is not due any more.
                 Ok(_) | Err(Error::Rejected(Rejection::NothingDue { .. })) => {}
                 Err(error) => tracing::error!(%job, %error, "a timer cannot fire"),
             }
-        }
+        };
+        futures::stream::iter(claimed).for_each_concurrent(AT_ONCE, fire).await;
         Ok(count)
     }
 

@@ -60,6 +60,8 @@ struct Dialect {
     events_of: &'static str,
     /// Keeps other processes from migrating at the same time.
     migration_lock: &'static str,
+    /// What is put right each time a store starts.
+    on_start: Option<&'static str>,
     migrations: &'static [&'static str],
 }
 
