@@ -1,7 +1,5 @@
 //! The crate's integration tests, in one binary. A rule's id (`VP-23`) is in the name of the test that
 //! proves it, or in a comment beside it.
-#![allow(clippy::unwrap_used, reason = "a test says what it expects by failing")]
-
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails, helpers included")]
 
 mod engine;
@@ -10,4 +8,5 @@ mod ledger;
 mod money;
 mod policy;
 mod rail;
+mod store;
 mod support;
