@@ -33,7 +33,7 @@ pub(super) enum Turn<T> {
 pub(super) struct Stage {
     act: Arc<Mutex<Act>>,
     /// Held during a call, so that a task which has several of its own under way makes one at a time.
-    call: Arc<tokio::sync::Mutex<()>>,
+    call: Arc<futures::lock::Mutex<()>>,
 }
 
 pub(super) struct Act {
@@ -77,7 +77,7 @@ impl Stage {
     }
 
     /// Gives way to whoever the seed chooses, then has the stage for itself.
-    pub(super) async fn pause(&self) -> tokio::sync::OwnedMutexGuard<()> {
+    pub(super) async fn pause(&self) -> futures::lock::OwnedMutexGuard<()> {
         Pause { stage: self, paused: false }.await;
         self.call.clone().lock_owned().await
     }

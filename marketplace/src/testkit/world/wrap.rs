@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use tokio::sync::OwnedMutexGuard;
+use futures::lock::OwnedMutexGuard;
 use uuid::Uuid;
 
 use super::stage::Stage;
