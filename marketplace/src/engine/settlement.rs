@@ -176,10 +176,12 @@ impl Marketplace {
             let mut commit = self.commit_of(decision, job_version, &actor, now, claimed_until);
             let claimed = commit.writes[1..].iter().filter(|write| write.claimed_until.is_some());
             let follow = claimed.map(|write| Stored { record: write.record.clone(), version: 1, claims: 1 }).collect();
+            let job = commit.writes[0].record.clone();
             let instruction = Record::Instruction(Arc::new(next.clone()));
             commit.writes.push(Write { record: instruction, expected: version, claimed_until: None });
             match self.inner.store.commit(commit).await {
                 Ok(()) => {
+                    self.inner.recent.put(&job, job_version + 1);
                     self.inner.committed.notify_waiters();
                     return Ok(follow);
                 }

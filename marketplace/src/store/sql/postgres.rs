@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use sqlx::{ConnectOptions as _, PgConnection, postgres::PgConnectOptions};
 use tokio::sync::Mutex;
 
-use super::{Dialect, Failure, SqlStore, queries, session::Session, shelf::Shelf, write::Prepared, writer};
+use super::{Bulk, Dialect, Failure, SqlStore, queries, session::Session, shelf::Shelf, write::Prepared, writer};
 use crate::{
     ids::MarketId,
     store::{Commit, CommitError, Journal, Key, KeyRecord, StoreError, Stored},
@@ -27,7 +27,8 @@ pub(super) static DIALECT: Dialect = Dialect {
     begin: "BEGIN",
     lock: " FOR UPDATE",
     skip_locked: " FOR UPDATE SKIP LOCKED",
-    epoch: Some(epoch),
+    bulk: Bulk::Arrays,
+    epoch: Some(EPOCH),
     events: "SELECT epoch, number, kind, subject, version, at, actor, body FROM events \
              WHERE market = $1 AND (epoch, number) > ($2, $3) \
              AND epoch < pg_snapshot_xmin(pg_current_snapshot())::text::bigint \
@@ -44,13 +45,8 @@ pub(super) static DIALECT: Dialect = Dialect {
 /// higher id may have written the record meanwhile. Raising the epoch keeps the record's events in
 /// order, and it is safe for readers: an epoch is never below its transaction's id, and they read
 /// only below every transaction under way.
-fn epoch(first: usize) -> String {
-    let (market, subject) = (first, first + 1);
-    format!(
-        "GREATEST(pg_current_xact_id()::text::bigint, \
-         (SELECT MAX(epoch) FROM events AS before WHERE before.market = ${market} AND before.subject = ${subject}))"
-    )
-}
+const EPOCH: &str = "GREATEST(pg_current_xact_id()::text::bigint, \
+     (SELECT MAX(epoch) FROM events AS before WHERE before.market = added.market AND before.subject = added.subject))";
 
 impl PostgresStore {
     /// Connects to a database by its URL (`postgres://user:password@host/database`) and brings its
