@@ -138,6 +138,7 @@ impl MarketplaceBuilder {
             pinned: std::sync::RwLock::new(HashMap::from([(version, policy)])),
             lease: self.lease,
             committed: Notify::new(),
+            recent: super::recent::Recent::default(),
         };
         Ok(Marketplace { inner: Arc::new(inner) })
     }

@@ -65,19 +65,25 @@ impl Marketplace {
     ) -> Result<Arc<Job>, Error> {
         let key = self.key_use(&(id, &command), call)?;
         let journal: &dyn Journal = call.within.unwrap_or(&*self.inner.store);
+        // Inside the embedder's transaction only that says how things stand.
+        let mut remembered = id.filter(|_| call.within.is_none()).and_then(|id| self.inner.recent.get(id));
         for _ in 0..ATTEMPTS {
             let now = self.now();
             if let JobCommand::Post { id, .. } = &mut command {
                 *id = JobId(self.inner.ids.next(now));
             }
-            let stored = match id {
-                Some(id) => Some(self.load_job(journal, id).await?),
-                None => None,
+            let from_memory = remembered.take();
+            let may_be_stale = from_memory.is_some();
+            let stored = match (id, from_memory) {
+                (Some(_), Some(stored)) => Some(stored),
+                (Some(id), None) => Some(self.load_job(journal, id).await?),
+                (None, _) => None,
             };
             let before = stored.as_ref().and_then(as_job);
             let decided = self.decide_job(before.map(|(job, _)| &**job), &command, call.actor, now).await;
             let decision = match decided {
                 Ok(decision) => decision,
+                Err(_) if may_be_stale => continue,
                 Err(Error::Rejected(rejection)) => {
                     return self.answered_before(journal, key, rejection, call.actor).await;
                 }
@@ -97,11 +103,16 @@ impl Marketplace {
                 key.clone().map(|(key, fingerprint)| KeyUse { key, fingerprint, answer: Record::Job(job.clone()) });
             match journal.commit(commit).await {
                 Ok(()) => {
+                    if call.within.is_none() {
+                        self.inner.recent.put(&Record::Job(job.clone()), version + 1);
+                    }
                     self.inner.committed.notify_waiters();
                     return self.after_commit(job, claimed).await;
                 }
                 Err(CommitError::Conflict(Key { kind: Kind::Observation, .. })) => return Ok(job), // taken in before
                 Err(CommitError::Conflict(_)) => {}
+                // The amount and the payer are the remembered job's, too.
+                Err(CommitError::Ledger(_)) if may_be_stale => {}
                 Err(error) => return refused(error, call.actor),
             }
         }

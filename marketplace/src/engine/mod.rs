@@ -15,6 +15,7 @@ mod builder;
 mod command;
 mod feed;
 mod observe;
+mod recent;
 mod reconcile;
 mod session;
 mod settlement;
@@ -65,6 +66,7 @@ struct Inner {
     pinned: RwLock<HashMap<PolicyVersion, Arc<Policy>>>,
     lease: Span,
     committed: Notify,
+    recent: recent::Recent,
 }
 
 /// Where a worker's tier comes from. The default knows nobody, so that everybody has the policy's

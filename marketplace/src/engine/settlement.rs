@@ -209,6 +209,7 @@ impl Marketplace {
             let claimed_until = (!within).then(|| now + self.inner.lease.delta());
             let mut commit = self.commit_of(decision, job_version, &actor, now, claimed_until);
             let follow = commit.writes[1..].iter().filter_map(claimed_now).collect();
+            let job = commit.writes[0].record.clone();
             let instruction = Record::Instruction(Arc::new(next.clone()));
             if let Some(word) = &word {
                 let (subject, actor) = (instruction.key(), word.call.actor.clone());
@@ -219,6 +220,7 @@ impl Marketplace {
             commit.key = word.as_ref().and_then(|word| word.key_use(&commit));
             match journal.commit(commit).await {
                 Ok(()) => {
+                    self.inner.recent.put(&job, job_version + 1);
                     self.inner.committed.notify_waiters();
                     return Ok(follow);
                 }

@@ -97,6 +97,7 @@ impl Marketplace {
         let count = claimed.len();
         let fire = |stored: Stored| async move {
             let job = JobId(stored.record.key().id);
+            self.inner.recent.put(&stored.record, stored.version);
             match self.command_job(Some(job), JobCommand::Tick, Call::by(&Actor::Timer)).await {
                 // Somebody acted between the claim and the tick: the timer is not due any more.
                 Ok(_) | Err(Error::Rejected(Rejection::NothingDue { .. })) => {}

@@ -6,7 +6,9 @@ use async_trait::async_trait;
 use sqlx::{ConnectOptions as _, PgConnection, postgres::PgConnectOptions};
 use tokio::{sync::Mutex, time::timeout};
 
-use super::{Dialect, Failure, SqlStore, queries, session::Session, shelf::Shelf, write::Prepared, writer::Joined};
+use super::{
+    Bulk, Dialect, Failure, SqlStore, queries, session::Session, shelf::Shelf, write::Prepared, writer::Joined,
+};
 use crate::{
     ids::MarketId,
     store::{Commit, CommitError, Journal, Key, KeyRecord, StoreError, StoreErrorKind, Stored},
@@ -28,7 +30,8 @@ pub(super) static DIALECT: Dialect = Dialect {
     begin: "BEGIN",
     lock: " FOR UPDATE",
     skip_locked: " FOR UPDATE SKIP LOCKED",
-    epoch: Some(epoch),
+    bulk: Bulk::Arrays,
+    epoch: Some(EPOCH),
     events: "SELECT epoch, number, kind, subject, version, at, actor, body FROM events \
              WHERE market = $1 AND (epoch, number) > ($2, $3) \
              AND epoch < pg_snapshot_xmin(pg_current_snapshot())::text::bigint + (SELECT base FROM feed) \
@@ -53,13 +56,8 @@ pub(super) static DIALECT: Dialect = Dialect {
 ///
 /// A server that a dump was restored into counts its transactions from a low number again: `feed.base`
 /// lifts them above every epoch that came with the dump.
-fn epoch(first: usize) -> String {
-    let (market, subject) = (first, first + 1);
-    format!(
-        "GREATEST(pg_current_xact_id()::text::bigint + (SELECT base FROM feed), \
-         (SELECT MAX(epoch) FROM events AS before WHERE before.market = ${market} AND before.subject = ${subject}))"
-    )
-}
+const EPOCH: &str = "GREATEST(pg_current_xact_id()::text::bigint + (SELECT base FROM feed), \
+     (SELECT MAX(epoch) FROM events AS before WHERE before.market = added.market AND before.subject = added.subject))";
 
 /// Refuses a standby, which may lag behind.
 async fn primary(mut connection: PgConnection) -> Result<Box<dyn Session>, Failure> {

@@ -10,7 +10,7 @@ use sqlx::{
 use tokio::sync::Mutex;
 
 use super::{
-    Dialect, Failure, SqlStore, queries,
+    Bulk, Dialect, Failure, SqlStore, queries,
     session::Session,
     shelf::{Lent, Shelf},
     write::Prepared,
@@ -39,6 +39,7 @@ pub(super) static DIALECT: Dialect = Dialect {
     begin: "BEGIN IMMEDIATE",
     lock: "",
     skip_locked: "",
+    bulk: Bulk::Values,
     epoch: None,
     events: "SELECT 0, number, kind, subject, version, at, actor, body FROM events \
              WHERE market = $1 AND number > $3 AND $2 = 0 ORDER BY number LIMIT $4",
