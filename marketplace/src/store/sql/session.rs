@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc, vec};
 
 use async_trait::async_trait;
-use sqlx::{AssertSqlSafe, Column as _, Row as _, TypeInfo as _, ValueRef as _, error::BoxDynError};
+use sqlx::{AssertSqlSafe, Row as _, TypeInfo as _, ValueRef as _, error::BoxDynError};
 use uuid::Uuid;
 
 use super::{Dialect, Failure};
