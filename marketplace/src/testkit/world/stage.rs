@@ -102,10 +102,13 @@ impl Stage {
             Poll::Ready(over) => Poll::Ready(Turn::Over(over)),
             Poll::Pending => {
                 let act = self.act();
+                if self.call.try_lock().is_none() {
+                    return Poll::Pending; // a real database is at work
+                }
                 match (act.died, act.paused) {
                     (true, _) => Poll::Ready(Turn::Died),
                     (false, true) => Poll::Ready(Turn::Paused),
-                    (false, false) => Poll::Pending, // a real database is at work
+                    (false, false) => Poll::Pending,
                 }
             }
         })
