@@ -10,3 +10,4 @@ mod policy;
 mod rail;
 mod store;
 mod support;
+mod trust;
