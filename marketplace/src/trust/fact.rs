@@ -15,7 +15,6 @@ pub struct Fact {
     /// When.
     pub at: Timestamp,
     /// What.
-    #[serde(flatten)]
     pub happening: Happening,
 }
 
