@@ -15,3 +15,4 @@ pub mod store;
 #[cfg(feature = "testkit")]
 pub mod testkit;
 mod text;
+pub mod trust;

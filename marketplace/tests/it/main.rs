@@ -11,3 +11,4 @@ mod rail;
 mod store;
 mod support;
 mod world;
+mod trust;
