@@ -35,7 +35,10 @@ pub(super) static DIALECT: Dialect = Dialect {
     events_of: "SELECT epoch, number, kind, subject, version, at, actor, body FROM events \
                 WHERE market = $1 AND subject = $2 AND kind = $3 ORDER BY epoch, number",
     migration_lock: "SELECT pg_advisory_xact_lock(8390876174219)", // any number, the same for ever
-    migrations: &[include_str!("../../../migrations/postgres/0001_start.sql")],
+    migrations: &[
+        include_str!("../../../migrations/postgres/0001_start.sql"),
+        include_str!("../../../migrations/postgres/0002_agents.sql"),
+    ],
 };
 
 /// The writing transaction's id, or that of the record's event before if it is higher.

@@ -45,7 +45,10 @@ pub(super) static DIALECT: Dialect = Dialect {
     events_of: "SELECT 0, number, kind, subject, version, at, actor, body FROM events \
                 WHERE subject = $2 AND market = $1 AND kind = $3 ORDER BY number",
     migration_lock: "",
-    migrations: &[include_str!("../../../migrations/sqlite/0001_start.sql")],
+    migrations: &[
+        include_str!("../../../migrations/sqlite/0001_start.sql"),
+        include_str!("../../../migrations/sqlite/0002_agents.sql"),
+    ],
 };
 
 impl SqliteStore {
