@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod actor;
+pub mod agent;
 pub mod clock;
 pub mod engine;
 pub mod error;
@@ -11,6 +12,7 @@ pub mod ledger;
 pub mod money;
 pub mod policy;
 pub mod rail;
+pub mod secret;
 pub mod store;
 #[cfg(feature = "testkit")]
 pub mod testkit;

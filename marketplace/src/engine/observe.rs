@@ -88,8 +88,9 @@ impl Marketplace {
         if self.rail(Some(rail))?.profile().custody != Custody::Internal {
             return Err(Rejection::WrongRail { command: COMMAND, rail, needed: Custody::Internal }.into());
         }
-        if let ObservationBody::Deposit { amount, .. } = &observation.body {
+        if let ObservationBody::Deposit { agent, amount, .. } = &observation.body {
             self.check_deposit(*amount)?;
+            self.check_known(*agent).await?;
         }
         self.take_in(call, rail, observation).await
     }
@@ -100,13 +101,23 @@ impl Marketplace {
             ObservationBody::Outcome { instruction, outcome } => {
                 self.outcome_arrived(call, rail, observation, instruction, outcome).await
             }
-            ObservationBody::Deposit { agent, amount, source } => match self.deposit(rail, agent, amount) {
-                Ok(movement) => {
-                    let event = ObservationEvent::Deposited { agent, amount, source };
-                    self.write_observed(call, rail, observation, movement, event).await
+            ObservationBody::Deposit { agent, amount, source } => {
+                let checked = match self.deposit(rail, agent, amount) {
+                    Ok(movement) => self.check_known(agent).await.map(|()| movement),
+                    Err(rejection) => Err(rejection.into()),
+                };
+                match checked {
+                    Ok(movement) => {
+                        let event = ObservationEvent::Deposited { agent, amount, source };
+                        self.write_observed(call, rail, observation, movement, event).await?;
+                        self.activate_by_deposit(call, agent, amount).await
+                    }
+                    Err(Error::Rejected(rejection)) => {
+                        self.refuse(call, rail, observation, rejection.to_string()).await
+                    }
+                    Err(error) => Err(error),
                 }
-                Err(rejection) => self.refuse(call, rail, observation, rejection.to_string()).await,
-            },
+            }
             ObservationBody::HoldExpired { hold } => {
                 let record = self.observed(rail, observation.clone(), ObservationEvent::Taken {});
                 let write = Write { record, expected: 0, claimed_until: None };
@@ -316,6 +327,7 @@ impl Marketplace {
             events: vec![Event { subject, version: version + 1, at, actor: call.actor.clone(), body }],
             movement,
             documents: Vec::new(),
+            guards: Vec::new(),
         }
     }
 }

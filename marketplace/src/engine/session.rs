@@ -21,7 +21,7 @@ use crate::{
 /// refused it ([`Error::Rejected`]), in which case nothing was written.
 #[must_use = "a session does nothing until a command is given"]
 pub struct Session<'a> {
-    market: &'a Marketplace,
+    pub(super) market: &'a Marketplace,
     actor: Actor,
     key: Option<String>,
     within: Option<&'a dyn Journal>,
@@ -217,7 +217,7 @@ impl<'a> Session<'a> {
         self.market.command_job(job, command, self.call()).await
     }
 
-    fn call(&self) -> Call<'_> {
+    pub(super) fn call(&self) -> Call<'_> {
         Call { actor: &self.actor, key: self.key.as_deref(), within: self.within }
     }
 }

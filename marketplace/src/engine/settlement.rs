@@ -331,6 +331,7 @@ impl Marketplace {
             writes: vec![Write { record, expected: version, claimed_until }],
             movement: Movement::new(),
             documents: Vec::new(),
+            guards: Vec::new(),
         }
     }
 

@@ -44,7 +44,10 @@ pub(super) static DIALECT: Dialect = Dialect {
         "UPDATE feed SET base = (SELECT MAX(epoch) FROM events) + 1 \
          WHERE (SELECT MAX(epoch) FROM events) >= pg_current_xact_id()::text::bigint + base",
     ),
-    migrations: &[include_str!("../../../migrations/postgres/0001_start.sql")],
+    migrations: &[
+        include_str!("../../../migrations/postgres/0001_start.sql"),
+        include_str!("../../../migrations/postgres/0002_agents.sql"),
+    ],
 };
 
 /// The writing transaction's id, or that of the record's event before if it is higher.

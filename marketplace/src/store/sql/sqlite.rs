@@ -47,7 +47,10 @@ pub(super) static DIALECT: Dialect = Dialect {
                 WHERE subject = $2 AND market = $1 AND kind = $3 ORDER BY number",
     migration_lock: "",
     on_start: None,
-    migrations: &[include_str!("../../../migrations/sqlite/0001_start.sql")],
+    migrations: &[
+        include_str!("../../../migrations/sqlite/0001_start.sql"),
+        include_str!("../../../migrations/sqlite/0002_agents.sql"),
+    ],
 };
 
 impl SqliteStore {

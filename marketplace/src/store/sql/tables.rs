@@ -28,6 +28,8 @@ pub(super) const fn table(kind: Kind) -> Table {
         Kind::Job => Table { name: "jobs", parties: &["buyer", "worker"] },
         Kind::Instruction => Table { name: "instructions", parties: &["contract"] },
         Kind::Observation => Table { name: "observations", parties: &[] },
+        Kind::Agent => Table { name: "agents", parties: &["owner"] },
+        Kind::Owner => Table { name: "owners", parties: &[] },
     }
 }
 

@@ -193,7 +193,9 @@ impl Known {
             let commits = || group.iter().map(|p| &p.commit).filter(|commit| commit.market == market);
             let keys: BTreeSet<&str> = commits().filter_map(|c| c.key.as_ref()).map(|k| k.key.as_str()).collect();
             known.read_keys(session, market, &keys).await?;
-            let records: BTreeSet<Key> = commits().flat_map(|c| &c.writes).map(|w| w.record.key()).collect();
+            let written = commits().flat_map(|c| &c.writes).map(|w| w.record.key());
+            let guarded = commits().flat_map(|c| &c.guards).map(|(key, _)| *key);
+            let records: BTreeSet<Key> = written.chain(guarded).collect();
             for kind in Kind::ALL {
                 let ids = records.iter().filter(|key| key.kind == kind).map(|key| key.id.into());
                 known.read_versions(session, market, kind, ids.collect()).await?;

@@ -93,6 +93,7 @@ impl Sample {
             events: vec![self.event()],
             movement: Movement::new(),
             documents: Vec::new(),
+            guards: Vec::new(),
         }
     }
 
