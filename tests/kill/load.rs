@@ -1,6 +1,6 @@
 //! The server that is killed, and its callers.
 
-use std::{error::Error, path::PathBuf, time::Duration};
+use std::{error::Error, path::Path, time::Duration};
 
 use serde_json::Map;
 use tradepost::{
@@ -44,7 +44,7 @@ impl Ack {
 }
 
 /// Serves callers until it is killed.
-pub(crate) async fn serve(database: &str, outside: &PathBuf, life: u32) -> Result<(), Box<dyn Error>> {
+pub(crate) async fn serve(database: &str, outside: &Path, life: u32) -> Result<(), Box<dyn Error>> {
     let markets = Markets::open(database, outside).await?;
     for place in 0..CALLERS {
         let amount = Money::new(100_000_000, Currency::EUR);

@@ -12,7 +12,7 @@ mod rail;
 use std::{
     error::Error,
     io::{BufRead, BufReader},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitCode, Stdio},
     sync::mpsc,
     time::Duration,
@@ -68,14 +68,14 @@ pub(crate) struct Markets {
 
 impl Markets {
     /// Opens both, as every life of the server does.
-    pub(crate) async fn open(database: &str, outside: &PathBuf) -> Result<Self, Box<dyn Error>> {
+    pub(crate) async fn open(database: &str, outside: &Path) -> Result<Self, Box<dyn Error>> {
         match database.starts_with("postgres") {
             true => Self::on(PostgresStore::connect(database).await?, outside).await,
             false => Self::on(SqliteStore::open(database).await?, outside).await,
         }
     }
 
-    async fn on(store: impl Store + Clone, outside: &PathBuf) -> Result<Self, Box<dyn Error>> {
+    async fn on(store: impl Store + Clone, outside: &Path) -> Result<Self, Box<dyn Error>> {
         let build = |name: &str| {
             let market = Marketplace::builder(name, store.clone(), Policy::voxpact()?);
             // Claims of the dead are free again soon.

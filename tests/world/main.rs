@@ -61,7 +61,6 @@ fn main() -> ExitCode {
 }
 
 /// Plays the next seed until there is none, or no time.
-#[expect(clippy::disallowed_methods, reason = "the run has so many minutes of real time")]
 fn worker(options: &Options, start: Instant, next: &AtomicU64, found: &Mutex<Found>) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| format!("no runtime: {e}"))?;
