@@ -79,7 +79,14 @@ impl Stage {
     /// Gives way to whoever the seed chooses, then has the stage for itself.
     pub(super) async fn pause(&self) -> futures::lock::OwnedMutexGuard<()> {
         Pause { stage: self, paused: false }.await;
-        self.call.clone().lock_owned().await
+        loop {
+            // Not by waiting in the lock's queue: it would wake one that waits, perhaps of a task whose
+            // turn it is not, and this one would wait for ever.
+            if let Some(alone) = self.call.clone().try_lock_owned() {
+                return alone;
+            }
+            tokio::task::yield_now().await;
+        }
     }
 
     /// The process dies here: nothing of the running task goes on.
