@@ -1,0 +1,22 @@
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+mod config;
+mod directory;
+mod error;
+mod events;
+mod fund;
+mod http;
+mod marks;
+mod object;
+mod payout;
+mod rail;
+mod settle;
+mod webhook;
+
+pub use config::{HoldMode, STRIPE, Secret, StripeConfig};
+pub use directory::{Directory, DirectoryError, Fact, Known};
+pub use error::{StripeError, StripeErrorKind};
+pub use events::EVENTS;
+pub use fund::{ADD_CARD, CONFIRM_CARD};
+pub use rail::StripeRail;
