@@ -1,1 +1,7 @@
-fn main(){}
+//! The rail against Stripe's counterparts over HTTP: the project's own double, Stripe's stripe-mock,
+//! and localstripe.
+#![allow(clippy::unwrap_used, missing_docs, unreachable_pub, reason = "a test says what it expects by failing")]
+
+mod conformance;
+mod double;
+mod people;
