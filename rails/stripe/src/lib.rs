@@ -1,7 +1,9 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+mod cards;
 mod config;
+mod connect;
 mod directory;
 mod error;
 mod events;
@@ -14,7 +16,9 @@ mod rail;
 mod settle;
 mod webhook;
 
+pub use cards::{Card, CardSetup, Cards};
 pub use config::{HoldMode, STRIPE, Secret, StripeConfig};
+pub use connect::{AccountStatus, BankPayout, Connect, OnboardingLink, ReturnTo};
 pub use directory::{Directory, DirectoryError, Fact, Known};
 pub use error::{StripeError, StripeErrorKind};
 pub use events::EVENTS;

@@ -15,8 +15,6 @@ use tradepost::money::{Currency, Money};
 pub(crate) struct Intent {
     pub(crate) id: String,
     pub(crate) status: String,
-    pub(crate) amount: i64,
-    pub(crate) currency: String,
     pub(crate) created: i64,
     #[serde(default)]
     pub(crate) amount_capturable: i64,
@@ -119,7 +117,6 @@ pub(crate) struct Transfer {
 /// A connected account.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Account {
-    pub(crate) id: String,
     #[serde(default)]
     pub(crate) charges_enabled: bool,
     #[serde(default)]
@@ -191,15 +188,15 @@ pub(crate) struct List<T> {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(untagged)]
 pub(crate) enum Expandable<T> {
-    Id(String),
     Object(Box<T>),
+    Name(serde::de::IgnoredAny),
 }
 
 impl<T> Expandable<T> {
     pub(crate) fn object(&self) -> Option<&T> {
         match self {
             Self::Object(object) => Some(object),
-            Self::Id(_) => None,
+            Self::Name(_) => None,
         }
     }
 }

@@ -39,7 +39,8 @@ impl StripeRail {
             return Ok(found);
         }
         let account = match destination {
-            Some(account) => account.to_owned(),
+            Some(account) if is_account(account) => account.to_owned(),
+            Some(other) => return Err(no_such_account(other)),
             None => self.known(agent).await?.account.ok_or_else(|| no_account(agent))?,
         };
         self.ready(&account, amount).await?;
@@ -108,6 +109,20 @@ impl StripeRail {
             hold_expires_at: None,
         })
     }
+}
+
+/// Whether a text has the form of an account's name. It becomes a part of a path.
+fn is_account(text: &str) -> bool {
+    text.strip_prefix("acct_").is_some_and(|rest| (1..=64).contains(&rest.len()) && rest.bytes().all(is_plain))
+}
+
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_'
+}
+
+fn no_such_account(destination: &str) -> RailError {
+    let start: String = destination.chars().take(32).collect();
+    RailError::new(RailErrorKind::Refused, format!("{start:?} is no account at Stripe: acct_…"))
 }
 
 fn no_account(agent: AgentId) -> RailError {

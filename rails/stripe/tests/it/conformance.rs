@@ -30,15 +30,15 @@ use crate::{
 
 /// How old the contracts are: whether the rail may trust that Stripe still has its keys.
 #[derive(Clone, Copy, PartialEq)]
-enum Contracts {
+pub enum Contracts {
     /// Made now.
     New,
     /// Their ids say nothing of time, so that the rail always looks first.
     Ageless,
 }
 
-struct DoubleHarness {
-    double: Double,
+pub struct DoubleHarness {
+    pub double: Double,
     people: People,
     hold: HoldMode,
     contracts: Contracts,
@@ -57,7 +57,7 @@ enum Next {
 }
 
 impl DoubleHarness {
-    async fn new(hold: HoldMode, contracts: Contracts) -> Self {
+    pub async fn new(hold: HoldMode, contracts: Contracts) -> Self {
         Self {
             double: Double::start().await,
             people: People::default(),
@@ -261,7 +261,7 @@ impl SettlementRail for Reached {
     }
 }
 
-const AUTHORISE: HoldMode = HoldMode::Authorise { lives: Span::hours(7 * 24) };
+pub const AUTHORISE: HoldMode = HoldMode::Authorise { lives: Span::hours(7 * 24) };
 
 async fn keeps_the_contract(hold: HoldMode, contracts: Contracts, cases: usize) {
     let harness = DoubleHarness::new(hold, contracts).await;

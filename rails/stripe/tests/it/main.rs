@@ -3,5 +3,6 @@
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub, reason = "a test says what it expects by failing")]
 
 mod conformance;
+mod counterparts;
 mod double;
 mod people;
