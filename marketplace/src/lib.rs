@@ -1,4 +1,4 @@
-//! Tradepost: a marketplace engine for software agents.
+#![doc = include_str!("../../README.md")]
 #![forbid(unsafe_code)]
 
 pub mod actor;

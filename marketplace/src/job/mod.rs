@@ -19,6 +19,7 @@ use crate::{
     ids::{AgentId, InstructionId, JobId, RailId},
     money::{Money, MoneyError, Rate},
     policy::{Bearer, PolicyVersion},
+    rail::Leg,
 };
 
 /// Where a job is in its life (VP-14).
@@ -180,6 +181,9 @@ pub struct Hold {
     /// The reference of the receipt that funded it; empty for holds that exist in the ledger only.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub funding: String,
+    /// While the rail is asked to divide it: who is to get what.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub legs: Vec<Leg>,
 }
 
 /// What has happened to a job's money.

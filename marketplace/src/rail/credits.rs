@@ -64,8 +64,7 @@ impl SettlementRail for CreditsRail {
         Err(unsupported("nobody pushes"))
     }
 
-    /// Nothing, in its currency: what it holds is what the ledger says, and the ledger's `rail/credits`
-    /// account is empty.
+    /// Nothing, in its currency: there is nothing outside to compare the ledger with.
     async fn holdings(&self) -> Result<Holdings, RailError> {
         Ok(Holdings { total: Money::zero(self.profile.currency), holds: Vec::new() })
     }

@@ -9,6 +9,8 @@ mod commit;
 mod error;
 mod memory;
 mod record;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod sql;
 
 pub use commit::{
     Commit, CommitError, Document, Event, EventBody, InstructionEvent, KeyRecord, KeyUse, ObservationEvent, Write,
@@ -16,6 +18,12 @@ pub use commit::{
 pub use error::{StoreError, StoreErrorKind};
 pub use memory::MemoryStore;
 pub use record::{InstructionRecord, InstructionState, Key, Kind, Observed, Record, Stored};
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub use sql::SqlStore;
+#[cfg(feature = "postgres")]
+pub use sql::{PostgresJournal, PostgresStore};
+#[cfg(feature = "sqlite")]
+pub use sql::{SqliteStore, SqliteTransaction};
 
 pub(crate) use admit::{Admitted, Facts, admit};
 

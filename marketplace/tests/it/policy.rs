@@ -3,10 +3,19 @@
 use proptest::prelude::*;
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
-use tradepost::policy::{
-    Activation, Award, Bearer, DeadlineFrom, EscrowAt, FeeRate, Policy, PolicyError, RegistrationWebhook, Review,
-    Scoring, SignatureStyle, Span, SplitRuling, Switch,
+use tradepost::{
+    actor::Actor,
+    clock::Timestamp,
+    ids::{AgentId, JobId},
+    job::{Context, Job, JobCommand, JobEvent, decide},
+    money::Money,
+    policy::{
+        Activation, Award, Bearer, DeadlineFrom, EscrowAt, FeeRate, Policy, PolicyError, PolicyVersion,
+        RegistrationWebhook, Review, Scoring, SignatureStyle, Span, SplitRuling, Switch,
+    },
+    rail::{CreditsRail, SettlementRail},
 };
+use uuid::Uuid;
 
 /// The four files by name.
 fn systems() -> [(&'static str, &'static str, Policy); 4] {
@@ -746,5 +755,53 @@ proptest! {
     fn a_length_of_time_reads_back_as_it_is_written(seconds in 0..=Span::LIMIT) {
         let span = Span::seconds(seconds);
         prop_assert_eq!(serde_json::from_value::<Span>(json!(span.to_string())).unwrap(), span);
+    }
+}
+
+// What a policy's numbers do to a job.
+
+proptest! {
+    /// VP-23: whatever the shares and the rounding, cancelling divides what was held, all of it.
+    #[test]
+    fn vp_23_any_cancellation_terms_divide_the_whole_hold(
+        amount in 1..1000_i64,
+        share in 0..=100_u32,
+        rounding in prop::sample::select(vec!["half_even", "half_up", "down", "up"]),
+    ) {
+        let terms = json!({
+            "to_worker": Decimal::new(share.into(), 2).to_string(),
+            "to_platform": Decimal::new((100 - share).into(), 2).to_string(),
+        });
+        let policy = changed("agentmarket", &[
+            ("jobs.escrow", json!("posting")),
+            ("fees.rounding", json!(rounding)),
+            ("jobs.cancellation.accepted", terms),
+        ]).unwrap();
+        let rail = CreditsRail::new(policy.currency);
+        let [buyer, worker] = [1, 2].map(|n| AgentId(Uuid::from_u128(n)));
+        let job = |job: Option<&Job>, agent, command: &JobCommand| {
+            let context = Context {
+                now: Timestamp::UNIX_EPOCH,
+                actor: &Actor::Agent(agent),
+                policy: &policy,
+                version: PolicyVersion(1),
+                rail: rail.profile(),
+                worker_tier: policy.initial_tier(),
+            };
+            decide(job, command, &context)
+        };
+        let order = serde_json::from_value(json!({
+            "title": "Cut", "task": {}, "worker": worker, "amount": Money::new(amount, policy.currency),
+        }));
+        let post = JobCommand::Post { id: JobId(Uuid::from_u128(3)), order: Box::new(order.unwrap()) };
+        let posted = job(None, buyer, &post).unwrap().job;
+        let accepted = job(Some(&posted), worker, &JobCommand::Accept).unwrap().job;
+        let cancelled = job(Some(&accepted), buyer, &JobCommand::Cancel { reason: String::new() }).unwrap();
+        let Some(JobEvent::Cancelled { refunded, cancellation_fee, compensation, .. }) = cancelled.events.last() else {
+            panic!("{:?}", cancelled.events)
+        };
+        let legs = [refunded, cancellation_fee, compensation].map(|leg| leg.minor());
+        prop_assert!(legs.iter().all(|leg| *leg >= 0), "{:?}", legs);
+        prop_assert_eq!(legs.iter().sum::<i64>(), amount);
     }
 }

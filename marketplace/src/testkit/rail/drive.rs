@@ -14,12 +14,13 @@ use crate::{
     },
 };
 
-/// How many steps an instruction may take to its end.
-const PATIENCE: u32 = 100;
+/// How many steps an instruction may take to its end, and how often the world is given time before
+/// something must be seen.
+pub(super) const PATIENCE: u32 = 100;
 
 /// Why a case stopped early.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Stop {
+pub(super) enum Stop {
     /// It does not apply.
     NotApplicable(String),
     /// The contract is broken.

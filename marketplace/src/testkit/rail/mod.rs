@@ -20,7 +20,6 @@ use crate::{
 };
 
 use drive::Kit;
-pub use drive::Stop;
 
 /// What the kit needs to know and do about a rail's outside world.
 #[async_trait]
@@ -55,7 +54,7 @@ pub trait Harness: Send + Sync {
     /// Every message that the outside world has sent so far.
     async fn pushes(&self) -> Result<Vec<Push>, Unplayable>;
 
-    /// Lets the outside world give a hold up.
+    /// Lets the outside world give a hold up; others may go with it.
     async fn expire(&self, hold: HoldId) -> Result<(), Unplayable>;
 }
 

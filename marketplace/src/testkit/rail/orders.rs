@@ -7,8 +7,9 @@ use super::{
     drive::{Kind, Kit, Process, Step, Stop, fund, instruction, settle},
 };
 use crate::{
+    ids::InstructionId,
     money::Money,
-    rail::{Capability, Custody, Instruction, Landing, Leg, Order, Outcome, Party, RailErrorKind, Receipt},
+    rail::{Capability, Cursor, Custody, Instruction, Landing, Leg, Order, Outcome, Party, RailErrorKind, Receipt},
 };
 
 /// How many requests for one instruction are under way at once.
@@ -193,7 +194,11 @@ async fn ends_declined(kit: &mut Kit<'_>, kind: Kind, fault: Fault) -> Result<()
     kit.harness.arrange(fault).await?;
     let outcome = kit.drive(&mut instruction, Process::Lives, Step::Execute).await?;
     kit.check(matches!(outcome, Outcome::Declined(_)), || format!("declined outside, but {outcome:?}"))?;
-    kit.ended(&instruction, &outcome).await
+    kit.ended(&instruction, &outcome).await?;
+    // The engine's next attempt has an id of its own, and nothing stands in its way.
+    let mut next = Instruction { id: InstructionId::derive(instruction.contract, 2), answer: None, ..instruction };
+    let outcome = kit.drive(&mut next, Process::Lives, Step::Execute).await?;
+    done(kit, &next, &outcome).await
 }
 
 async fn lost_after(kit: &mut Kit<'_>, kind: Kind) -> Result<(), Stop> {
@@ -307,6 +312,9 @@ async fn unsupported(kit: &mut Kit<'_>, kind: Kind) -> Result<(), Stop> {
         let found = rail.lookup(&instruction).await;
         let refused = matches!(&found, Err(error) if error.kind() == RailErrorKind::Unsupported);
         kit.check(refused, || format!("nothing is outside, but lookup says {found:?}"))?;
+        let seen = rail.observe(&Cursor::default()).await;
+        let refused = matches!(&seen, Err(error) if error.kind() == RailErrorKind::Unsupported);
+        kit.check(refused, || format!("nothing is outside, but observe says {seen:?}"))?;
     }
     Ok(())
 }

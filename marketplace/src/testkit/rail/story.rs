@@ -6,7 +6,7 @@ use chrono::TimeDelta;
 
 use super::{
     Case,
-    drive::{Kind, Kit, Process, Step, Stop, settle},
+    drive::{Kind, Kit, PATIENCE, Process, Step, Stop, settle},
 };
 use crate::{
     ids::HoldId,
@@ -16,9 +16,6 @@ use crate::{
         RailErrorKind,
     },
 };
-
-/// How often the world is given time before something must be seen.
-const PATIENCE: u32 = 100;
 
 pub(super) async fn run(kit: &mut Kit<'_>, cases: &mut Vec<Case>) {
     macro_rules! case {
@@ -156,7 +153,8 @@ async fn expiry(kit: &mut Kit<'_>) -> Result<(), Stop> {
     }
     kit.check(told, || "a hold was given up and nobody was told".into())?;
     let (after, held) = kit.holds(Some(hold)).await?;
-    kit.check(after == before - amount.minor() && held.unwrap_or_default() == 0, || {
+    // At least this one: where time is what gives holds up, others may have gone with it.
+    kit.check(after <= before - amount.minor() && held.unwrap_or_default() == 0, || {
         format!("{amount} went back, holdings went from {before} to {after}, the hold has {held:?}")
     })?;
     let mut late = settle(&parties, &receipt, vec![Leg { to: Party::Worker(parties.worker), amount }]);

@@ -113,8 +113,9 @@ pub struct Chances {
 }
 
 impl Chances {
-    /// What happens to the `attempt`-th call about an instruction (or about none). It depends on
-    /// nothing else, so that the order in which tasks come to the world changes nothing.
+    /// What happens to the `attempt`-th call about an instruction (or about none; lookups count down
+    /// from the largest number). It depends on nothing else, so that the order in which tasks come to
+    /// the world changes nothing about an instruction.
     pub(super) fn roll(&self, seed: u64, about: Option<InstructionId>, attempt: u32) -> Script {
         let (high, low) = about.map_or((0, 0), |id| id.0.as_u64_pair());
         let mut calls = StdRng::seed_from_u64(seed ^ high.rotate_left(17) ^ low ^ (u64::from(attempt) << 32));

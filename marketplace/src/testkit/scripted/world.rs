@@ -84,8 +84,10 @@ struct Affair {
     state: State,
     script: Script,
     terms: Terms,
-    /// How often the world was called about it.
+    /// How often it was executed.
     attempts: u32,
+    /// How often it was looked up.
+    lookups: u32,
     /// How often it took effect.
     times: u32,
 }
@@ -163,9 +165,11 @@ impl World {
         supported(profile, &instruction.order)?;
         self.pass_time(now);
         self.calls += 1;
-        self.read_fails()?;
         let id = instruction.id;
-        let Some(affair) = self.affairs.get_mut(&id) else { return Ok(None) };
+        let Some(affair) = self.affairs.get_mut(&id) else { return self.read_fails().map(|()| None) };
+        affair.lookups += 1;
+        let rolled = self.plan.map(|(seed, chances)| chances.roll(seed, Some(id), !affair.lookups).answer);
+        arrives(self.reads.pop_front().or(rolled).unwrap_or(Answer::Arrives))?;
         let ended = match affair.state {
             State::Fresh => return Ok(None),
             State::Pending(0 | 1, ending) => affair.end(&mut self.vault, ending),
@@ -181,7 +185,7 @@ impl World {
         Ok(Some(affair.outcome(id)))
     }
 
-    /// The error of this read, if it is to have one.
+    /// The error of a question that is about no instruction the world knows, if it is to have one.
     pub(super) fn read_fails(&mut self) -> Result<(), RailError> {
         self.reads_made = self.reads_made.wrapping_add(1);
         let rolled = self.plan.map(|(seed, chances)| chances.roll(seed, None, self.reads_made).answer);
@@ -281,7 +285,7 @@ impl Affair {
     fn new(order: &Order, custody: Custody) -> Self {
         let terms = Terms { custody, landing: Landing::Outside, cost: 0, number: 0, expires_at: None };
         let (order, script) = (order.clone(), Script::default());
-        Self { order, state: State::Fresh, script, terms, attempts: 0, times: 0 }
+        Self { order, state: State::Fresh, script, terms, attempts: 0, lookups: 0, times: 0 }
     }
 
     /// The first request has arrived. Whether the affair is over.
@@ -352,12 +356,11 @@ impl Affair {
             Some(Lie::Amount) => receipt.amount = Money::new(amount.minor().wrapping_add(1), amount.currency()),
             Some(Lie::Currency) => receipt.amount = Money::new(amount.minor(), another(amount.currency())),
             Some(Lie::Instruction) => receipt.instruction = InstructionId::derive(id.0, 0),
-            Some(Lie::Legs) => {
-                if receipt.legs.pop().is_none() {
-                    let reference = receipt.reference.clone();
-                    receipt.legs.push(LegReceipt { to: Party::Platform, amount, landing: Landing::Held, reference });
-                }
+            Some(Lie::Legs) if receipt.legs.is_empty() => {
+                let reference = receipt.reference.clone();
+                receipt.legs.push(LegReceipt { to: Party::Platform, amount, landing: Landing::Held, reference });
             }
+            Some(Lie::Legs) => receipt.legs.truncate(receipt.legs.len() - 1),
         }
         receipt
     }
