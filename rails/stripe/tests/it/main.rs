@@ -5,4 +5,5 @@
 mod conformance;
 mod counterparts;
 mod double;
+mod life;
 mod people;

@@ -2,14 +2,17 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use async_trait::async_trait;
 use tradepost::{
     clock::{Clock, Timestamp},
-    ids::AgentId,
+    ids::{AgentId, IdSource},
     money::Currency,
 };
 use tradepost_stripe::{Directory, DirectoryError, Fact, HoldMode, Known, Secret, StripeConfig, StripeRail};
@@ -27,6 +30,10 @@ pub struct People(Arc<Mutex<HashMap<AgentId, Known>>>);
 impl People {
     pub fn learn(&self, agent: AgentId, fact: Fact) {
         self.0.lock().unwrap().entry(agent).or_default().learn(fact);
+    }
+
+    pub fn clear(&self) {
+        self.0.lock().unwrap().clear();
     }
 
     /// A payer with a card.
@@ -59,6 +66,19 @@ impl Directory for People {
     async fn remember(&self, agent: AgentId, fact: Fact) -> Result<(), DirectoryError> {
         self.learn(agent, fact);
         Ok(())
+    }
+}
+
+/// Version 7 ids, by the clock and counted.
+#[derive(Default)]
+pub struct CountedIds(AtomicU64);
+
+impl IdSource for CountedIds {
+    fn next(&self, now: Timestamp) -> Uuid {
+        let millis = u64::try_from(now.timestamp_millis()).unwrap();
+        let mut tail = [0; 10];
+        tail[2..].copy_from_slice(&self.0.fetch_add(1, Ordering::Relaxed).to_be_bytes());
+        uuid::Builder::from_unix_timestamp_millis(millis, &tail).into_uuid()
     }
 }
 

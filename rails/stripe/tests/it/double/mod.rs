@@ -16,7 +16,7 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-pub use world::{Ending, FIRST_SECOND, World};
+pub use world::{Ending, World, int};
 
 /// How long a key is kept, in seconds.
 const KEY_LIVES: i64 = 24 * 3600;
@@ -103,6 +103,15 @@ impl Double {
         let double = Self { state: Arc::new(Mutex::new(state)), address };
         tokio::spawn(double.clone().serve(listener));
         double
+    }
+
+    /// Begins anew.
+    pub fn reset(&self) {
+        let mut state = self.lock();
+        (state.world, state.chaos) = (World::new(), None);
+        state.keys.clear();
+        state.troubles.clear();
+        state.requests.clear();
     }
 
     pub fn url(&self) -> String {

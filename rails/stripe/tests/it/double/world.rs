@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::{Trouble, error};
 
 /// When a new world begins: 2026-01-01, in seconds since 1970.
-pub const FIRST_SECOND: i64 = 1_767_225_600;
+const FIRST_SECOND: i64 = 1_767_225_600;
 /// How long a charge is pending before it is available.
 const PENDING: i64 = 2 * 86_400;
 /// How long an authorisation lives.
@@ -537,7 +537,7 @@ impl World {
         self.intents.iter_mut().find(|i| i["id"] == *id).unwrap()
     }
 
-    fn charge(&mut self, id: &str) -> &mut Value {
+    pub fn charge(&mut self, id: &str) -> &mut Value {
         self.charges.iter_mut().find(|c| c["id"] == *id).unwrap()
     }
 
