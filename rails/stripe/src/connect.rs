@@ -1,5 +1,7 @@
 //! Workers' own accounts at Stripe: Connect Express (VP-35, VP-36).
 
+use std::fmt;
+
 use serde::Deserialize;
 use stripe_connect::{
     account::{
@@ -36,13 +38,19 @@ pub struct ReturnTo {
 }
 
 /// A page of Stripe's where a worker is onboarded. It is good for a few minutes and one visit; what was
-/// entered is kept, so that a new one goes on where the last ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// entered is kept, so that a new one goes on where the last ended. Its `Debug` does not show the address.
+#[derive(Clone, PartialEq, Eq)]
 pub struct OnboardingLink {
     /// Its address. For the worker only.
     pub url: String,
     /// Until when it works.
     pub expires_at: Timestamp,
+}
+
+impl fmt::Debug for OnboardingLink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OnboardingLink").field("expires_at", &self.expires_at).finish_non_exhaustive()
+    }
 }
 
 /// How far an account is.

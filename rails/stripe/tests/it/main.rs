@@ -7,3 +7,6 @@ mod counterparts;
 mod double;
 mod life;
 mod people;
+mod refusals;
+mod shapes;
+mod steps;

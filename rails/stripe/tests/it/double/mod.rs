@@ -26,6 +26,8 @@ pub const KEY: &str = "sk_test_doubledoubledouble";
 /// What is to happen to a request that is to have an effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trouble {
+    /// This one goes well.
+    None,
     /// The connection closes and nothing happened.
     LostBefore,
     /// It happens and the connection closes.

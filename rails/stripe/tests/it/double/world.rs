@@ -250,7 +250,7 @@ impl World {
             "disputed": false, "livemode": false, "metadata": intent["metadata"], "paid": true, "refunded": false,
             "status": "succeeded", "payment_intent": id, "customer": intent["customer"], "balance_transaction": null,
             "transfer_group": intent["transfer_group"],
-            "payment_method_details": { "type": "card", "card": { "capture_before": before } },
+            "payment_method_details": { "type": "card", "card": { "capture_before": before, "exp_month": 12, "exp_year": 2031 } },
         });
         self.charges.push(made);
         let intent = self.intent(id);
