@@ -97,6 +97,27 @@ async fn vp_43_a_division_that_stopped_half_way_goes_on_where_it_stood() {
     }
 }
 
+/// Money that the payer was given back in the dashboard is not divided.
+#[tokio::test]
+async fn a_hold_that_is_gone_is_declined_and_moves_nothing() {
+    for worker_first in [true, false] {
+        let bench = Bench::new().await;
+        bench.people.worker(&bench.double, WORKER.0);
+        let funding = bench.funded().await;
+        let mut legs = [(Party::Worker(WORKER), 4_000), (Party::Buyer(BUYER), 6_000)];
+        if !worker_first {
+            legs.reverse();
+        }
+        let settle = bench.settle(&funding, &legs);
+        bench.double.arrange(Trouble::RefundedOutside);
+        let outcome = bench.rail.execute(&settle).await.unwrap();
+        assert!(matches!(&outcome, Outcome::Declined(decline) if decline.code == "hold_gone"), "{outcome:?}");
+        assert_eq!(bench.effects(), (0, 1), "only what was done in the dashboard");
+        assert_eq!(bench.rail.lookup(&settle).await.unwrap(), Some(outcome.clone()));
+        assert_eq!(bench.rail.execute(&settle).await.unwrap(), outcome);
+    }
+}
+
 /// A share that was kept stays kept, also when the account comes a moment later (VP-35).
 #[tokio::test]
 async fn vp_35_what_was_kept_for_a_worker_is_not_transferred_as_well() {
