@@ -190,7 +190,7 @@ fn post(id: JobId, order: &JobOrder, ctx: &Context<'_>) -> Result<Decision, Reje
         rail: ctx.rail.id,
         policy: ctx.version,
         terms: terms(order.amount, order.worker, ctx)?,
-        hold: Hold { state: HoldState::Empty, instructions: 0, funding: String::new(), legs: Vec::new() },
+        hold: Hold { state: HoldState::Empty, instructions: 0, declined: 0, funding: String::new(), legs: Vec::new() },
         posted_at: ctx.now,
         time_allowed: time_allowed.as_seconds(),
         timers: Timers { fund_by: Some(ctx.now + policy.fund_within.delta()), ..Timers::default() },
@@ -491,7 +491,8 @@ impl<'a> Draft<'a> {
             Outcome::Declined(decline) => {
                 let retry = self.instruct(instruction.order.clone());
                 self.job.hold.state = HoldState::Settling(retry);
-                let wait = backoff(self.job.hold.instructions);
+                let wait = backoff(self.job.hold.declined);
+                self.job.hold.declined = self.job.hold.declined.saturating_add(1);
                 let next_at = self.ctx.now + wait.delta();
                 self.instructions[0].1 = next_at;
                 let (instruction, decline) = (instruction.id, decline.clone());
@@ -618,9 +619,9 @@ impl<'a> Draft<'a> {
     }
 }
 
-/// The wait before the `n`-th instruction of a job when the one before was declined: four times as
-/// long each time, up to a day.
-fn backoff(n: u32) -> Span {
-    let seconds = RETRY_FIRST.as_seconds().saturating_mul(4u32.saturating_pow(n.saturating_sub(3)));
+/// The wait before a settlement is asked for again that was declined `before` times before: four times
+/// as long each time, up to a day.
+fn backoff(before: u32) -> Span {
+    let seconds = RETRY_FIRST.as_seconds().saturating_mul(4u32.saturating_pow(before));
     Span::seconds(seconds.min(RETRY_MOST.as_seconds()))
 }

@@ -1,7 +1,7 @@
 //! Where everything durable is kept.
 //!
 //! A command becomes one [`Commit`]: plain data, written whole or not at all. Every store admits a
-//! commit by the same function ([`admit`]) over the facts it has locked, so what is refused is refused
+//! commit by the same function (`admit`) over the facts it has locked, so what is refused is refused
 //! alike everywhere; the databases' own constraints stand behind it.
 
 mod admit;

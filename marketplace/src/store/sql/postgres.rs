@@ -79,6 +79,7 @@ impl PostgresStore {
                 // Statements are planned once, perhaps while a table is still empty; all but the
                 // audits go by an index.
                 ("enable_seqscan", "off"),
+                ("jit", "off"), // an audit is not worth compiling, a command even less
                 ("lock_timeout", "10s"),
             ])
             .statement_cache_capacity(512)

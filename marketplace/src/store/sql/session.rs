@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc, vec};
 
 use async_trait::async_trait;
-use sqlx::{AssertSqlSafe, Column as _, Row as _, TypeInfo as _, ValueRef as _};
+use sqlx::{AssertSqlSafe, Row as _, TypeInfo as _, ValueRef as _};
 use uuid::Uuid;
 
 use super::{Dialect, Failure};
@@ -213,6 +213,7 @@ fn read_sqlite(row: &sqlx::sqlite::SqliteRow) -> Result<Line, Failure> {
 
 #[cfg(feature = "postgres")]
 fn read_postgres(row: &sqlx::postgres::PgRow) -> Result<Line, Failure> {
+    use sqlx::Column as _;
     let cell = |column: &sqlx::postgres::PgColumn| -> Result<Cell, sqlx::Error> {
         let i = column.ordinal();
         Ok(match column.type_info().name() {

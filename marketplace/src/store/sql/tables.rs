@@ -12,8 +12,9 @@ use super::{
 };
 use crate::store::{Kind, Record};
 
-/// The most rows or keys of one statement.
-pub(super) const BULK: usize = 64;
+/// The most rows or keys of one statement: as many as a group has commits, since each statement is a
+/// round trip to a server.
+pub(super) const BULK: usize = 256;
 
 /// Where records of one kind are kept.
 pub(super) struct Table {
