@@ -226,9 +226,7 @@ struct Body {
 /// Cuts secrets out of a text, and the text to a length for logs.
 fn scrub(text: &str) -> String {
     const LONGEST: usize = 300;
-    let is_secret = |word: &str| {
-        ["sk_", "rk_", "whsec_", "_secret_"].iter().any(|mark| word.contains(mark))
-    };
+    let is_secret = |word: &str| ["sk_", "rk_", "whsec_", "_secret_"].iter().any(|mark| word.contains(mark));
     let words = text.split(' ').map(|word| if is_secret(word) { "(secret)" } else { word });
     words.collect::<Vec<_>>().join(" ").chars().take(LONGEST).collect()
 }

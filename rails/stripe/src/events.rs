@@ -86,7 +86,9 @@ impl StripeRail {
             }
             if !more {
                 let begin = Cursor::default();
-                return Ok(oldest.map_or(Observations { items: Vec::new(), next: begin.clone() }, |page| told(page, &begin)));
+                return Ok(
+                    oldest.map_or(Observations { items: Vec::new(), next: begin.clone() }, |page| told(page, &begin))
+                );
             }
         }
         Err(too_long("events"))

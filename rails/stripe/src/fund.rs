@@ -5,7 +5,8 @@ use stripe_core::payment_intent::{
     ListPaymentIntent, RetrievePaymentIntent,
 };
 use stripe_shared::{
-    ApiErrorsCode, PaymentIntentAllowedPaymentMethodTypes, PaymentIntentCaptureMethod, PaymentIntentSetupFutureUsage, PaymentIntentStatus as Status,
+    ApiErrorsCode, PaymentIntentAllowedPaymentMethodTypes, PaymentIntentCaptureMethod, PaymentIntentSetupFutureUsage,
+    PaymentIntentStatus as Status,
 };
 use tradepost::{
     clock::Timestamp,
@@ -174,7 +175,8 @@ impl StripeRail {
         if intent.paid().is_some() {
             return self.taken(&intent);
         }
-        let in_time = self.now().timestamp() - intent.created <= i64::from(self.inner.config.action_within.as_seconds());
+        let in_time =
+            self.now().timestamp() - intent.created <= i64::from(self.inner.config.action_within.as_seconds());
         let error = intent.last_payment_error.as_ref();
         match intent.status() {
             Status::RequiresAction | Status::RequiresConfirmation if in_time => Ok(act(CONFIRM_CARD, &intent)),

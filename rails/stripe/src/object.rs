@@ -206,5 +206,8 @@ pub(crate) fn money(minor: i64, currency: &str, expected: Currency) -> Money {
     let code = currency.to_ascii_uppercase();
     let currency = if code == expected.code() { Ok(expected) } else { Currency::new(&code, expected.exponent()) };
     // A code that is no currency at all must differ from every expected one.
-    Money::new(minor, currency.unwrap_or_else(|_| if expected == Currency::CREDIT { Currency::EUR } else { Currency::CREDIT }))
+    Money::new(
+        minor,
+        currency.unwrap_or_else(|_| if expected == Currency::CREDIT { Currency::EUR } else { Currency::CREDIT }),
+    )
 }

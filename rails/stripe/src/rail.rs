@@ -3,11 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
-use stripe_core::{
-    balance::RetrieveForMyAccountBalance,
-    customer::CreateCustomer,
-    payment_intent::ListPaymentIntent,
-};
+use stripe_core::{balance::RetrieveForMyAccountBalance, customer::CreateCustomer, payment_intent::ListPaymentIntent};
 use tradepost::{
     clock::{Clock, Timestamp},
     ids::AgentId,

@@ -213,12 +213,7 @@ impl StripeRail {
     }
 
     /// A leg failed. If none has moved, the division failed, or there is nothing to divide any more.
-    async fn interrupted(
-        &self,
-        division: Division<'_>,
-        charge: &str,
-        error: RailError,
-    ) -> Result<Outcome, RailError> {
+    async fn interrupted(&self, division: Division<'_>, charge: &str, error: RailError) -> Result<Outcome, RailError> {
         tracing::warn!(instruction = %division.instruction.id, %error, "a leg has not landed");
         if division.landed.iter().any(Option::is_some) {
             return Ok(Outcome::Pending { reference: charge.into() });

@@ -55,8 +55,7 @@ fn server(variable: &str) -> String {
 fn shape(method: &Method, path: &str, params: &str) -> (String, String) {
     let is_name = |part: &&str| part.contains('_') && part.ends_with(|c: char| c.is_ascii_digit());
     let parts: Vec<&str> = path.split('/').map(|part| if is_name(&part) { "{id}" } else { part }).collect();
-    let mut names: Vec<String> =
-        form_urlencoded::parse(params.as_bytes()).map(|(name, _)| name.into_owned()).collect();
+    let mut names: Vec<String> = form_urlencoded::parse(params.as_bytes()).map(|(name, _)| name.into_owned()).collect();
     names.sort();
     names.iter_mut().filter(|name| name.starts_with("metadata[held_")).for_each(|name| *name = "metadata[held]".into());
     (format!("{method} {}", parts.join("/")), names.join("&"))
@@ -178,8 +177,7 @@ async fn a_charge_lives_and_is_divided_on_localstripe() {
         assert!(fund.check(receipt).is_ok());
         assert_eq!(rail.lookup(&fund).await.unwrap(), Some(funded.clone()));
         let legs = legs.iter().map(|(to, cents)| Leg { to: *to, amount: eur(*cents) }).collect();
-        let settle =
-            give(1, Order::Settle { hold: HoldId(contract), funding: receipt.reference.clone(), legs });
+        let settle = give(1, Order::Settle { hold: HoldId(contract), funding: receipt.reference.clone(), legs });
         assert_eq!(rail.lookup(&settle).await.unwrap(), None);
         let settled = rail.execute(&settle).await.unwrap();
         let Outcome::Done(receipt) = &settled else { panic!("{settled:?}") };

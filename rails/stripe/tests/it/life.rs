@@ -18,9 +18,13 @@ use uuid::Uuid;
 
 use crate::{
     conformance::{AUTHORISE, push},
-    double::{Chaos, Double, Trouble, int},
+    double::{Chaos, Double, Trouble},
     people::{CountedIds, DoubleClock, People, WEBHOOK_SECRETS, rail},
 };
+
+fn int(value: &serde_json::Value) -> i64 {
+    value.as_i64().unwrap()
+}
 
 const RAIL: RailId = RailId::new("stripe");
 const BUYER: AgentId = AgentId(Uuid::from_u128(0xB));
@@ -135,11 +139,8 @@ async fn vp_19_a_job_is_charged_and_transferred_in_two_requests() {
 #[tokio::test]
 async fn vp_23_a_cancel_at_each_status_goes_back_to_the_card() {
     for hold in [HoldMode::Charge, AUTHORISE] {
-        let statuses = [
-            (JobStatus::Funded, 10_000, 0),
-            (JobStatus::Accepted, 9_500, 0),
-            (JobStatus::InProgress, 7_500, 2_500),
-        ];
+        let statuses =
+            [(JobStatus::Funded, 10_000, 0), (JobStatus::Accepted, 9_500, 0), (JobStatus::InProgress, 7_500, 2_500)];
         for (status, back, to_worker) in statuses {
             let desk = Desk::new(hold).await;
             let job = desk.post(10_000).await;

@@ -54,7 +54,10 @@ async fn says(answer: String) -> String {
 }
 
 fn http(status: u16, body: &str) -> String {
-    format!("HTTP/1.1 {status} X\r\nrequest-id: req_7\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len())
+    format!(
+        "HTTP/1.1 {status} X\r\nrequest-id: req_7\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+        body.len()
+    )
 }
 
 fn stripe_says(type_: &str, code: &str) -> String {
@@ -252,7 +255,8 @@ async fn no_secret_is_ever_told() {
     let Outcome::NeedsAction(action) = &asked else { panic!("{asked:?}") };
     assert!(action.payload.contains("_secret_"));
     text.push_str(&format!("{asked:?} {:?} {:?}", bench.rail, config(&bench.double, HoldMode::Charge)));
-    for answer in [http(402, &stripe_says("card_error", "x")), http(500, &stripe_says("api_error", "")), http(200, KEY)] {
+    for answer in [http(402, &stripe_says("card_error", "x")), http(500, &stripe_says("api_error", "")), http(200, KEY)]
+    {
         let url = says(answer).await;
         let error = bench.rail_with(|config| config.api_base = url).execute(&bench.fund(eur(500))).await.unwrap_err();
         text.push_str(&format!("{error} {error:?}"));

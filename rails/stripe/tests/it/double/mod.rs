@@ -16,7 +16,7 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-pub use world::{Ending, World, int};
+pub use world::{Ending, World};
 
 /// How long a key is kept, in seconds.
 const KEY_LIVES: i64 = 24 * 3600;

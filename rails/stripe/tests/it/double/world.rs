@@ -69,9 +69,8 @@ impl World {
 
     pub fn get(&mut self, path: &str, params: &Params, account: &str) -> Answer {
         let parts: Vec<&str> = path.trim_start_matches("/v1/").split('/').collect();
-        let filter = |field: &str, value: &Value| {
-            params.get(field).is_none_or(|wanted| value[field].as_str() == Some(wanted))
-        };
+        let filter =
+            |field: &str, value: &Value| params.get(field).is_none_or(|wanted| value[field].as_str() == Some(wanted));
         let since = params.get("created[gte]").and_then(|text| text.parse::<i64>().ok()).unwrap_or(i64::MIN);
         let young = |value: &&Value| value["created"].as_i64().unwrap_or_default() >= since;
         match parts.as_slice() {
@@ -85,7 +84,8 @@ impl World {
                 self.page(found, path, params)
             }
             ["events"] => {
-                let types: Vec<&String> = params.iter().filter(|(k, _)| k.starts_with("types")).map(|(_, v)| v).collect();
+                let types: Vec<&String> =
+                    params.iter().filter(|(k, _)| k.starts_with("types")).map(|(_, v)| v).collect();
                 let month = self.now - 30 * 86_400;
                 let known = |e: &&Value| e["created"].as_i64().unwrap_or_default() >= month;
                 let wanted = |e: &&Value| types.is_empty() || types.iter().any(|t| e["type"].as_str() == Some(t));
@@ -160,14 +160,19 @@ impl World {
                 self.accounts.push(account.clone());
                 (200, account)
             }
-            ["account_links"] => match self.accounts.iter().any(|a| a["id"].as_str() == params.get("account").map(|a| &**a)) {
-                true => {
-                    let id = self.id("link");
-                    let url = format!("https://connect.stripe.com/setup/{id}");
-                    (200, json!({ "object": "account_link", "created": self.now, "expires_at": self.now + 300, "url": url }))
+            ["account_links"] => {
+                match self.accounts.iter().any(|a| a["id"].as_str() == params.get("account").map(|a| &**a)) {
+                    true => {
+                        let id = self.id("link");
+                        let url = format!("https://connect.stripe.com/setup/{id}");
+                        (
+                            200,
+                            json!({ "object": "account_link", "created": self.now, "expires_at": self.now + 300, "url": url }),
+                        )
+                    }
+                    false => missing("account"),
                 }
-                false => missing("account"),
-            },
+            }
             _ => (404, error("invalid_request_error", None, "Unrecognized request URL")),
         }
     }
@@ -182,7 +187,10 @@ impl World {
         }
         let card = params.get("payment_method");
         if let Some(card) = card
-            && !self.cards.iter().any(|c| c["id"] == **card && c["customer"].as_str() == params.get("customer").map(|c| &**c))
+            && !self
+                .cards
+                .iter()
+                .any(|c| c["id"] == **card && c["customer"].as_str() == params.get("customer").map(|c| &**c))
         {
             let mut body = error("invalid_request_error", Some("resource_missing"), "No such PaymentMethod");
             body["error"]["param"] = "payment_method".into();
@@ -376,7 +384,12 @@ impl World {
         let available_on = match source {
             Some(source) => {
                 let Some(charge) = self.charges.iter().find(|c| c["id"] == **source) else { return missing("source") };
-                let moved: i64 = self.transfers.iter().filter(|t| t["source_transaction"] == **source).map(|t| int(&t["amount"])).sum();
+                let moved: i64 = self
+                    .transfers
+                    .iter()
+                    .filter(|t| t["source_transaction"] == **source)
+                    .map(|t| int(&t["amount"]))
+                    .sum();
                 if charge["refunded"] == true || moved + amount > int(&charge["amount_captured"]) {
                     return (400, error("invalid_request_error", None, "Transfers must not exceed the source amount"));
                 }
@@ -404,7 +417,15 @@ impl World {
 
     // ── the balance ──────────────────────────────────────────────────────────────────────────
 
-    fn book(&mut self, amount: i64, fee: i64, currency: &Value, type_: &str, source: &str, available_on: i64) -> String {
+    fn book(
+        &mut self,
+        amount: i64,
+        fee: i64,
+        currency: &Value,
+        type_: &str,
+        source: &str,
+        available_on: i64,
+    ) -> String {
         let id = self.id("txn");
         let category = type_;
         self.booked.push(json!({
@@ -489,7 +510,8 @@ impl World {
 
     /// The payer of a payment that waits does what it is asked for.
     pub fn confirm(&mut self, secret: &str) {
-        let waits = self.intents.iter().find(|i| i["client_secret"] == *secret && i["status"] == "requires_payment_method");
+        let waits =
+            self.intents.iter().find(|i| i["client_secret"] == *secret && i["status"] == "requires_payment_method");
         if let Some(id) = waits.map(|i| i["id"].as_str().unwrap().to_owned()) {
             self.take(&id, false);
         }
@@ -629,7 +651,7 @@ fn missing(param: &str) -> Answer {
     (404, body)
 }
 
-pub fn int(value: &Value) -> i64 {
+fn int(value: &Value) -> i64 {
     value.as_i64().unwrap_or_default()
 }
 
