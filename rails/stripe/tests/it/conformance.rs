@@ -170,7 +170,10 @@ impl Harness for DoubleHarness {
                 let moved: Vec<&Value> = world.transfers.iter().chain(&world.refunds).filter(ours).collect();
                 let mark = |leg| format!("held_{leg}_{}", instruction.id.0.simple());
                 let of_leg = |leg: usize| {
-                    let objects = moved.iter().filter(|o| o["metadata"]["tradepost_leg"] == leg.to_string()).count();
+                    let objects = moved
+                        .iter()
+                        .filter(|o| o["metadata"]["tradepost_leg"].as_str() == Some(&*leg.to_string()))
+                        .count();
                     objects + world.charges.iter().filter(|c| !c["metadata"][mark(leg)].is_null()).count()
                 };
                 let settled = |i: &&Value| {
