@@ -313,6 +313,9 @@ async fn no_seed_loses_or_repeats_a_cent() {
         let rail = rails[usize::from(seed % 4 == 3)].clone();
         people.clear();
         run_seed(seed, &double, &people, rail).await;
+        if (seed + 1) % 1000 == 0 {
+            println!("{} seeds", seed + 1);
+        }
     }
 }
 
