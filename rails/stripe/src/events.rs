@@ -1,0 +1,106 @@
+//! What happens at Stripe, from its list of events and from its webhooks.
+
+use stripe_core::event::ListEvent;
+use tradepost::rail::{Cursor, Observation, ObservationBody, Observations, Outcome, RailError};
+
+use crate::{
+    error::StripeError,
+    marks,
+    object::{Event, List},
+    rail::{PAGE, PAGES, StripeRail, too_long},
+    webhook::forged,
+};
+
+/// The events that the rail reads; webhook endpoints need to send no others.
+pub const EVENTS: [&str; 6] = [
+    "charge.expired",
+    "payment_intent.amount_capturable_updated",
+    "payment_intent.canceled",
+    "payment_intent.payment_failed",
+    "payment_intent.processing",
+    "payment_intent.succeeded",
+];
+
+/// What became of a payment since its event was written is looked up, never taken from it: that the
+/// events are repeated, late or out of order changes nothing.
+fn observation(event: Event) -> Option<Observation> {
+    if event.account.is_some() || !EVENTS.contains(&event.type_.as_str()) {
+        return None;
+    }
+    let object = event.data.object;
+    let body = match event.type_.as_str() {
+        "charge.expired" => ObservationBody::HoldExpired { hold: marks::hold(&object.metadata)? },
+        _ => {
+            let outcome = Outcome::Pending { reference: object.id };
+            ObservationBody::Outcome { instruction: marks::instruction(&object.metadata)?, outcome }
+        }
+    };
+    Some(Observation { id: event.id, body })
+}
+
+/// Reads a webhook whose signature holds. Events that the rail does not read are no error.
+///
+/// # Errors
+/// [`RailErrorKind::Forged`](tradepost::rail::RailErrorKind::Forged) for what is no event.
+pub(crate) fn read(body: &[u8]) -> Result<Vec<Observation>, RailError> {
+    #[derive(serde::Deserialize)]
+    struct Head {
+        object: String,
+        #[serde(rename = "type")]
+        type_: String,
+    }
+    let no_event = |_| forged("it is signed, but it is no event");
+    let head: Head = serde_json::from_slice(body).map_err(no_event)?;
+    if head.object != "event" {
+        return Err(forged("it is signed, but it is no event"));
+    }
+    if !EVENTS.contains(&head.type_.as_str()) {
+        return Ok(Vec::new());
+    }
+    let event = serde_json::from_slice(body).map_err(no_event)?;
+    Ok(observation(event).into_iter().collect())
+}
+
+impl StripeRail {
+    /// The events that came after a cursor, which is the name of the newest event that was read.
+    pub(crate) async fn events_after(&self, after: &Cursor) -> Result<Observations, StripeError> {
+        if !after.0.is_empty() {
+            let request = list().ending_before(&*after.0);
+            match self.inner.http.get::<List<Event>>(&request).await {
+                Ok(page) => return Ok(told(page, after)),
+                // Stripe has forgotten it after 30 days of silence: everything it still knows is new.
+                Err(error) if error.is_missing() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let mut oldest: Option<List<Event>> = None;
+        for _ in 0..PAGES {
+            let mut request = list();
+            if let Some(last) = oldest.as_ref().and_then(|page| page.data.last()) {
+                request = request.starting_after(&*last.id);
+            }
+            let page: List<Event> = self.inner.http.get(&request).await?;
+            let more = page.has_more;
+            if !page.data.is_empty() || oldest.is_none() {
+                oldest = Some(page);
+            }
+            if !more {
+                let begin = Cursor::default();
+                return Ok(
+                    oldest.map_or(Observations { items: Vec::new(), next: begin.clone() }, |page| told(page, &begin))
+                );
+            }
+        }
+        Err(too_long("events"))
+    }
+}
+
+fn list() -> ListEvent {
+    ListEvent::new().limit(PAGE).types(EVENTS.map(String::from))
+}
+
+/// A page, which Stripe writes newest first, as a story.
+fn told(page: List<Event>, before: &Cursor) -> Observations {
+    let next = page.data.first().map_or_else(|| before.clone(), |newest| Cursor(newest.id.clone()));
+    Observations { items: page.data.into_iter().rev().filter_map(observation).collect(), next }
+}

@@ -1,0 +1,26 @@
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+mod cards;
+mod config;
+mod connect;
+mod directory;
+mod error;
+mod events;
+mod fund;
+mod http;
+mod marks;
+mod object;
+mod payout;
+mod rail;
+mod settle;
+mod webhook;
+
+pub use cards::{Card, CardSetup, Cards};
+pub use config::{HoldMode, STRIPE, Secret, StripeConfig};
+pub use connect::{AccountStatus, BankPayout, Connect, OnboardingLink, ReturnTo};
+pub use directory::{Directory, DirectoryError, Fact, Known};
+pub use error::{StripeError, StripeErrorKind};
+pub use events::EVENTS;
+pub use fund::{ADD_CARD, CONFIRM_CARD};
+pub use rail::StripeRail;
