@@ -1,0 +1,3 @@
+//! x
+#[test]
+fn builds() { let _ = litesvm::LiteSVM::new(); }
