@@ -58,10 +58,6 @@ impl Agents {
         self.read().agents.get(&agent).copied()
     }
 
-    pub(crate) fn number(&self, number: NonZeroU32) -> Option<DepositAddress> {
-        self.read().accounts.get(number.get() as usize - 1).copied()
-    }
-
     pub(crate) fn count(&self) -> usize {
         self.read().accounts.len()
     }
