@@ -58,8 +58,12 @@ pub(super) fn answer(node: &mut Node, method: &str, params: &Value) -> Answer {
     }
 }
 
-/// Makes an answer say that one unit more was moved.
+/// Makes an answer say that one unit more (or less) was moved: of a transaction, or of all in a block.
 pub(super) fn lie(mut result: Value) -> Value {
+    if let Some(transactions) = result["transactions"].as_array_mut() {
+        transactions.iter_mut().for_each(|one| *one = lie(one.take()));
+        return result;
+    }
     let Ok(mut transaction) = decode(&result["transaction"][0]) else { return result };
     let solana_message::VersionedMessage::Legacy(message) = &mut transaction.message else { return result };
     for instruction in &mut message.instructions {

@@ -8,3 +8,4 @@ mod validator;
 mod world;
 
 mod conformance;
+mod deposits;

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use solana_client::nonblocking::rpc_client::RpcClient;
+use solana_client::{nonblocking::rpc_client::RpcClient, rpc_config::RpcSendTransactionConfig};
 use solana_commitment_config::CommitmentConfig;
 use solana_instruction::Instruction;
 use solana_keypair::Keypair;
@@ -150,7 +150,8 @@ impl World {
         let mut transaction = Transaction::new_unsigned(message);
         let all: Vec<&Keypair> = std::iter::once(&self.issuer).chain(signers.iter().copied()).collect();
         transaction.sign(&all, blockhash);
-        let signature = self.rpc.send_transaction(&transaction).await.unwrap();
+        let config = RpcSendTransactionConfig { skip_preflight: true, ..RpcSendTransactionConfig::default() };
+        let signature = self.rpc.send_transaction_with_config(&transaction, config).await.unwrap();
         self.finalized(&signature).await;
         signature
     }
