@@ -34,6 +34,8 @@ pub struct DepositAddress {
 pub(crate) struct Agents {
     mint: Pubkey,
     known: RwLock<Known>,
+    /// One hand-out at a time in this process; other processes are met in the memory.
+    handing_out: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
@@ -47,7 +49,7 @@ struct Known {
 
 impl Agents {
     pub(crate) fn new(mint: Pubkey) -> Self {
-        Self { mint, known: RwLock::default() }
+        Self { mint, known: RwLock::default(), handing_out: tokio::sync::Mutex::default() }
     }
 
     pub(crate) fn owner_of(&self, token_account: &Pubkey) -> Option<AgentId> {
@@ -89,10 +91,11 @@ impl Agents {
         memory: &dyn RailMemory,
         signer: &dyn Signer,
     ) -> Result<DepositAddress, RailError> {
+        if let Some(address) = self.of(agent) {
+            return Ok(address);
+        }
+        let _alone = self.handing_out.lock().await;
         loop {
-            if let Some(address) = self.of(agent) {
-                return Ok(address);
-            }
             self.refresh(memory).await?;
             if let Some(address) = self.of(agent) {
                 return Ok(address);

@@ -38,6 +38,8 @@ pub struct Node {
     pub valid_for: u64,
     /// How many blocks the node is behind.
     pub lag: usize,
+    /// How many blocks further behind the node is that tells statuses.
+    pub status_lag: usize,
     /// The first slot that the node still has the transactions of.
     pub oldest: u64,
     /// The next transaction sent waits for so many blocks before one takes it.
@@ -84,6 +86,7 @@ impl Node {
             rng,
             valid_for: 20,
             lag: 0,
+            status_lag: 0,
             oldest: 0,
             hold_next: 0,
             dawdle: 0,
@@ -215,12 +218,17 @@ impl Node {
 
     /// The last block that a commitment lets the node see.
     pub(super) fn seen(&self, commitment: CommitmentLevel) -> &Block {
+        self.seen_behind(commitment, self.lag)
+    }
+
+    /// The same by a node that is so many blocks behind.
+    pub(super) fn seen_behind(&self, commitment: CommitmentLevel, lag: usize) -> &Block {
         let behind = match commitment {
             CommitmentLevel::Processed => 0,
             CommitmentLevel::Confirmed => CONFIRMED,
             CommitmentLevel::Finalized => FINALIZED,
         };
-        &self.blocks[self.blocks.len().saturating_sub(1 + self.lag + behind)]
+        &self.blocks[self.blocks.len().saturating_sub(1 + lag + behind)]
     }
 
     /// An account as it was after a slot.

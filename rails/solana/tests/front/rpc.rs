@@ -40,6 +40,11 @@ pub(super) fn answer(node: &mut Node, method: &str, params: &Value) -> Answer {
             });
             Ok(with_context(block.slot, value))
         }
+        "getBalance" => {
+            let slot = node.seen(commitment(&params[1])).slot;
+            let lamports = node.account(&pubkey(&params[0])?, slot).map_or(0, |account| account.lamports);
+            Ok(with_context(slot, json!(lamports)))
+        }
         "getMultipleAccounts" => accounts(node, params),
         "getBlocksWithLimit" => blocks(node, params),
         "getBlock" => block(node, params),
@@ -140,9 +145,9 @@ fn transaction(node: &Node, params: &Value) -> Answer {
 
 fn statuses(node: &Node, params: &Value) -> Answer {
     let signatures = params[0].as_array().ok_or_else(|| bad("signatures"))?;
-    let last = node.seen(CommitmentLevel::Processed);
-    let (confirmed, finalized) =
-        (node.seen(CommitmentLevel::Confirmed).slot, node.seen(CommitmentLevel::Finalized).slot);
+    let seen = |commitment| node.seen_behind(commitment, node.lag + node.status_lag);
+    let last = seen(CommitmentLevel::Processed);
+    let (confirmed, finalized) = (seen(CommitmentLevel::Confirmed).slot, seen(CommitmentLevel::Finalized).slot);
     let status = |text: &Value| {
         let found = node.landed.get(&signature(text)?).filter(|(slot, _)| (node.oldest..=last.slot).contains(slot));
         Ok(found.map_or(Value::Null, |(slot, error)| {

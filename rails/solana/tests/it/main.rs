@@ -9,3 +9,4 @@ mod world;
 
 mod conformance;
 mod deposits;
+mod withdrawals;
