@@ -7,7 +7,7 @@ use crate::{
     ids::{AgentId, JobId, RailId},
     job::JobStatus,
     ledger::LedgerError,
-    money::{Currency, MoneyError},
+    money::{Currency, Money, MoneyError},
     policy::{PolicyError, Span},
     rail::{Capability, Custody, RailError, ReceiptMismatch},
     store::StoreError,
@@ -60,6 +60,25 @@ pub enum Rejection {
         agent: AgentId,
         /// The job.
         job: JobId,
+    },
+    /// The marketplace does not offer this: its policy has no such section.
+    #[error("this marketplace does not offer {what}")]
+    NotOffered {
+        /// What.
+        what: &'static str,
+    },
+    /// The buyer's wallet holds too little for a worker's acceptance (AM-06). How much it holds is the
+    /// buyer's alone.
+    #[error("the buyer cannot pay {needed} at present")]
+    BuyerCannotPay {
+        /// What is needed.
+        needed: Money,
+    },
+    /// The same reference was used before for something else.
+    #[error("reference {reference:?} was used before for something else")]
+    ReferenceReused {
+        /// The reference.
+        reference: String,
     },
     /// The policy lets nobody find a job that names no worker.
     #[error("the order names no worker, and the policy has no open jobs that whoever is first may take")]
@@ -227,6 +246,14 @@ pub enum Error {
         /// How often it was decided anew.
         attempts: u32,
     },
+    /// A part that the embedder supplied failed.
+    #[error("{part} failed: {reason}")]
+    Part {
+        /// Which part.
+        part: &'static str,
+        /// What it said.
+        reason: String,
+    },
     /// The engine is put together wrongly.
     #[error("the marketplace cannot be built: {reason}")]
     Configuration {
@@ -239,7 +266,7 @@ impl Error {
     /// Whether nothing was written and the same call may simply be repeated.
     pub fn may_repeat(&self) -> bool {
         match self {
-            Self::Contention { .. } => true,
+            Self::Contention { .. } | Self::Part { .. } => true,
             Self::Store(error) => error.may_repeat(),
             Self::Rail(error) => error.may_repeat(),
             Self::Rejected(_) | Self::Policy(_) | Self::Configuration { .. } => false,

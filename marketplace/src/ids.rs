@@ -58,12 +58,15 @@ id! {
 
 impl InstructionId {
     /// The id of the `number`-th instruction of a contract: the same inputs give the same id, so that
-    /// a decision made again after a conflict names the same instruction.
+    /// a decision made again after a conflict names the same instruction. A contract's instructions are
+    /// in the order of their numbers, up to the 4095th.
     pub fn derive(contract: Uuid, number: u32) -> Self {
         let digest = Sha256::new().chain_update(contract).chain_update(number.to_be_bytes()).finalize();
         let mut bytes = [0; 16];
         bytes.copy_from_slice(&digest[..16]);
         bytes[..6].copy_from_slice(&contract.as_bytes()[..6]); // keeps the contract's place in time order
+        // The upper half of the first of these two is the UUID's own version number.
+        bytes[6..8].copy_from_slice(&(number.min(0xFFF) as u16).to_be_bytes());
         Self(uuid::Builder::from_custom_bytes(bytes).into_uuid())
     }
 }

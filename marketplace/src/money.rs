@@ -124,15 +124,11 @@ impl Money {
     /// currency, or does not fit.
     pub fn parse(decimal: &str, currency: Currency) -> Result<Self, MoneyError> {
         let bad = || MoneyError::BadAmount { text: decimal.chars().take(64).collect(), currency };
-        let unsigned = decimal.strip_prefix('-').unwrap_or(decimal);
-        let (whole, fraction) = unsigned.split_once('.').unwrap_or((unsigned, ""));
-        let digits = |s: &str| s.bytes().all(|b| b.is_ascii_digit());
-        let point_alone = unsigned.ends_with('.');
+        let (sign, whole, fraction) = plain_decimal(decimal).ok_or_else(bad)?;
         let exponent = usize::from(currency.exponent);
-        if whole.is_empty() || point_alone || !digits(whole) || !digits(fraction) || fraction.len() > exponent {
+        if fraction.len() > exponent {
             return Err(bad());
         }
-        let sign = if unsigned.len() == decimal.len() { "" } else { "-" };
         let minor = format!("{sign}{whole}{fraction:0<exponent$}").parse().map_err(|_| bad())?;
         Ok(Self { minor, currency })
     }
@@ -295,8 +291,9 @@ impl FromStr for Rate {
     type Err = MoneyError;
 
     fn from_str(text: &str) -> Result<Self, MoneyError> {
-        let share = Decimal::from_str_exact(text);
-        Self::new(share.map_err(|_| MoneyError::BadText { text: text.chars().take(64).collect() })?)
+        let bad = || MoneyError::BadText { text: text.chars().take(64).collect() };
+        plain_decimal(text).ok_or_else(bad)?;
+        Self::new(Decimal::from_str_exact(text).map_err(|_| bad())?)
     }
 }
 
@@ -304,6 +301,17 @@ impl<'de> Deserialize<'de> for Rate {
     /// Reads a string such as `"0.05"`: numbers are refused because they would pass through a float.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         <std::borrow::Cow<'de, str>>::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
+/// Sign, whole part and fraction of a text such as `-12.5`: ASCII digits with at most one point
+/// between them, nothing else.
+fn plain_decimal(text: &str) -> Option<(&str, &str, &str)> {
+    let (sign, unsigned) = text.strip_prefix('-').map_or(("", text), |unsigned| ("-", unsigned));
+    let digits = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
+    match unsigned.split_once('.') {
+        Some((whole, fraction)) => (digits(whole) && digits(fraction)).then_some((sign, whole, fraction)),
+        None => digits(unsigned).then_some((sign, unsigned, "")),
     }
 }
 

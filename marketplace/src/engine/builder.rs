@@ -10,7 +10,7 @@ use crate::{
     error::Error,
     ids::{IdSource, RandomIds},
     policy::{Policy, Span},
-    rail::SettlementRail,
+    rail::{Custody, SettlementRail},
     store::Store,
 };
 
@@ -43,7 +43,8 @@ impl MarketplaceBuilder {
         }
     }
 
-    /// Adds a rail; the first one is what a job moves on when its order names none.
+    /// Adds a rail; the first one is what a job moves on when its order names none. At most one may
+    /// hold money in the platform's name (any custody but non-custodial): agents' wallets lie there.
     pub fn rail(mut self, rail: impl SettlementRail) -> Self {
         self.rails.push(Arc::new(rail));
         self
@@ -80,7 +81,8 @@ impl MarketplaceBuilder {
         self
     }
 
-    /// Opens the market in the store and makes the policy its newest, unless it is already.
+    /// Opens the market in the store and makes the policy its newest, unless it is already: the last
+    /// process to start decides, and the others follow within a round of work.
     ///
     /// # Errors
     /// A contradiction in the policy, no rail, a rail of another currency, two rails of one name, or
@@ -91,12 +93,25 @@ impl MarketplaceBuilder {
         if self.rails.is_empty() {
             return refuse("it has no rail".into());
         }
+        if self.lease < Span::seconds(1) {
+            return refuse(format!("a lease of {}; at least one second is needed", self.lease));
+        }
         for (i, rail) in self.rails.iter().enumerate() {
             let profile = rail.profile();
             if profile.currency != self.policy.currency {
                 return refuse(format!(
                     "rail {} moves {:?}, the policy is in {:?}",
                     profile.id, profile.currency, self.policy.currency
+                ));
+            }
+            if profile.custody != Custody::NonCustodial
+                && let Some(other) = self.rails[..i].iter().find(|r| r.profile().custody != Custody::NonCustodial)
+            {
+                // A wallet's balance must lie in one place, or one rail would pay out another's money.
+                return refuse(format!(
+                    "rails {} and {} both hold money in the platform's name; agents' wallets lie with one rail",
+                    other.profile().id,
+                    profile.id
                 ));
             }
             if self.rails[..i].iter().any(|other| other.profile().id == profile.id) {

@@ -12,6 +12,7 @@ use crate::{
     error::{Error, Rejection},
     ids::JobId,
     job::{Context, Decision, Job, JobCommand, decide},
+    ledger::{Account, LedgerError},
     policy::{Policy, PolicyVersion, Range},
     store::{
         Commit, CommitError, Document, Event, EventBody, InstructionRecord, InstructionState, Journal, Key, KeyUse,
@@ -36,15 +37,33 @@ pub(super) struct Call<'a> {
     pub(super) within: Option<&'a dyn Journal>,
 }
 
+impl<'a> Call<'a> {
+    /// A call of the engine's own.
+    pub(super) const fn by(actor: &'a Actor) -> Self {
+        Self { actor, key: None, within: None }
+    }
+}
+
 impl Marketplace {
     /// Carries out a command to a job: `None` posts one.
     pub(super) async fn command_job(
         &self,
         id: Option<JobId>,
-        mut command: JobCommand,
+        command: JobCommand,
         call: Call<'_>,
     ) -> Result<Arc<Job>, Error> {
-        let key = self.key_use(id, &command, call)?;
+        self.command_job_with(id, command, call, None).await
+    }
+
+    /// Carries out a command to a job, writing down in the same commit what the rail reported.
+    pub(super) async fn command_job_with(
+        &self,
+        id: Option<JobId>,
+        mut command: JobCommand,
+        call: Call<'_>,
+        observed: Option<Write>,
+    ) -> Result<Arc<Job>, Error> {
+        let key = self.key_use(&(id, &command), call)?;
         let journal: &dyn Journal = call.within.unwrap_or(&*self.inner.store);
         for _ in 0..ATTEMPTS {
             let now = self.now();
@@ -59,7 +78,9 @@ impl Marketplace {
             let decided = self.decide_job(before.map(|(job, _)| &**job), &command, call.actor, now).await;
             let decision = match decided {
                 Ok(decision) => decision,
-                Err(Error::Rejected(rejection)) => return self.answered_before(journal, key, rejection).await,
+                Err(Error::Rejected(rejection)) => {
+                    return self.answered_before(journal, key, rejection, call.actor).await;
+                }
                 Err(error) => return Err(error),
             };
             let version = before.map_or(0, |(_, version)| version);
@@ -71,6 +92,7 @@ impl Marketplace {
                 Record::Instruction(_) | Record::Observed(_) => unreachable!("a job's commit writes the job first"),
             };
             let claimed: Vec<Stored> = commit.writes[1..].iter().filter_map(claimed_now).collect();
+            commit.writes.extend(observed.clone());
             commit.key =
                 key.clone().map(|(key, fingerprint)| KeyUse { key, fingerprint, answer: Record::Job(job.clone()) });
             match journal.commit(commit).await {
@@ -78,8 +100,9 @@ impl Marketplace {
                     self.inner.committed.notify_waiters();
                     return self.after_commit(job, claimed).await;
                 }
+                Err(CommitError::Conflict(Key { kind: Kind::Observation, .. })) => return Ok(job), // taken in before
                 Err(CommitError::Conflict(_)) => {}
-                Err(error) => return refused(error),
+                Err(error) => return refused(error, call.actor),
             }
         }
         Err(Error::Contention { command: command.name(), attempts: ATTEMPTS })
@@ -105,12 +128,13 @@ impl Marketplace {
         journal: &dyn Journal,
         key: Option<(String, [u8; 32])>,
         rejection: Rejection,
+        actor: &Actor,
     ) -> Result<Arc<Job>, Error> {
         let Some((key, fingerprint)) = key else { return Err(rejection.into()) };
         match journal.key(self.inner.market, &key).await? {
             None => Err(rejection.into()),
-            Some(before) if before.fingerprint == fingerprint => refused(CommitError::Replayed(before.answer)),
-            Some(_) => refused(CommitError::KeyReused(key)),
+            Some(before) if before.fingerprint == fingerprint => refused(CommitError::Replayed(before.answer), actor),
+            Some(_) => refused(CommitError::KeyReused(key), actor),
         }
     }
 
@@ -127,8 +151,7 @@ impl Marketplace {
         actor: &Actor,
         now: Timestamp,
     ) -> Result<Decision, Error> {
-        let authorized = self.inner.authorizer.authorize(actor, command.name(), job);
-        authorized.map_err(|reason| Rejection::NotAuthorized { command: command.name(), reason })?;
+        self.authorize(actor, command.name(), job)?;
         let (version, policy): (PolicyVersion, Arc<Policy>) = match job {
             Some(job) => (job.policy, self.pinned(job.policy).await?),
             None => self.policy(),
@@ -140,8 +163,9 @@ impl Marketplace {
         };
         let tier = match worker {
             Some(worker) => self.inner.tiers.tier(worker).await,
-            None => None,
+            None => Ok(None),
         };
+        let tier = tier.map_err(|reason| Error::Part { part: "the tier source", reason })?;
         let worker_tier = tier.as_deref().unwrap_or(policy.initial_tier());
         let rail = self.rail(rail)?.profile();
         let context = Context { now, actor, policy: &policy, version, rail, worker_tier };
@@ -192,19 +216,13 @@ impl Marketplace {
     }
 
     /// The key to look for and the digest of what is commanded, checked.
-    fn key_use(
-        &self,
-        id: Option<JobId>,
-        command: &JobCommand,
-        call: Call<'_>,
-    ) -> Result<Option<(String, [u8; 32])>, Error> {
+    pub(super) fn key_use(&self, body: &impl Serialize, call: Call<'_>) -> Result<Option<(String, [u8; 32])>, Error> {
         if let Actor::Operator(name) = call.actor {
             text::line("operator", name, OPERATOR)?;
         }
         let Some(key) = call.key else { return Ok(None) };
         text::line("idempotency key", key, KEY)?;
-        let body = json(&(id, command))?;
-        Ok(Some((format!("{}/{key}", call.actor), Sha256::digest(body).into())))
+        Ok(Some((format!("{}/{key}", call.actor), Sha256::digest(json(body)?).into())))
     }
 }
 
@@ -234,13 +252,20 @@ fn json(value: &impl Serialize) -> Result<String, Error> {
 }
 
 /// What a commit that was not written means to the caller.
-fn refused(error: CommitError) -> Result<Arc<Job>, Error> {
+fn refused(error: CommitError, actor: &Actor) -> Result<Arc<Job>, Error> {
     match error {
         CommitError::Replayed(Record::Job(job)) => Ok(job),
-        CommitError::Replayed(_) => Err(Rejection::KeyReused { key: String::new() }.into()),
+        CommitError::Replayed(Record::Instruction(_) | Record::Observed(_)) => {
+            unreachable!("a job's command and another have different digests")
+        }
         CommitError::KeyReused(key) => Err(Rejection::KeyReused { key }.into()),
+        CommitError::Ledger(LedgerError::Overdraft { account: Account::Available(payer), needed, .. })
+            if actor.agent() != Some(payer) =>
+        {
+            Err(Rejection::BuyerCannotPay { needed }.into())
+        }
         CommitError::Ledger(error) => Err(Rejection::from(error).into()),
         CommitError::Store(error) => Err(error.into()),
-        CommitError::Conflict(_) => Err(Error::Contention { command: "commit", attempts: 1 }),
+        CommitError::Conflict(_) => unreachable!("a conflict is decided anew"),
     }
 }

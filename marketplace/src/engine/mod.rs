@@ -72,10 +72,14 @@ struct Inner {
 #[async_trait]
 pub trait TierSource: Send + Sync + 'static {
     /// The agent's tier, or `None` for the initial one.
-    async fn tier(&self, agent: AgentId) -> Option<String>;
+    ///
+    /// # Errors
+    /// A reason for operators; the command fails with [`Error::Part`] and may be repeated.
+    async fn tier(&self, agent: AgentId) -> Result<Option<String>, String>;
 }
 
-/// The embedder's own checks. They can only narrow: what a rule refuses stays refused.
+/// The embedder's own checks of what agents, owners and operators may do. They can only narrow: what a
+/// rule refuses stays refused. What time and rails report is never theirs to refuse.
 pub trait Authorizer: Send + Sync + 'static {
     /// Whether the actor may try this command, on this job if it exists already.
     ///
@@ -88,8 +92,8 @@ struct NobodyKnown;
 
 #[async_trait]
 impl TierSource for NobodyKnown {
-    async fn tier(&self, _agent: AgentId) -> Option<String> {
-        None
+    async fn tier(&self, _agent: AgentId) -> Result<Option<String>, String> {
+        Ok(None)
     }
 }
 
@@ -252,6 +256,25 @@ impl Marketplace {
     /// The present, by the injected clock.
     pub(crate) fn now(&self) -> Timestamp {
         self.inner.clock.now()
+    }
+
+    /// Reads the newest policy again: another process may have set it.
+    async fn refresh_policy(&self) -> Result<(), Error> {
+        let Some((version, policy)) = self.inner.store.policy(self.inner.market, None).await? else { return Ok(()) };
+        let mut newest = self.inner.newest.write().expect("no holder of this lock panics");
+        if newest.0 < version {
+            *newest = (version, Arc::new(policy));
+        }
+        Ok(())
+    }
+
+    /// Asks the embedder's authorizer.
+    fn authorize(&self, actor: &Actor, command: &'static str, job: Option<&Job>) -> Result<(), Rejection> {
+        if matches!(actor, Actor::Timer | Actor::Rail(_)) {
+            return Ok(());
+        }
+        let authorized = self.inner.authorizer.authorize(actor, command, job);
+        authorized.map_err(|reason| Rejection::NotAuthorized { command, reason })
     }
 
     /// The rail of this name, or the first.

@@ -5,17 +5,24 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::{Marketplace, command::Call, settlement::Answer};
+use super::{
+    Marketplace,
+    command::Call,
+    settlement::{Answer, fenced},
+};
 use crate::{
     actor::Actor,
     error::{Error, Rejection},
-    ids::{InstructionId, JobId, RailId},
+    ids::{AgentId, InstructionId, JobId, RailId},
     job::JobCommand,
-    ledger::{Account, LedgerError, Movement, TransferKind, available},
+    ledger::{Account, Movement, TransferKind, available},
     money::Money,
     policy::Range,
-    rail::{Cursor, Custody, Observation, ObservationBody, Outcome, Push, SettlementRail},
-    store::{Commit, CommitError, Event, EventBody, Key, Kind, ObservationEvent, Observed, Record, Write},
+    rail::{Capability, Cursor, Custody, Observation, ObservationBody, Outcome, Push, SettlementRail},
+    store::{
+        Commit, CommitError, Event, EventBody, InstructionState, Journal, Key, Kind, ObservationEvent, Observed,
+        Record, Stored, Write,
+    },
     text,
 };
 
@@ -33,20 +40,25 @@ impl Marketplace {
         let observations = self.rail(Some(rail))?.receive(push)?;
         let count = observations.len();
         for observation in observations {
-            self.take_in(&Actor::Rail(rail), rail, observation).await?;
+            self.take_in(Call::by(&Actor::Rail(rail)), rail, observation).await?;
         }
         Ok(count)
     }
 
-    /// Asks every rail what happened since it was asked last; how many observations there were.
+    /// Asks every rail what happened since it was asked last; how many had news.
     pub(super) async fn observe_rails(&self) -> Result<usize, Error> {
-        let mut count = 0;
-        for rail in &self.inner.rails {
-            if rail.profile().custody != Custody::Internal {
-                count += self.observe_rail(&**rail).await?;
+        let mut news = 0;
+        for rail in self.inner.rails.iter().filter(|rail| rail.profile().custody != Custody::Internal) {
+            match self.observe_rail(&**rail).await {
+                Ok(count) => news += count,
+                // A rail that cannot be read, or reads wrongly, does not keep us from the others.
+                Err(error @ (Error::Rail(_) | Error::Rejected(_))) => {
+                    tracing::warn!(rail = %rail.profile().id, %error, "a rail cannot be observed");
+                }
+                Err(error) => return Err(error),
             }
         }
-        Ok(count)
+        Ok(news)
     }
 
     async fn observe_rail(&self, rail: &dyn SettlementRail) -> Result<usize, Error> {
@@ -54,27 +66,27 @@ impl Marketplace {
         let (market, reader) = (self.inner.market, format!("rail/{id}"));
         let stands = self.inner.store.cursor(market, &reader).await?;
         let observations = rail.observe(&Cursor(stands.clone().unwrap_or_default())).await?;
-        let count = observations.items.len();
+        let actor = Actor::Rail(id);
         for observation in observations.items {
-            self.take_in(&Actor::Rail(id), id, observation).await?;
+            self.take_in(Call::by(&actor), id, observation).await?;
+        }
+        if stands.as_deref() == Some(&observations.next.0) {
+            return Ok(0); // whatever was repeated has been taken in before
         }
         // Another process may have moved the cursor meanwhile; taking in twice is harmless.
-        if stands.as_deref() != Some(&observations.next.0) {
-            self.inner.store.move_cursor(market, &reader, stands.as_deref(), &observations.next.0).await?;
-        }
-        Ok(count)
+        let moved = self.inner.store.move_cursor(market, &reader, stands.as_deref(), &observations.next.0).await?;
+        Ok(moved.into())
     }
 
     pub(super) async fn record_deposit(
         &self,
-        actor: &Actor,
+        call: Call<'_>,
         rail: RailId,
         observation: Observation,
     ) -> Result<(), Error> {
         const COMMAND: &str = "record_deposit";
-        if !matches!(actor, Actor::Operator(_)) {
-            return Err(Rejection::WrongActor { command: COMMAND, allowed: "an operator", actor: actor.clone() }.into());
-        }
+        self.key_use(&(), call)?; // the reference is the key; this checks who and how
+        self.may(COMMAND, matches!(call.actor, Actor::Operator(_)), "an operator", call.actor)?;
         text::line("reference", &observation.id, REFERENCE)?;
         if self.rail(Some(rail))?.profile().custody != Custody::Internal {
             return Err(Rejection::WrongRail { command: COMMAND, rail, needed: Custody::Internal }.into());
@@ -82,35 +94,47 @@ impl Marketplace {
         if let ObservationBody::Deposit { amount, .. } = &observation.body {
             self.check_deposit(*amount)?;
         }
-        self.take_in(actor, rail, observation).await
+        self.take_in(call, rail, observation).await
     }
 
     /// Takes in one observation, once however often it comes.
-    async fn take_in(&self, actor: &Actor, rail: RailId, observation: Observation) -> Result<(), Error> {
+    async fn take_in(&self, call: Call<'_>, rail: RailId, observation: Observation) -> Result<(), Error> {
         match observation.body.clone() {
             ObservationBody::Outcome { instruction, outcome } => {
-                self.outcome_arrived(rail, observation, instruction, outcome).await
+                self.outcome_arrived(call, rail, observation, instruction, outcome).await
             }
-            ObservationBody::Deposit { agent, amount, source } => match self.check_deposit(amount) {
-                Ok(()) => {
-                    let mut movement = Movement::new();
-                    let booked =
-                        movement.transfer(Account::Rail(rail), available(agent), amount, TransferKind::Deposit);
-                    booked.map_err(Rejection::from)?;
+            ObservationBody::Deposit { agent, amount, source } => match self.deposit(rail, agent, amount) {
+                Ok(movement) => {
                     let event = ObservationEvent::Deposited { agent, amount, source };
-                    self.write_observed(actor, rail, observation, movement, event).await
+                    self.write_observed(call, rail, observation, movement, event).await
                 }
-                Err(rejection) => self.refuse(actor, rail, observation, &rejection).await,
+                Err(rejection) => self.refuse(call, rail, observation, rejection.to_string()).await,
             },
             ObservationBody::HoldExpired { hold } => {
-                let call = Call { actor, key: None, within: None };
-                match self.command_job(Some(JobId(hold.0)), JobCommand::RecordHoldExpired, call).await {
+                let record = self.observed(rail, observation.clone(), ObservationEvent::Taken {});
+                let write = Write { record, expected: 0, claimed_until: None };
+                let job = Some(JobId(hold.0));
+                match self.command_job_with(job, JobCommand::RecordHoldExpired, call, Some(write)).await {
                     Ok(_) => Ok(()),
-                    Err(Error::Rejected(rejection)) => self.refuse(actor, rail, observation, &rejection).await,
+                    Err(Error::Rejected(rejection)) => {
+                        self.refuse(call, rail, observation, rejection.to_string()).await
+                    }
                     Err(error) => Err(error),
                 }
             }
         }
+    }
+
+    /// What a deposit moves, if the rail may report one.
+    fn deposit(&self, rail: RailId, agent: AgentId, amount: Money) -> Result<Movement, Rejection> {
+        let profile = self.rail(Some(rail))?.profile();
+        if profile.custody != Custody::Internal && !profile.can(Capability::Deposit) {
+            return Err(Rejection::Unsupported { rail, capability: Capability::Deposit });
+        }
+        self.check_deposit(amount)?;
+        let mut movement = Movement::new();
+        movement.transfer(Account::Rail(rail), available(agent), amount, TransferKind::Deposit)?;
+        Ok(movement)
     }
 
     fn check_deposit(&self, amount: Money) -> Result<(), Rejection> {
@@ -126,24 +150,32 @@ impl Marketplace {
 
     async fn outcome_arrived(
         &self,
+        call: Call<'_>,
         rail: RailId,
         observation: Observation,
         id: InstructionId,
         outcome: Outcome,
     ) -> Result<(), Error> {
         let (record, version) = match self.instruction(id).await {
-            Ok(found) => found,
+            Ok(found) if found.0.rail == rail => found,
+            Ok(_) => return self.refuse(call, rail, observation, format!("instruction {id} is another rail's")).await,
             Err(Error::Rejected(rejection)) => {
-                return self.refuse(&Actor::Rail(rail), rail, observation, &rejection).await;
+                return self.refuse(call, rail, observation, rejection.to_string()).await;
             }
             Err(error) => return Err(error),
         };
-        if record.rail != rail {
-            let reason = Rejection::NotFound { what: "instruction", id: id.to_string() };
-            return self.refuse(&Actor::Rail(rail), rail, observation, &reason).await;
+        let said_before = match (&record.state, &outcome) {
+            (InstructionState::Done(before), Outcome::Done(now)) => before == now,
+            (InstructionState::Declined(_), Outcome::Declined(_)) => true,
+            // An earlier stage, told late.
+            (state, now) => state.is_final() && !now.is_final(),
+        };
+        if said_before {
+            return Ok(());
         }
-        if record.state.is_final() {
-            return Ok(()); // said before
+        if matches!(record.state, InstructionState::Done(_) | InstructionState::Declined(_)) {
+            let reason = format!("instruction {id} is {} already; now the rail says otherwise", record.state.as_str());
+            return self.refuse(call, rail, observation, reason).await;
         }
         for follow in self.record_answer(record, version, Answer::Outcome(outcome)).await? {
             self.work_on(follow).await?;
@@ -154,54 +186,105 @@ impl Marketplace {
     /// Keeps what no rule could take in, for an operator.
     async fn refuse(
         &self,
-        actor: &Actor,
+        call: Call<'_>,
         rail: RailId,
         observation: Observation,
-        reason: &Rejection,
+        reason: String,
     ) -> Result<(), Error> {
         tracing::error!(%rail, observation = observation.id, %reason, "a rail reported what no rule can take in");
-        let event = ObservationEvent::Refused { reason: reason.to_string() };
-        self.write_observed(actor, rail, observation, Movement::new(), event).await
+        let event = ObservationEvent::Refused { reason };
+        self.write_observed(call, rail, observation, Movement::new(), event).await
+    }
+
+    /// Takes a refused observation off the list of what is unsettled.
+    pub(super) async fn dismiss(&self, call: Call<'_>, id: Uuid, reason: String) -> Result<(), Error> {
+        const COMMAND: &str = "dismiss";
+        text::prose("reason", &reason, text::REASON)?;
+        self.may(COMMAND, matches!(call.actor, Actor::Operator(_)), "an operator", call.actor)?;
+        let key = Key { kind: Kind::Observation, id };
+        let missing = Rejection::NotFound { what: "refused observation", id: id.to_string() };
+        let (observed, version) = match self.inner.store.load(self.inner.market, key).await? {
+            Some(Stored { record: Record::Observed(observed), version, .. })
+                if observed.refused.is_some() && observed.dismissed.is_none() =>
+            {
+                (observed, version)
+            }
+            _ => return Err(missing.into()),
+        };
+        let record = Record::Observed(Arc::new(Observed { dismissed: Some(reason.clone()), ..(*observed).clone() }));
+        let event = ObservationEvent::Dismissed { reason };
+        let commit = self.observed_commit(record, version, Movement::new(), event, call);
+        match call.within.unwrap_or(&*self.inner.store).commit(commit).await {
+            Ok(()) => Ok(()),
+            Err(CommitError::Store(error)) => Err(error.into()),
+            Err(_) => Err(Error::Contention { command: COMMAND, attempts: 1 }),
+        }
     }
 
     async fn write_observed(
         &self,
-        actor: &Actor,
+        call: Call<'_>,
         rail: RailId,
         observation: Observation,
         movement: Movement,
         event: ObservationEvent,
     ) -> Result<(), Error> {
-        let (at, id) = (self.now(), observed_id(rail, &observation.id));
-        let refused = match &event {
-            ObservationEvent::Refused { reason } => Some(reason.clone()),
-            ObservationEvent::Deposited { .. } => None,
-        };
-        let record = Record::Observed(Arc::new(Observed { id, rail, observation, at, refused }));
-        let subject = Key { kind: Kind::Observation, id };
-        let body = EventBody::Observation(event);
-        let commit = Commit {
-            market: self.inner.market,
-            at,
-            contract: id,
-            version: 1,
-            key: None,
-            writes: vec![Write { record, expected: 0, claimed_until: None }],
-            events: vec![Event { subject, version: 1, at, actor: actor.clone(), body }],
-            movement,
-            documents: Vec::new(),
-        };
-        match self.inner.store.commit(commit).await {
+        let journal: &dyn Journal = call.within.unwrap_or(&*self.inner.store);
+        let record = self.observed(rail, observation.clone(), event.clone());
+        let key = record.key();
+        match journal.commit(self.observed_commit(record, 0, movement, event, call)).await {
             Ok(()) => {
                 self.inner.committed.notify_waiters();
                 Ok(())
             }
-            Err(CommitError::Conflict(_)) => Ok(()), // taken in before
+            Err(CommitError::Conflict(_)) => match journal.load(self.inner.market, key).await?.map(|s| s.record) {
+                Some(Record::Observed(before)) if before.observation == observation => Ok(()), // taken in before
+                _ => Err(Rejection::ReferenceReused { reference: observation.id }.into()),
+            },
             Err(CommitError::Store(error)) => Err(error.into()),
-            Err(CommitError::Ledger(error)) => Err(Rejection::from(error).into()),
-            Err(CommitError::Replayed(_) | CommitError::KeyReused(_)) => {
-                Err(Rejection::from(LedgerError::TooManyTransfers { limit: 0 }).into())
+            // A wallet that overflows: kept for an operator, or the rail could never be read on.
+            Err(CommitError::Ledger(error)) if matches!(call.actor, Actor::Rail(_)) => {
+                let event = ObservationEvent::Refused { reason: error.to_string() };
+                let record = self.observed(rail, observation, event.clone());
+                let commit = self.observed_commit(record, 0, Movement::new(), event, call);
+                journal.commit(commit).await.or_else(fenced)
             }
+            Err(CommitError::Ledger(error)) => Err(Rejection::from(error).into()),
+            Err(CommitError::Replayed(_) | CommitError::KeyReused(_)) => unreachable!("the commit has no key"),
+        }
+    }
+
+    fn observed(&self, rail: RailId, observation: Observation, event: ObservationEvent) -> Record {
+        let refused = match event {
+            ObservationEvent::Refused { reason } => Some(reason),
+            ObservationEvent::Deposited { .. } | ObservationEvent::Taken {} | ObservationEvent::Dismissed { .. } => {
+                None
+            }
+        };
+        let (at, id) = (self.now(), observed_id(rail, &observation.id));
+        Record::Observed(Arc::new(Observed { id, rail, observation, at, refused, dismissed: None }))
+    }
+
+    fn observed_commit(
+        &self,
+        record: Record,
+        version: u64,
+        movement: Movement,
+        event: ObservationEvent,
+        call: Call<'_>,
+    ) -> Commit {
+        let (at, subject) = (self.now(), record.key());
+        let body = EventBody::Observation(event);
+        Commit {
+            market: self.inner.market,
+            at,
+            contract: subject.id,
+            version: version + 1,
+            key: None,
+            writes: vec![Write { record, expected: version, claimed_until: None }],
+            events: vec![Event { subject, version: version + 1, at, actor: call.actor.clone(), body }],
+            movement,
+            documents: Vec::new(),
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use uuid::Uuid;
+
 use super::{Marketplace, command::Call};
 use crate::{
     actor::Actor,
@@ -9,7 +11,7 @@ use crate::{
     ids::{AgentId, InstructionId, JobId, RailId},
     job::{Delivery, Job, JobCommand, JobOrder, Verdict},
     money::Money,
-    rail::{Observation, ObservationBody},
+    rail::{Observation, ObservationBody, Outcome},
     store::Journal,
 };
 
@@ -51,7 +53,7 @@ impl<'a> Session<'a> {
     /// [`Error`]
     pub async fn post_job(self, order: JobOrder) -> Result<Arc<Job>, Error> {
         let order = Box::new(order);
-        self.give(None, JobCommand::Post { id: JobId(uuid::Uuid::nil()), order }).await
+        self.give(None, JobCommand::Post { id: JobId(Uuid::nil()), order }).await
     }
 
     /// Tries to pay again after a decline, as the buyer.
@@ -156,7 +158,7 @@ impl<'a> Session<'a> {
     /// # Errors
     /// [`Error`]; [`Rejection::WrongActor`](crate::error::Rejection::WrongActor) when the rail asked somebody else.
     pub async fn answer(self, instruction: InstructionId, answer: impl Into<String>) -> Result<(), Error> {
-        self.market.answer_action(&self.actor, instruction, answer.into()).await
+        self.market.answer_action(self.call(), instruction, answer.into()).await
     }
 
     /// Has the rail asked again about an instruction, as an operator: after a mismatch was cleared up
@@ -165,15 +167,39 @@ impl<'a> Session<'a> {
     /// # Errors
     /// [`Error`]
     pub async fn look_again(self, instruction: InstructionId, reason: impl Into<String>) -> Result<(), Error> {
-        self.market.look_again(&self.actor, instruction, reason.into()).await
+        self.market.look_again(self.call(), instruction, reason.into()).await
     }
 
-    /// Credits a wallet with money that came in where no rail can see it, as an operator: the rail must
-    /// be of internal custody. The reference is the payment's own name: used a second time, it
-    /// credits nothing.
+    /// Ends a mismatch, as an operator who has established outside what became of the instruction and
+    /// put the rest right there. A receipt must say what was asked for.
     ///
     /// # Errors
     /// [`Error`]
+    pub async fn resolve(
+        self,
+        instruction: InstructionId,
+        outcome: Outcome,
+        reason: impl Into<String>,
+    ) -> Result<(), Error> {
+        self.market.resolve(self.call(), instruction, outcome, reason.into()).await
+    }
+
+    /// Takes a refused observation off the list of what is unsettled, as an operator who has dealt
+    /// with it.
+    ///
+    /// # Errors
+    /// [`Error`]
+    pub async fn dismiss(self, observation: Uuid, reason: impl Into<String>) -> Result<(), Error> {
+        self.market.dismiss(self.call(), observation, reason.into()).await
+    }
+
+    /// Credits a wallet with money that came in where no rail can see it, as an operator: the rail must
+    /// be of internal custody. The reference is the payment's own name: given a second time, it credits
+    /// nothing.
+    ///
+    /// # Errors
+    /// [`Error`]; [`Rejection::ReferenceReused`](crate::error::Rejection::ReferenceReused) when the
+    /// reference was another payment's.
     pub async fn record_deposit(
         self,
         rail: RailId,
@@ -183,11 +209,14 @@ impl<'a> Session<'a> {
     ) -> Result<(), Error> {
         let source = self.actor.to_string();
         let body = ObservationBody::Deposit { agent, amount, source };
-        self.market.record_deposit(&self.actor, rail, Observation { id: reference.into(), body }).await
+        self.market.record_deposit(self.call(), rail, Observation { id: reference.into(), body }).await
     }
 
     async fn give(self, job: Option<JobId>, command: JobCommand) -> Result<Arc<Job>, Error> {
-        let call = Call { actor: &self.actor, key: self.key.as_deref(), within: self.within };
-        self.market.command_job(job, command, call).await
+        self.market.command_job(job, command, self.call()).await
+    }
+
+    fn call(&self) -> Call<'_> {
+        Call { actor: &self.actor, key: self.key.as_deref(), within: self.within }
     }
 }

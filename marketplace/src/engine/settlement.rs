@@ -13,13 +13,16 @@
 //! | queued   | no   | `execute` |
 //! | queued   | yes: somebody may have died after sending | `lookup`, and `execute` if that proves nothing happened |
 //! | unknown  |      | the same |
-//! | pending, needs action |  | `lookup`; once the party has answered, `execute` |
+//! | pending  |      | `lookup`, and `execute` while it is still pending: a rail that was interrupted half-way goes on |
+//! | needs action |  | `lookup`; once the party has answered, `execute` |
+//!
+//! A payment for a job that was called off meanwhile is not begun any more.
 //!
 //! So nothing is sent twice blindly, and a lost answer is looked up, never guessed.
 
 use std::{collections::VecDeque, sync::Arc};
 
-use super::{Marketplace, as_job};
+use super::{Marketplace, as_job, command::Call};
 use crate::{
     actor::Actor,
     clock::Timestamp,
@@ -28,14 +31,16 @@ use crate::{
     job::JobCommand,
     ledger::Movement,
     policy::{Range, Span},
-    rail::{Outcome, Party, RailError, RailErrorKind, SettlementRail},
+    rail::{Decline, Order, Outcome, Party, RailError, RailErrorKind, SettlementRail},
     store::{
-        Commit, CommitError, Event, EventBody, InstructionEvent, InstructionRecord, InstructionState, Key, Kind,
-        Record, Stored, Write,
+        Commit, CommitError, Event, EventBody, InstructionEvent, InstructionRecord, InstructionState, Key, KeyUse,
+        Kind, Record, Stored, Write,
     },
     text,
 };
 
+/// How often an outcome is decided anew because others were faster, before the next claim tries again.
+const ATTEMPTS: u32 = 32;
 /// How long the first wait is after the rail was asked in vain.
 const WAIT_FIRST: Span = Span::seconds(2);
 /// How long at most.
@@ -75,13 +80,28 @@ impl Marketplace {
             _ => false,
         };
         if fresh {
-            return Ok(execute(&**rail, record).await);
+            return self.begin(&**rail, record).await;
         }
         Ok(match rail.lookup(&record.instruction).await {
+            Ok(Some(Outcome::Pending { .. })) if matches!(record.state, InstructionState::Pending { .. }) => {
+                execute(&**rail, record).await
+            }
             Ok(Some(outcome)) => Answer::Outcome(outcome),
-            Ok(None) => execute(&**rail, record).await,
+            Ok(None) => self.begin(&**rail, record).await?,
             Err(error) => Answer::NotFound(error),
         })
+    }
+
+    /// Has the rail act on an instruction that has had no effect yet.
+    async fn begin(&self, rail: &dyn SettlementRail, record: &InstructionRecord) -> Result<Answer, Error> {
+        if matches!(record.instruction.order, Order::Fund { .. }) && record.contract.kind == Kind::Job {
+            let job = self.load_job(&*self.inner.store, JobId(record.contract.id)).await?;
+            if as_job(&job).is_some_and(|(job, _)| job.status.is_final()) {
+                let (code, message) = ("called_off".into(), "the job was called off before it was paid".into());
+                return Ok(Answer::Outcome(Outcome::Declined(Decline { code, message })));
+            }
+        }
+        Ok(execute(rail, record).await)
     }
 
     /// Records an answer, and what follows from it for the contract. Gives back the instructions that
@@ -95,7 +115,10 @@ impl Marketplace {
         let now = self.now();
         let outcome = match answer {
             Answer::Outcome(outcome) => outcome,
-            Answer::NotExecuted(error) => return self.postpone(&record, version, executing(&error), &error, now).await,
+            Answer::NotExecuted(error) => {
+                let state = executing(&record.state, &error);
+                return self.postpone(&record, version, state, &error, now).await;
+            }
             Answer::NotFound(error) => {
                 // Queued and looked up means that somebody may have sent it: that must not be forgotten.
                 let state = match &record.state {
@@ -106,8 +129,8 @@ impl Marketplace {
             }
         };
         let next = after(&record, &outcome, now);
-        let heard = outcome.is_final() || next.state.as_str() != record.state.as_str();
-        if !heard || matches!(outcome, Outcome::Pending { .. }) {
+        let told = next.state == record.state || matches!(outcome, Outcome::Pending { .. });
+        if told && !outcome.is_final() {
             return self.write_instruction(next, version, Vec::new(), now).await;
         }
         if let Outcome::Done(receipt) = &outcome
@@ -126,15 +149,23 @@ impl Marketplace {
         next: InstructionRecord,
         outcome: Outcome,
     ) -> Result<Vec<Stored>, Error> {
+        if record.contract.kind != Kind::Job {
+            let reason = format!("no rule takes in the outcome of a {}'s instruction", record.contract.kind.as_str());
+            return self.mismatch(record, version, &outcome, reason, self.now()).await;
+        }
         let actor = Actor::Rail(record.rail);
         let instruction = Box::new(record.instruction.clone());
         let command = JobCommand::RecordOutcome { instruction, outcome: Box::new(outcome.clone()) };
-        loop {
+        for _ in 0..ATTEMPTS {
             let now = self.now();
             let stored = self.load_job(&*self.inner.store, JobId(record.contract.id)).await?;
             let before = as_job(&stored);
             let decision = match self.decide_job(before.map(|(job, _)| &**job), &command, &actor, now).await {
                 Ok(decision) => decision,
+                // Nothing moved, and the contract has gone on without it: there is nothing to book.
+                Err(Error::Rejected(Rejection::WrongHold { .. })) if matches!(outcome, Outcome::Declined(_)) => {
+                    return self.write_instruction(next, version, Vec::new(), now).await;
+                }
                 Err(Error::Rejected(rejection)) => {
                     return self.mismatch(record, version, &outcome, rejection.to_string(), now).await;
                 }
@@ -145,17 +176,21 @@ impl Marketplace {
             let mut commit = self.commit_of(decision, job_version, &actor, now, claimed_until);
             let claimed = commit.writes[1..].iter().filter(|write| write.claimed_until.is_some());
             let follow = claimed.map(|write| Stored { record: write.record.clone(), version: 1, claims: 1 }).collect();
-            let record = Record::Instruction(Arc::new(next.clone()));
-            commit.writes.push(Write { record, expected: version, claimed_until: None });
+            let instruction = Record::Instruction(Arc::new(next.clone()));
+            commit.writes.push(Write { record: instruction, expected: version, claimed_until: None });
             match self.inner.store.commit(commit).await {
                 Ok(()) => {
                     self.inner.committed.notify_waiters();
                     return Ok(follow);
                 }
                 Err(CommitError::Conflict(Key { kind: Kind::Job, .. })) => {}
+                Err(CommitError::Ledger(error)) => {
+                    return self.mismatch(record, version, &outcome, error.to_string(), now).await;
+                }
                 Err(error) => return fenced(error).map(|()| Vec::new()),
             }
         }
+        Err(Error::Contention { command: "record_outcome", attempts: ATTEMPTS })
     }
 
     /// Keeps the rail's answer for an operator; nothing is booked.
@@ -183,17 +218,22 @@ impl Marketplace {
         now: Timestamp,
     ) -> Result<Vec<Stored>, Error> {
         let wait = match error.kind() {
-            RailErrorKind::Busy(wait) => Span::seconds(wait.as_secs().try_into().unwrap_or(u32::MAX).saturating_add(1)),
+            RailErrorKind::Busy(wait) => {
+                Span::seconds(u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).saturating_add(1)).min(WAIT_MOST)
+            }
             RailErrorKind::Refused | RailErrorKind::Unsupported | RailErrorKind::Forged => WAIT_REFUSED,
             RailErrorKind::NotSent | RailErrorKind::Unknown => wait(record.failures),
         };
-        let next = InstructionRecord {
+        let mut next = InstructionRecord {
             state,
             run_at: now + wait.delta(),
             failures: record.failures.saturating_add(1),
             problem: Some(error.to_string()),
             ..record.clone()
         };
+        if error.kind() == RailErrorKind::Refused {
+            next.instruction.answer = None; // it was no good; the party may give another
+        }
         self.write_instruction(next, version, Vec::new(), now).await
     }
 
@@ -254,61 +294,122 @@ impl Marketplace {
     }
 
     /// Takes in what the rail asked a party for, and goes on at once.
-    pub(super) async fn answer_action(&self, actor: &Actor, id: InstructionId, answer: String) -> Result<(), Error> {
+    pub(super) async fn answer_action(&self, call: Call<'_>, id: InstructionId, answer: String) -> Result<(), Error> {
         const COMMAND: &str = "answer";
+        let key = self.key_use(&(COMMAND, id, &answer), call)?;
         text::prose(COMMAND, &answer, ANSWER)?;
         let (record, version) = self.instruction(id).await?;
         let InstructionState::NeedsAction(action) = &record.state else {
-            return Err(Rejection::WrongInstruction { command: COMMAND, state: record.state.as_str() }.into());
+            return self.not_now(COMMAND, &record, key).await;
         };
         let asked = match action.who {
-            Party::Buyer(agent) | Party::Worker(agent) => actor.agent() == Some(agent),
-            Party::Platform => matches!(actor, Actor::Operator(_)),
+            Party::Buyer(agent) | Party::Worker(agent) => call.actor.agent() == Some(agent),
+            Party::Platform => matches!(call.actor, Actor::Operator(_)),
         };
-        if !asked {
-            let allowed = "the party that the rail asked";
-            return Err(Rejection::WrongActor { command: COMMAND, allowed, actor: actor.clone() }.into());
-        }
+        self.may(COMMAND, asked, "the party that the rail asked", call.actor)?;
         let mut next = InstructionRecord { problem: None, failures: 0, ..(*record).clone() };
         next.instruction.answer = Some(answer);
-        self.go_on(next, version, InstructionEvent::Answered {}, actor).await
+        self.go_on(next, version, InstructionEvent::Answered {}, call, key).await
     }
 
     /// Has the rail asked again about an instruction.
-    pub(super) async fn look_again(&self, actor: &Actor, id: InstructionId, reason: String) -> Result<(), Error> {
+    pub(super) async fn look_again(&self, call: Call<'_>, id: InstructionId, reason: String) -> Result<(), Error> {
         const COMMAND: &str = "look_again";
+        let key = self.key_use(&(COMMAND, id, &reason), call)?;
         text::prose("reason", &reason, text::REASON)?;
-        if !matches!(actor, Actor::Operator(_)) {
-            return Err(Rejection::WrongActor { command: COMMAND, allowed: "an operator", actor: actor.clone() }.into());
-        }
+        self.may(COMMAND, matches!(call.actor, Actor::Operator(_)), "an operator", call.actor)?;
         let (record, version) = self.instruction(id).await?;
         let state = match &record.state {
             InstructionState::Done(_) | InstructionState::Declined(_) => {
-                return Err(Rejection::WrongInstruction { command: COMMAND, state: record.state.as_str() }.into());
+                return self.not_now(COMMAND, &record, key).await;
             }
             InstructionState::Queued | InstructionState::Mismatch { .. } => InstructionState::Unknown,
             state => state.clone(),
         };
         let next = InstructionRecord { state, failures: 0, ..(*record).clone() };
-        self.go_on(next, version, InstructionEvent::AskedAgain { reason }, actor).await
+        self.go_on(next, version, InstructionEvent::AskedAgain { reason }, call, key).await
     }
 
-    /// Writes an instruction, claimed, and works on it.
+    /// Ends a mismatch with the outcome that an operator has established outside.
+    pub(super) async fn resolve(
+        &self,
+        call: Call<'_>,
+        id: InstructionId,
+        outcome: Outcome,
+        reason: String,
+    ) -> Result<(), Error> {
+        const COMMAND: &str = "resolve";
+        text::prose("reason", &reason, text::REASON)?;
+        self.may(COMMAND, matches!(call.actor, Actor::Operator(_)), "an operator", call.actor)?;
+        let (record, version) = self.instruction(id).await?;
+        if !matches!(record.state, InstructionState::Mismatch { .. }) || !outcome.is_final() {
+            return Err(Rejection::WrongInstruction { command: COMMAND, state: record.state.as_str() }.into());
+        }
+        if let Outcome::Done(receipt) = &outcome {
+            record.instruction.check(receipt).map_err(Rejection::from)?;
+        }
+        // The operator's word is logged first; should the process end here, the mismatch is still one.
+        let event = InstructionEvent::Resolved { reason };
+        let commit = self.instruction_commit((*record).clone(), version, vec![event], call.actor, self.now(), None);
+        self.inner.store.commit(commit).await.or_else(fenced)?;
+        for follow in self.record_answer(record, version + 1, Answer::Outcome(outcome)).await? {
+            self.work_on(follow).await?;
+        }
+        Ok(())
+    }
+
+    /// Refuses what an instruction's state does not allow, unless it was done before under this key.
+    async fn not_now(
+        &self,
+        command: &'static str,
+        record: &InstructionRecord,
+        key: Option<(String, [u8; 32])>,
+    ) -> Result<(), Error> {
+        let before = match &key {
+            Some((key, _)) => self.inner.store.key(self.inner.market, key).await?,
+            None => None,
+        };
+        match (before, key) {
+            (Some(before), Some((_, fingerprint))) if before.fingerprint == fingerprint => Ok(()),
+            (Some(_), Some((key, _))) => Err(Rejection::KeyReused { key }.into()),
+            _ => Err(Rejection::WrongInstruction { command, state: record.state.as_str() }.into()),
+        }
+    }
+
+    /// Refuses an actor whose command it is not.
+    pub(super) fn may(
+        &self,
+        command: &'static str,
+        allowed: bool,
+        who: &'static str,
+        actor: &Actor,
+    ) -> Result<(), Rejection> {
+        if !allowed {
+            return Err(Rejection::WrongActor { command, allowed: who, actor: actor.clone() });
+        }
+        self.authorize(actor, command, None)
+    }
+
+    /// Writes an instruction, claimed, and works on it; in an embedder's transaction the workers do.
     async fn go_on(
         &self,
         next: InstructionRecord,
         version: u64,
         event: InstructionEvent,
-        actor: &Actor,
+        call: Call<'_>,
+        key: Option<(String, [u8; 32])>,
     ) -> Result<(), Error> {
         let now = self.now();
         let next = InstructionRecord { run_at: now, ..next };
-        let claimed_until = Some(now + self.inner.lease.delta());
-        let commit = self.instruction_commit(next, version, vec![event], actor, now, claimed_until);
-        let stored = Stored { record: commit.writes[0].record.clone(), version: version + 1, claims: 1 };
-        match self.inner.store.commit(commit).await {
-            Ok(()) => self.work_on(stored).await,
+        let claimed_until = call.within.is_none().then(|| now + self.inner.lease.delta());
+        let mut commit = self.instruction_commit(next, version, vec![event], call.actor, now, claimed_until);
+        let record = commit.writes[0].record.clone();
+        commit.key = key.map(|(key, fingerprint)| KeyUse { key, fingerprint, answer: record.clone() });
+        match call.within.unwrap_or(&*self.inner.store).commit(commit).await {
+            Ok(()) if call.within.is_some() => Ok(()),
+            Ok(()) => self.work_on(Stored { record, version: version + 1, claims: 1 }).await,
             Err(CommitError::Conflict(_)) => Err(Error::Contention { command: "instruction", attempts: 1 }),
+            Err(CommitError::KeyReused(key)) => Err(Rejection::KeyReused { key }.into()),
             Err(error) => fenced(error),
         }
     }
@@ -322,8 +423,10 @@ async fn execute(rail: &dyn SettlementRail, record: &InstructionRecord) -> Answe
 }
 
 /// What an instruction is after the rail was told to act and failed.
-fn executing(error: &RailError) -> InstructionState {
+fn executing(state: &InstructionState, error: &RailError) -> InstructionState {
     match error.kind() {
+        // What the rail has answered before still holds.
+        _ if matches!(state, InstructionState::Pending { .. } | InstructionState::NeedsAction(_)) => state.clone(),
         RailErrorKind::Unknown => InstructionState::Unknown,
         RailErrorKind::NotSent
         | RailErrorKind::Busy(_)
@@ -342,7 +445,12 @@ fn after(record: &InstructionRecord, outcome: &Outcome, now: Timestamp) -> Instr
         Outcome::NeedsAction(action) => InstructionState::NeedsAction(action),
     };
     let failures = if state == record.state { record.failures.saturating_add(1) } else { 0 };
-    InstructionRecord { state, failures, run_at: now + wait(failures).delta(), problem: None, ..record.clone() }
+    let mut next =
+        InstructionRecord { state, failures, run_at: now + wait(failures).delta(), problem: None, ..record.clone() };
+    if matches!(next.state, InstructionState::NeedsAction(_)) && next.state != record.state {
+        next.instruction.answer = None; // it answered what was asked before
+    }
+    next
 }
 
 /// The wait after the rail was asked `failures` times in vain: twice as long each time.
@@ -352,7 +460,7 @@ fn wait(failures: u32) -> Span {
 }
 
 /// A claim that ran out is no failure: whoever holds the instruction now does the work.
-fn fenced(error: CommitError) -> Result<(), Error> {
+pub(super) fn fenced(error: CommitError) -> Result<(), Error> {
     match error {
         CommitError::Conflict(_) => Ok(()),
         CommitError::Ledger(error) => Err(Rejection::from(error).into()),

@@ -2,22 +2,27 @@
 
 use std::time::Duration;
 
+use futures::StreamExt;
+
 use super::{Marketplace, command::Call};
 use crate::{
     actor::Actor,
+    clock::Timestamp,
     error::{Error, Rejection},
     ids::JobId,
     job::JobCommand,
-    store::{Claim, Kind, Record, Stored},
+    store::{Claim, Kind, Stored},
 };
 
 /// How many records one round claims of a kind.
 const BATCH: u32 = 64;
+/// How many rails' answers one round waits for at once.
+const AT_ONCE: usize = 16;
 
 /// What one round of work did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Worked {
-    /// Observations taken in.
+    /// Rails that had news.
     pub observed: usize,
     /// Instructions worked on.
     pub instructions: usize,
@@ -37,16 +42,11 @@ impl Marketplace {
     /// processes may do this at once.
     ///
     /// # Errors
-    /// The store's failure. A rail that does not answer is no failure: it is asked again later.
+    /// The store's failure. A rail that does not answer is no failure, nor is one record that cannot
+    /// be worked on: it is logged, and tried again later.
     pub async fn work(&self) -> Result<Worked, Error> {
-        let observed = match self.observe_rails().await {
-            Ok(observed) => observed,
-            Err(Error::Rail(error)) => {
-                tracing::warn!(%error, "a rail cannot be observed");
-                0
-            }
-            Err(error) => return Err(error),
-        };
+        self.refresh_policy().await?;
+        let observed = self.observe_rails().await?;
         Ok(Worked { observed, instructions: self.settle_due().await?, timers: self.fire_due().await? })
     }
 
@@ -76,41 +76,40 @@ impl Marketplace {
 
     /// Works on the instructions that are due; how many there were.
     pub(crate) async fn settle_due(&self) -> Result<usize, Error> {
-        let claimed = self.claim(Kind::Instruction).await?;
+        let (claimed, until) = self.claim(Kind::Instruction).await?;
         let count = claimed.len();
-        for stored in claimed {
-            self.work_on(stored).await?;
-        }
+        let work = |stored: Stored| async move {
+            let instruction = stored.record.key().id;
+            // Late in a slow batch the claim may have run out: then it is somebody else's.
+            if self.now() < until
+                && let Err(error) = self.work_on(stored).await
+            {
+                tracing::error!(%instruction, %error, "an instruction cannot be worked on");
+            }
+        };
+        futures::stream::iter(claimed).for_each_concurrent(AT_ONCE, work).await;
         Ok(count)
     }
 
     /// Fires the timers that are due; how many there were.
     pub(crate) async fn fire_due(&self) -> Result<usize, Error> {
-        let claimed = self.claim(Kind::Job).await?;
+        let (claimed, _) = self.claim(Kind::Job).await?;
         let count = claimed.len();
         for stored in claimed {
-            let Record::Job(job) = stored.record else { continue };
-            self.fire(job.id).await?;
+            let job = JobId(stored.record.key().id);
+            match self.command_job(Some(job), JobCommand::Tick, Call::by(&Actor::Timer)).await {
+                // Somebody acted between the claim and the tick: the timer is not due any more.
+                Ok(_) | Err(Error::Rejected(Rejection::NothingDue { .. })) => {}
+                Err(error) => tracing::error!(%job, %error, "a timer cannot fire"),
+            }
         }
         Ok(count)
     }
 
-    async fn fire(&self, job: JobId) -> Result<(), Error> {
-        let call = Call { actor: &Actor::Timer, key: None, within: None };
-        match self.command_job(Some(job), JobCommand::Tick, call).await {
-            // Somebody acted between the claim and the tick: the timer is not due any more.
-            Ok(_) | Err(Error::Rejected(Rejection::NothingDue { .. })) => Ok(()),
-            Err(Error::Rejected(rejection)) => {
-                tracing::error!(%job, %rejection, "a timer cannot fire");
-                Ok(())
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    pub(crate) async fn claim(&self, kind: Kind) -> Result<Vec<Stored>, Error> {
+    /// Claims what is due of a kind, and until when.
+    async fn claim(&self, kind: Kind) -> Result<(Vec<Stored>, Timestamp), Error> {
         let now = self.now();
         let claim = Claim { kind, now, until: now + self.inner.lease.delta(), limit: BATCH };
-        Ok(self.inner.store.claim(self.inner.market, &claim).await?)
+        Ok((self.inner.store.claim(self.inner.market, &claim).await?, claim.until))
     }
 }

@@ -1,5 +1,7 @@
 //! Every rule of a job's life, as one pure function.
 
+use chrono::TimeDelta;
+
 use super::{
     CancelCause, Delivery, Frozen, Hold, HoldState, Job, JobCommand, JobEvent, JobOrder, JobStatus, PayoutStatus,
     Terms, Timers, Verdict, settle::Division,
@@ -15,7 +17,7 @@ use crate::{
         Acceptance, Award, DeadlineFrom, EscrowAt, FeeRate, OnExpiry, OnPass, Policy, PolicyVersion, Range, Review,
         Span,
     },
-    rail::{Capability, Instruction, Leg, Outcome, RailProfile, Receipt},
+    rail::{Capability, Custody, Instruction, Leg, Outcome, RailProfile, Receipt},
     text,
 };
 
@@ -68,6 +70,7 @@ pub fn decide(job: Option<&Job>, command: &JobCommand, ctx: &Context<'_>) -> Res
         (None, _) => return Err(Rejection::NotFound { what: "job", id: String::new() }),
     };
     authorize(job, command, ctx.actor)?;
+    in_time(job, command, ctx.now)?;
     let mut draft = Draft::of(job.clone(), command, ctx);
     match command {
         JobCommand::Post { .. } => unreachable!("posting is legal in no status"),
@@ -115,11 +118,40 @@ fn authorize(job: &Job, command: &JobCommand, actor: &Actor) -> Result<(), Rejec
         JobCommand::Freeze { .. } | JobCommand::Unfreeze => (operator, "an operator"),
         JobCommand::RecordValidation { .. } => (operator, "the platform's validators"),
         JobCommand::Tick => (matches!(actor, Actor::Timer), "a timer"),
-        JobCommand::RecordOutcome { .. } | JobCommand::RecordHoldExpired => (matches!(actor, Actor::Rail(_)), "a rail"),
+        JobCommand::RecordOutcome { .. } | JobCommand::RecordHoldExpired => {
+            (*actor == Actor::Rail(job.rail), "the job's rail")
+        }
     };
     match may {
         true => Ok(()),
         false => Err(Rejection::WrongActor { command: command.name(), allowed, actor: actor.clone() }),
+    }
+}
+
+/// What time has decided stands, however late its timer fires: a party cannot undo it meanwhile by a
+/// command that would come out differently.
+fn in_time(job: &Job, command: &JobCommand, now: Timestamp) -> Result<(), Rejection> {
+    let undoes = match command {
+        JobCommand::RetryPayment
+        | JobCommand::Accept
+        | JobCommand::Start
+        | JobCommand::Deliver { .. }
+        | JobCommand::RequestRevision { .. }
+        | JobCommand::Cancel { .. } => true,
+        JobCommand::Post { .. }
+        | JobCommand::RecordValidation { .. }
+        | JobCommand::Approve
+        | JobCommand::Withdraw { .. }
+        | JobCommand::Refund { .. }
+        | JobCommand::Freeze { .. }
+        | JobCommand::Unfreeze
+        | JobCommand::Tick
+        | JobCommand::RecordOutcome { .. }
+        | JobCommand::RecordHoldExpired => false,
+    };
+    match job.due_at().filter(|deadline| undoes && *deadline <= now) {
+        Some(deadline) => Err(Rejection::TooLate { command: command.name(), deadline, now }),
+        None => Ok(()),
     }
 }
 
@@ -137,6 +169,9 @@ fn post(id: JobId, order: &JobOrder, ctx: &Context<'_>) -> Result<Decision, Reje
     text::line("title", &order.title, policy.title)?;
     text::json("task", &order.task, policy.task_bytes)?;
     if let Some(criteria) = &order.validation {
+        if ctx.policy.validation.is_none() {
+            return Err(Rejection::NotOffered { what: "validation" });
+        }
         text::json("validation", criteria, policy.task_bytes)?;
     }
     Money::zero(ctx.policy.currency).plus(order.amount)?;
@@ -155,7 +190,7 @@ fn post(id: JobId, order: &JobOrder, ctx: &Context<'_>) -> Result<Decision, Reje
         rail: ctx.rail.id,
         policy: ctx.version,
         terms: terms(order.amount, order.worker, ctx)?,
-        hold: Hold { state: HoldState::Empty, instructions: 0, funding: String::new() },
+        hold: Hold { state: HoldState::Empty, instructions: 0, declined: 0, funding: String::new(), legs: Vec::new() },
         posted_at: ctx.now,
         time_allowed: time_allowed.as_seconds(),
         timers: Timers { fund_by: Some(ctx.now + policy.fund_within.delta()), ..Timers::default() },
@@ -164,7 +199,6 @@ fn post(id: JobId, order: &JobOrder, ctx: &Context<'_>) -> Result<Decision, Reje
         frozen: None,
     };
     let total = job.terms.total()?;
-    in_range("amount with the fee", total, ctx.rail.amounts.min, ctx.rail.amounts.max)?;
     if ctx.rail.custody.is_per_hold() && !ctx.rail.can(Capability::Split) {
         return Err(Rejection::Unsupported { rail: ctx.rail.id, capability: Capability::Split });
     }
@@ -205,7 +239,9 @@ fn terms(amount: Money, worker: Option<AgentId>, ctx: &Context<'_>) -> Result<Te
         })?),
     };
     let fee = amount.at(rate.unwrap_or(Rate::ZERO), fees.rounding)?;
-    Ok(Terms { amount, bearer: fees.bearer, rate, fee })
+    let terms = Terms { amount, bearer: fees.bearer, rate, fee };
+    in_range("amount with the fee", terms.total()?, ctx.rail.amounts.min, ctx.rail.amounts.max)?;
+    Ok(terms)
 }
 
 /// A decision in the making.
@@ -242,7 +278,11 @@ impl<'a> Draft<'a> {
     fn accept(&mut self) -> Result<(), Rejection> {
         if self.job.worker.is_none() {
             self.job.worker = self.ctx.actor.agent();
-            self.job.terms = terms(self.job.terms.amount, self.job.worker, self.ctx)?;
+            let terms = terms(self.job.terms.amount, self.job.worker, self.ctx)?;
+            if self.job.hold.state == HoldState::Held && terms.total()? != self.job.terms.total()? {
+                return Err(self.wrong_hold()); // what is reserved is what is divided
+            }
+            self.job.terms = terms;
         }
         if self.job.status == JobStatus::Funded {
             return self.accepted();
@@ -254,10 +294,14 @@ impl<'a> Draft<'a> {
                 allowed: vec![JobStatus::Funded],
             });
         }
-        if self.fund()? {
-            self.funded()?;
+        match self.fund()? {
+            true => self.funded(),
+            false => {
+                // The payer's time counts from here: until now there was nothing to pay.
+                self.job.timers.fund_by = Some(self.ctx.now + self.ctx.policy.jobs.fund_within.delta());
+                Ok(())
+            }
         }
-        Ok(())
     }
 
     fn start(&mut self) {
@@ -271,10 +315,6 @@ impl<'a> Draft<'a> {
             text::line("content_type", content_type, Range { min: 1, max: 255 })?;
         }
         text::json("output", &delivery.output, policy.task_bytes)?;
-        let due = [self.job.timers.deadline, self.job.timers.stale_at, self.job.timers.hold_until];
-        if let Some(deadline) = due.into_iter().flatten().min().filter(|deadline| *deadline <= now) {
-            return Err(Rejection::TooLate { command: self.command, deadline, now });
-        }
         self.job.timers = Timers { hold_until: self.job.timers.hold_until, ..Timers::default() };
         if let Review::Buyer { release_after } = policy.review {
             self.job.timers.release_at = Some(now + release_after.delta());
@@ -333,7 +373,9 @@ impl<'a> Draft<'a> {
         }
         self.job.revisions += 1;
         self.job.status = JobStatus::RevisionRequested;
-        let deadline = Some(self.ctx.now + policy.time.delta());
+        // What was left of the time allowed is not lost by delivering early.
+        let allowed = self.job.posted_at + Span::seconds(self.job.time_allowed).delta();
+        let deadline = Some(allowed.max(self.ctx.now + policy.time.delta()));
         self.job.timers = Timers { deadline, hold_until: self.job.timers.hold_until, ..Timers::default() };
         self.events.push(JobEvent::RevisionRequested { feedback: feedback.into(), deadline });
         Ok(())
@@ -399,7 +441,7 @@ impl<'a> Draft<'a> {
     /// The job goes on where it stood: every deadline moves by as long as it was frozen.
     fn unfreeze(&mut self) {
         let Some(Frozen { was, since }) = self.job.frozen.take() else { return };
-        let pause = self.ctx.now - since;
+        let pause = (self.ctx.now - since).max(TimeDelta::zero()); // a machine's clock may step back
         let timers = &mut self.job.timers;
         for timer in [&mut timers.fund_by, &mut timers.stale_at, &mut timers.deadline, &mut timers.release_at] {
             *timer = timer.map(|at| at + pause);
@@ -449,11 +491,13 @@ impl<'a> Draft<'a> {
             Outcome::Declined(decline) => {
                 let retry = self.instruct(instruction.order.clone());
                 self.job.hold.state = HoldState::Settling(retry);
-                let wait = backoff(self.job.hold.instructions);
+                let wait = backoff(self.job.hold.declined);
+                self.job.hold.declined = self.job.hold.declined.saturating_add(1);
                 let next_at = self.ctx.now + wait.delta();
                 self.instructions[0].1 = next_at;
                 let (instruction, decline) = (instruction.id, decline.clone());
-                self.events.push(JobEvent::PaymentRetrying { instruction, decline, next_at });
+                let payout_status = PayoutStatus::PendingRetry;
+                self.events.push(JobEvent::PaymentRetrying { instruction, decline, next_at, payout_status });
             }
             Outcome::Done(receipt) => {
                 instruction.check(receipt)?;
@@ -487,11 +531,21 @@ impl<'a> Draft<'a> {
     }
 
     fn record_hold_expired(&mut self) -> Result<(), Rejection> {
-        if self.job.hold.state != HoldState::Held {
-            return Err(self.wrong_hold());
+        let rail = self.ctx.rail;
+        if !rail.custody.is_per_hold() {
+            return Err(Rejection::WrongRail { command: self.command, rail: rail.id, needed: Custody::PerHold });
         }
         let refunded = self.job.terms.total()?;
-        self.hold_lost()?;
+        match self.job.hold.state {
+            HoldState::Held => self.hold_lost()?,
+            // The rail gave up while it was being asked to divide: nobody got a share, the payer has it all.
+            HoldState::Settling(_) => {
+                self.shares_lost()?;
+                self.events.push(JobEvent::PaymentLost { amount: refunded });
+                return Ok(());
+            }
+            HoldState::Empty | HoldState::Funding(_) | HoldState::Settled => return Err(self.wrong_hold()),
+        }
         self.end(JobStatus::Cancelled);
         let none = Money::zero(refunded.currency());
         self.events.push(JobEvent::Cancelled {
@@ -519,7 +573,9 @@ impl<'a> Draft<'a> {
 
     /// The worker has the job: the clocks that depend on it start.
     fn accepted(&mut self) -> Result<(), Rejection> {
-        let (now, policy) = (self.ctx.now, &self.ctx.policy.jobs);
+        let policy = &self.ctx.policy.jobs;
+        // A frozen job's clocks stand where it was frozen; unfreezing moves them on from there.
+        let now = self.job.frozen.map_or(self.ctx.now, |frozen| frozen.since);
         let worker = self.job.worker.ok_or_else(|| self.wrong_hold())?;
         self.enter(JobStatus::Accepted);
         if policy.deadline.from == DeadlineFrom::Acceptance {
@@ -545,12 +601,13 @@ impl<'a> Draft<'a> {
         self.job.timers = Timers::default();
     }
 
-    /// Whether the money is reserved only once a worker has accepted, and none has.
+    /// Whether the money is reserved only once a worker has accepted, and none has. A worker who is
+    /// named has not accepted yet: accepting gives the first instruction.
     fn escrow_waits_for_worker(&self) -> bool {
-        self.ctx.policy.jobs.escrow == EscrowAt::Acceptance && self.job.worker.is_none()
+        self.ctx.policy.jobs.escrow == EscrowAt::Acceptance && self.job.hold.instructions == 0
     }
 
-    fn wrong_hold(&self) -> Rejection {
+    pub(super) fn wrong_hold(&self) -> Rejection {
         let state = match self.job.hold.state {
             HoldState::Empty => "not reserved",
             HoldState::Funding(_) => "being taken",
@@ -562,9 +619,9 @@ impl<'a> Draft<'a> {
     }
 }
 
-/// The wait before the `n`-th instruction of a job when the one before was declined: four times as
-/// long each time, up to a day.
-fn backoff(n: u32) -> Span {
-    let seconds = RETRY_FIRST.as_seconds().saturating_mul(4u32.saturating_pow(n.saturating_sub(3)));
+/// The wait before a settlement is asked for again that was declined `before` times before: four times
+/// as long each time, up to a day.
+fn backoff(before: u32) -> Span {
+    let seconds = RETRY_FIRST.as_seconds().saturating_mul(4u32.saturating_pow(before));
     Span::seconds(seconds.min(RETRY_MOST.as_seconds()))
 }

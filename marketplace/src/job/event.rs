@@ -146,6 +146,15 @@ pub enum JobEvent {
         decline: Decline,
         /// When it is asked again.
         next_at: Timestamp,
+        /// What that means for the worker (VP-43).
+        payout_status: PayoutStatus,
+    },
+    /// The rail gave the hold up before it had divided it: the payer has everything back, and whoever
+    /// was to get a share has nothing.
+    #[serde(rename = "payment.lost")]
+    PaymentLost {
+        /// How much.
+        amount: Money,
     },
     /// Money that came too late for its job goes back.
     #[serde(rename = "payment.returned")]
@@ -205,6 +214,7 @@ impl JobEvent {
             Self::ActionRequired { .. } => "payment.action_required",
             Self::PaymentReceived { .. } => "payment.received",
             Self::PaymentRetrying { .. } => "payment.retrying",
+            Self::PaymentLost { .. } => "payment.lost",
             Self::PaymentReturned { .. } => "payment.returned",
         }
     }

@@ -19,6 +19,7 @@ use crate::{
     ids::{AgentId, InstructionId, JobId, RailId},
     money::{Money, MoneyError, Rate},
     policy::{Bearer, PolicyVersion},
+    rail::Leg,
 };
 
 /// Where a job is in its life (VP-14).
@@ -177,9 +178,20 @@ pub struct Hold {
     pub state: HoldState,
     /// How many instructions this job has given; the next one's number.
     pub instructions: u32,
+    /// How often the rail declined to divide it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub declined: u32,
     /// The reference of the receipt that funded it; empty for holds that exist in the ledger only.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub funding: String,
+    /// While the rail is asked to divide it: who is to get what.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub legs: Vec<Leg>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// What has happened to a job's money.

@@ -1,12 +1,13 @@
 //! Dividing a job's money, and moving it.
 
-use super::{HoldState, Job, decide::Draft};
+use super::{HoldState, Job, JobStatus, decide::Draft};
 use crate::{
+    clock::Timestamp,
     error::Rejection,
     ids::InstructionId,
     ledger::{Account, RevenueKind, TransferKind, available, escrow},
     money::Money,
-    rail::{Custody, Instruction, Landing, Leg, LegReceipt, Order, Party, Receipt},
+    rail::{Custody, Instruction, Landing, Leg, LegReceipt, Order, Party, Receipt, ReceiptMismatch},
 };
 
 /// Who gets what of a hold. Made only by the functions below, each of which divides all of it.
@@ -87,15 +88,19 @@ impl Draft<'_> {
         let by_profile = rail.hold_expiry.map(|expiry| self.ctx.now + expiry.delta());
         let expires = receipt.hold_expires_at.or(by_profile);
         let margin = self.ctx.policy.jobs.hold_expiry.margin.delta();
-        self.job.timers.hold_until = expires.map(|at| (at - margin).max(self.ctx.now));
+        let act_at = |at: Timestamp| at.checked_sub_signed(margin).unwrap_or(at).max(self.ctx.now);
+        self.job.timers.hold_until = expires.map(act_at);
         Ok(())
     }
 
     /// Empties the hold. In the ledger that happens now; where the rail holds the money, it is asked
     /// to do the same, and what is to leave waits in `pending` and `clearing` until it has.
     pub(super) fn settle(&mut self, division: Division) -> Result<(), Rejection> {
+        if self.job.hold.state != HoldState::Held {
+            return Err(self.wrong_hold());
+        }
         let (rail, buyer) = (self.ctx.rail, self.job.buyer);
-        let worker = self.job.worker.unwrap_or(buyer); // without a worker the worker's share is nothing
+        let worker = self.job.worker.unwrap_or(buyer); // who cancels before there is a worker gets it all
         let hold = escrow(self.job.id);
         let per_hold = rail.custody.is_per_hold();
         let (to_worker, to_buyer) = match per_hold {
@@ -114,11 +119,9 @@ impl Draft<'_> {
             Leg { to: Party::Platform, amount: division.platform },
             Leg { to: Party::Buyer(buyer), amount: division.buyer },
         ];
-        let order = Order::Settle {
-            hold: self.job.id.into(),
-            funding: self.job.hold.funding.clone(),
-            legs: legs.into_iter().filter(|leg| !leg.amount.is_zero()).collect(),
-        };
+        self.job.hold.legs = legs.into_iter().filter(|leg| !leg.amount.is_zero()).collect();
+        let legs = self.job.hold.legs.clone();
+        let order = Order::Settle { hold: self.job.id.into(), funding: self.job.hold.funding.clone(), legs };
         self.job.hold.state = HoldState::Settling(self.instruct(order));
         Ok(())
     }
@@ -127,24 +130,52 @@ impl Draft<'_> {
     pub(super) fn settled_by(&mut self, receipt: &Receipt) -> Result<(), Rejection> {
         let rail = self.ctx.rail;
         for LegReceipt { to, amount, landing, .. } in &receipt.legs {
-            let (debit, owner, kind) = match to {
-                Party::Worker(agent) => (Account::Pending(*agent), Some(*agent), TransferKind::Payout),
-                Party::Buyer(agent) => (Account::Clearing(rail.id), Some(*agent), TransferKind::Refund),
-                Party::Platform => (Account::Treasury(rail.id), None, TransferKind::Fee),
+            // Only a rail that holds money in the platform's name can keep a share.
+            let keeps = rail.custody == Custody::PerHold;
+            let (debit, credit, kind) = match (landing, to) {
+                (Landing::Outside, Party::Worker(agent)) => {
+                    (Account::Pending(*agent), Account::Rail(rail.id), TransferKind::Payout)
+                }
+                (Landing::Outside, Party::Buyer(_)) => {
+                    (Account::Clearing(rail.id), Account::Rail(rail.id), TransferKind::Refund)
+                }
+                (Landing::Outside, Party::Platform) => {
+                    (Account::Treasury(rail.id), Account::Rail(rail.id), TransferKind::Payout)
+                }
+                (Landing::Held, Party::Worker(agent)) if keeps => {
+                    (Account::Pending(*agent), available(*agent), TransferKind::Kept)
+                }
+                (Landing::Held, Party::Buyer(agent)) if keeps => {
+                    (Account::Clearing(rail.id), available(*agent), TransferKind::Kept)
+                }
+                (Landing::Held, Party::Platform) if keeps => continue,
+                (Landing::Held, _) => {
+                    let asked = format!("what {:?} custody allows", rail.custody);
+                    let answered = format!("held for {to:?}");
+                    return Err(ReceiptMismatch { field: "landing", asked, answered }.into());
+                }
             };
-            match (landing, owner) {
-                // The platform's share stays with the rail in its name, unless the rail never holds
-                // anybody's money for it.
-                (_, None) if rail.custody != Custody::NonCustodial => {}
-                (Landing::Outside, _) | (Landing::Held, None) => {
-                    self.movement.transfer(debit, Account::Rail(rail.id), *amount, kind)?;
-                }
-                (Landing::Held, Some(agent)) => {
-                    self.movement.transfer(debit, available(agent), *amount, kind)?;
-                }
-            }
+            self.movement.transfer(debit, credit, *amount, kind)?;
         }
         self.book_cost(receipt)?;
+        self.job.hold.legs.clear();
+        self.job.hold.state = HoldState::Settled;
+        Ok(())
+    }
+
+    /// The rail gave the hold up while it was being asked to divide it: every share leaves the account
+    /// where it waited.
+    pub(super) fn shares_lost(&mut self) -> Result<(), Rejection> {
+        let rail = Account::Rail(self.ctx.rail.id);
+        for Leg { to, amount } in std::mem::take(&mut self.job.hold.legs) {
+            let waited = match to {
+                Party::Worker(agent) => Account::Pending(agent),
+                Party::Buyer(_) => Account::Clearing(self.ctx.rail.id),
+                Party::Platform if self.job.status == JobStatus::Completed => Account::Revenue(RevenueKind::Fees),
+                Party::Platform => Account::Revenue(RevenueKind::Cancellations),
+            };
+            self.movement.transfer(waited, rail, amount, TransferKind::Reversal)?;
+        }
         self.job.hold.state = HoldState::Settled;
         Ok(())
     }

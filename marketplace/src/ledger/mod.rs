@@ -41,8 +41,10 @@ pub enum TransferKind {
     CancellationFee,
     /// Money went back to the payer.
     Refund,
-    /// Money left to an agent's own account outside.
+    /// Money left to its owner's own account outside.
     Payout,
+    /// Money was to leave and stays with the rail in its owner's name, who may spend it.
+    Kept,
     /// What a rail charged for its work.
     RailCost,
     /// An earlier movement was undone.
@@ -62,13 +64,14 @@ impl TransferKind {
             Self::CancellationFee => "cancellation_fee",
             Self::Refund => "refund",
             Self::Payout => "payout",
+            Self::Kept => "kept",
             Self::RailCost => "rail_cost",
             Self::Reversal => "reversal",
         }
     }
 
     /// Every kind.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Deposit,
         Self::Grant,
         Self::EscrowLock,
@@ -78,6 +81,7 @@ impl TransferKind {
         Self::CancellationFee,
         Self::Refund,
         Self::Payout,
+        Self::Kept,
         Self::RailCost,
         Self::Reversal,
     ];
@@ -88,8 +92,9 @@ impl TransferKind {
     }
 }
 
-/// One amount from one account to another. Made only by [`Movement`], which checks it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// One amount from one account to another. Made only by [`Movement`], which checks it: it is written to
+/// JSON and never read from there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Transfer {
     pub(crate) debit: Account,
     pub(crate) credit: Account,
@@ -120,7 +125,7 @@ impl Transfer {
 }
 
 /// Transfers that stand or fall together.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Movement {
     transfers: Vec<Transfer>,

@@ -231,6 +231,14 @@ impl JobPolicy {
             let allowed = "allowed is worker when escrow is at acceptance: nobody would ever accept";
             return Err(at.field("acceptance").refuse("automatic", allowed));
         }
+        if self.acceptance == Acceptance::Worker
+            && self.escrow == EscrowAt::Posting
+            && self.deadline.from == DeadlineFrom::Acceptance
+        {
+            // A funded job that nobody accepts would have no clock at all.
+            let allowed = "posting, where the money is reserved before a worker accepts";
+            return Err(at.field("deadline").field("from").refuse("acceptance", allowed));
+        }
         let DeadlinePolicy { default, allowed, .. } = self.deadline;
         at.field("deadline.allowed").range(allowed, Span::SECOND, Span::MAX)?;
         at.field("deadline.default").within(default, allowed.min, allowed.max)?;

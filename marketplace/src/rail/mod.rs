@@ -38,7 +38,8 @@ use async_trait::async_trait;
 ///    by the finality it is configured for.
 /// 4. **Amounts are echoed.** A receipt carries the amount, currency and instruction as the outside
 ///    world has them, not as they were asked for. The engine compares.
-/// 5. **Nothing else moves money.** No other method has an effect on anybody's balance.
+/// 5. **Nothing else begins to move money.** No other method has an effect on anybody's balance, but for
+///    [`lookup`](Self::lookup), which may carry to its end an effect that has begun.
 ///
 /// A wrapper (see [`layers`]) keeps all five. Implementations are shared between tasks; dropping a
 /// future in the middle is the same as losing its answer.

@@ -123,6 +123,12 @@ pub enum InstructionEvent {
         /// Why.
         reason: String,
     },
+    /// An operator has established outside what became of it.
+    #[serde(rename = "instruction.resolved")]
+    Resolved {
+        /// Why.
+        reason: String,
+    },
     /// A party did what the rail asked for.
     #[serde(rename = "instruction.answered")]
     Answered {},
@@ -143,10 +149,19 @@ pub enum ObservationEvent {
         /// Where from.
         source: String,
     },
+    /// A rule took it in; what followed is told by the contract's own events.
+    #[serde(rename = "observation.taken")]
+    Taken {},
     /// No rule could take it in; an operator decides.
     #[serde(rename = "observation.refused")]
     Refused {
         /// Which rule refused, in words.
+        reason: String,
+    },
+    /// An operator has dealt with one that was refused.
+    #[serde(rename = "observation.dismissed")]
+    Dismissed {
+        /// How.
         reason: String,
     },
 }
@@ -158,8 +173,11 @@ impl EventBody {
             Self::Job(event) => event.name(),
             Self::Instruction(InstructionEvent::Mismatch { .. }) => "instruction.mismatch",
             Self::Instruction(InstructionEvent::AskedAgain { .. }) => "instruction.asked_again",
+            Self::Instruction(InstructionEvent::Resolved { .. }) => "instruction.resolved",
             Self::Instruction(InstructionEvent::Answered {}) => "instruction.answered",
             Self::Observation(ObservationEvent::Deposited { .. }) => "wallet.deposited",
+            Self::Observation(ObservationEvent::Taken {}) => "observation.taken",
+            Self::Observation(ObservationEvent::Dismissed { .. }) => "observation.dismissed",
             Self::Observation(ObservationEvent::Refused { .. }) => "observation.refused",
         }
     }

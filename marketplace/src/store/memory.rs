@@ -37,14 +37,17 @@ struct Market {
     policies: Vec<Policy>,
     rows: FxHashMap<Key, Row>,
     due: BTreeSet<(Kind, Timestamp, Uuid)>,
-    /// Ids by kind, and by kind, place and party; each list ascending, since new ids are the highest.
-    ids: FxHashMap<(Kind, Option<(usize, Uuid)>), Vec<Uuid>>,
+    /// Each list ascending, since new ids are the highest.
+    ids: FxHashMap<Listed, Vec<Uuid>>,
     keys: HashMap<String, KeyRecord>,
     events: Vec<LoggedEvent>,
     transfers: Vec<(Timestamp, Uuid, Transfer)>,
     accounts: FxHashMap<Account, Book>,
     cursors: HashMap<String, String>,
 }
+
+/// What records are listed by: all of a kind, or those with a party in a place.
+type Listed = (Kind, Option<(usize, Uuid)>);
 
 #[derive(Debug)]
 struct Row {

@@ -1,7 +1,7 @@
 //! Where everything durable is kept.
 //!
 //! A command becomes one [`Commit`]: plain data, written whole or not at all. Every store admits a
-//! commit by the same function ([`admit`]) over the facts it has locked, so what is refused is refused
+//! commit by the same function (`admit`) over the facts it has locked, so what is refused is refused
 //! alike everywhere; the databases' own constraints stand behind it.
 
 mod admit;
@@ -9,6 +9,8 @@ mod commit;
 mod error;
 mod memory;
 mod record;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod sql;
 
 pub use commit::{
     Commit, CommitError, Document, Event, EventBody, InstructionEvent, KeyRecord, KeyUse, ObservationEvent, Write,
@@ -16,6 +18,12 @@ pub use commit::{
 pub use error::{StoreError, StoreErrorKind};
 pub use memory::MemoryStore;
 pub use record::{InstructionRecord, InstructionState, Key, Kind, Observed, Record, Stored};
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub use sql::SqlStore;
+#[cfg(feature = "postgres")]
+pub use sql::{PostgresJournal, PostgresStore};
+#[cfg(feature = "sqlite")]
+pub use sql::{SqliteStore, SqliteTransaction};
 
 pub(crate) use admit::{Admitted, Facts, admit};
 

@@ -20,7 +20,7 @@ pub enum Kind {
     Job,
     /// Instructions to rails.
     Instruction,
-    /// What rails reported, taken in or refused.
+    /// What rails reported: deposits and expired holds, and whatever no rule could take in.
     Observation,
 }
 
@@ -153,6 +153,9 @@ pub struct Observed {
     /// Why no rule could take it in; an operator decides. Nothing else was written for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
+    /// How an operator has dealt with it, if it was refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dismissed: Option<String>,
 }
 
 impl Record {
@@ -170,6 +173,7 @@ impl Record {
         match self {
             Self::Job(job) => job.status.as_str(),
             Self::Instruction(record) => record.state.as_str(),
+            Self::Observed(observed) if observed.dismissed.is_some() => "dismissed",
             Self::Observed(observed) if observed.refused.is_some() => "refused",
             Self::Observed(_) => "taken",
         }

@@ -1,8 +1,12 @@
 //! For tests of what is built on this crate: a rail that plays every part, and the conformance kit
 //! that every rail has to pass.
 
+#[cfg(feature = "postgres")]
+pub mod postgres;
 pub mod rail;
 mod scripted;
+pub mod store;
+pub mod world;
 
 pub use scripted::{
     Answer, Books, Chances, Course, Disorder, Effects, Ending, Lie, OutsideWorld, Script, ScriptedRail,

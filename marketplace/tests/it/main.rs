@@ -1,5 +1,12 @@
-//! The crate's integration tests, in one binary.
+//! The crate's integration tests, in one binary. A rule's id (`VP-23`) is in the name of the test that
+//! proves it, or in a comment beside it.
 #![allow(clippy::unwrap_used, reason = "a test says what it expects by failing")]
 
+mod engine;
+mod job;
+mod ledger;
+mod money;
 mod policy;
 mod rail;
+mod store;
+mod support;

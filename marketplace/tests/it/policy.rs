@@ -413,6 +413,7 @@ fn bad_jobs() -> Vec<Bad> {
         at(VP, "jobs.amount.max", json!(i64::MAX), "9223372036854775807", "1 to 4611686018427387903"),
         at(VP, "jobs.fund_within", json!("0s"), "0s", "1s to"),
         at(AM, "jobs.acceptance", json!("automatic"), "automatic", "worker when escrow is at acceptance"),
+        at(VP, "jobs.deadline.from", json!("acceptance"), "acceptance", "posting, where the money is reserved"),
         at(VP, "jobs.deadline.default", json!("1000h"), "41days 16h", "1h to 30days"),
         at(VP, "jobs.deadline.allowed.min", json!("0s"), "0s", "1s to"),
         at(VP, "jobs.deadline.allowed.min", json!("31days"), "31days", "at most max, 30days"),
@@ -774,6 +775,7 @@ proptest! {
         });
         let policy = changed("agentmarket", &[
             ("jobs.escrow", json!("posting")),
+            ("jobs.deadline.from", json!("posting")),
             ("fees.rounding", json!(rounding)),
             ("jobs.cancellation.accepted", terms),
         ]).unwrap();

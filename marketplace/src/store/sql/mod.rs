@@ -1,0 +1,216 @@
+//! The stores in a database, written once for SQLite and PostgreSQL.
+//!
+//! The path of a commit: its rows are made in the caller's task ([`write::Prepared`]) and handed to a
+//! queue; a writer takes all that wait ([`writer`]), reads and locks the facts, admits each commit over
+//! them and writes what holds ([`mod@write`]), waits for the disk once, and answers everybody.
+//!
+//! What differs between the databases is the [`Dialect`], a handful of texts, and how a connection is
+//! made. A new kind of record is a table in a migration and a line in [`tables::table`].
+
+mod failure;
+mod migrate;
+#[cfg(feature = "postgres")]
+mod postgres;
+mod queries;
+mod session;
+mod shelf;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+mod tables;
+mod verify;
+mod write;
+mod writer;
+
+#[cfg(feature = "postgres")]
+pub use postgres::{PostgresJournal, PostgresStore};
+#[cfg(feature = "sqlite")]
+pub use sqlite::{SqliteStore, SqliteTransaction};
+
+use std::{fmt, marker::PhantomData, sync::Arc};
+
+use async_trait::async_trait;
+use uuid::Uuid;
+
+use self::{failure::Failure, shelf::Shelf, write::Prepared, writer::Queue};
+use super::{
+    Claim, Commit, CommitError, Journal, Key, KeyRecord, LoggedEvent, Position, Query, Store, StoreError, Stored,
+};
+use crate::{
+    clock::Timestamp,
+    ids::MarketId,
+    ledger::{Account, Entry, Finding, TrialBalance},
+    money::{Currency, Money},
+    policy::{Policy, PolicyVersion},
+};
+
+/// What differs between databases.
+struct Dialect {
+    name: &'static str,
+    /// Begins a transaction that is going to write.
+    begin: &'static str,
+    /// Locks the rows of a SELECT.
+    lock: &'static str,
+    /// Locks the rows of a SELECT that nobody else has locked, and leaves out the others.
+    skip_locked: &'static str,
+    /// How an event's epoch is worked out, from the number of its row's first placeholder.
+    epoch: Option<fn(usize) -> String>,
+    /// Market, epoch, number, limit; see clause 5 of the contract.
+    events: &'static str,
+    /// Market, subject, kind.
+    events_of: &'static str,
+    /// Keeps other processes from migrating at the same time.
+    migration_lock: &'static str,
+    migrations: &'static [&'static str],
+}
+
+/// A store in a database `D` of the driver's. Clones share it.
+pub struct SqlStore<D> {
+    shared: Arc<Shared>,
+    database: PhantomData<fn() -> D>,
+}
+
+struct Shared {
+    readers: Shelf,
+    writers: Arc<Shelf>,
+    queue: Queue,
+    #[cfg(feature = "sqlite")]
+    transactions: Option<sqlx::SqlitePool>,
+}
+
+impl<D> Clone for SqlStore<D> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared), database: PhantomData }
+    }
+}
+
+impl<D> fmt::Debug for SqlStore<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqlStore").finish_non_exhaustive()
+    }
+}
+
+impl<D> SqlStore<D> {
+    /// Migrates the database and starts the writers.
+    async fn start(
+        readers: Shelf,
+        writers: Shelf,
+        tasks: usize,
+        #[cfg(feature = "sqlite")] transactions: Option<sqlx::SqlitePool>,
+    ) -> Result<Self, StoreError> {
+        migrate::migrate(&mut writers.lend().await?).await?;
+        let writers = Arc::new(writers);
+        let queue = Queue::start(&writers, tasks);
+        let shared = Shared {
+            readers,
+            writers,
+            queue,
+            #[cfg(feature = "sqlite")]
+            transactions,
+        };
+        Ok(Self { shared: Arc::new(shared), database: PhantomData })
+    }
+}
+
+/// Runs a query of [`queries`] on a connection of the `readers` or the `writers`.
+macro_rules! ask {
+    ($store:ident . $shelf:ident, $query:path $(, $argument:expr)*) => {{
+        let mut session = $store.shared.$shelf.lend().await?;
+        Ok($query(&mut session $(, $argument)*).await?)
+    }};
+}
+
+#[async_trait]
+impl<D: 'static> Journal for SqlStore<D> {
+    async fn load(&self, market: MarketId, key: Key) -> Result<Option<Stored>, StoreError> {
+        ask!(self.readers, queries::load, market, key)
+    }
+
+    async fn key(&self, market: MarketId, key: &str) -> Result<Option<KeyRecord>, StoreError> {
+        ask!(self.readers, queries::key, market, key)
+    }
+
+    async fn commit(&self, commit: Commit) -> Result<(), CommitError> {
+        self.shared.queue.commit(Prepared::new(commit)?).await
+    }
+}
+
+#[async_trait]
+impl<D: 'static> Store for SqlStore<D> {
+    async fn open_market(&self, name: &str) -> Result<MarketId, StoreError> {
+        ask!(self.writers, queries::open_market, name)
+    }
+
+    async fn add_policy(&self, market: MarketId, policy: &Policy) -> Result<PolicyVersion, StoreError> {
+        ask!(self.writers, queries::add_policy, market, policy)
+    }
+
+    async fn policy(
+        &self,
+        market: MarketId,
+        version: Option<PolicyVersion>,
+    ) -> Result<Option<(PolicyVersion, Policy)>, StoreError> {
+        ask!(self.readers, queries::policy, market, version)
+    }
+
+    async fn find(&self, market: MarketId, query: &Query) -> Result<Vec<Stored>, StoreError> {
+        ask!(self.readers, queries::find, market, query)
+    }
+
+    async fn claim(&self, market: MarketId, claim: &Claim) -> Result<Vec<Stored>, StoreError> {
+        ask!(self.writers, queries::claim, market, claim)
+    }
+
+    async fn document(&self, market: MarketId, subject: Uuid, name: &str) -> Result<Option<String>, StoreError> {
+        ask!(self.readers, queries::document, market, subject, name)
+    }
+
+    async fn events(&self, market: MarketId, after: Position, limit: u32) -> Result<Vec<LoggedEvent>, StoreError> {
+        ask!(self.readers, queries::events, market, after, limit)
+    }
+
+    async fn events_of(&self, market: MarketId, subject: Key) -> Result<Vec<LoggedEvent>, StoreError> {
+        ask!(self.readers, queries::events_of, market, subject)
+    }
+
+    async fn cursor(&self, market: MarketId, reader: &str) -> Result<Option<String>, StoreError> {
+        ask!(self.readers, queries::cursor, market, reader)
+    }
+
+    async fn move_cursor(
+        &self,
+        market: MarketId,
+        reader: &str,
+        from: Option<&str>,
+        to: &str,
+    ) -> Result<bool, StoreError> {
+        ask!(self.writers, queries::move_cursor, market, reader, from, to)
+    }
+
+    async fn balance(
+        &self,
+        market: MarketId,
+        account: Account,
+        currency: Currency,
+        at: Option<Timestamp>,
+    ) -> Result<Money, StoreError> {
+        ask!(self.readers, queries::balance, market, account, currency, at)
+    }
+
+    async fn history(
+        &self,
+        market: MarketId,
+        account: Account,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<Entry>, StoreError> {
+        ask!(self.readers, queries::history, market, account, after, limit)
+    }
+
+    async fn trial_balance(&self, market: MarketId) -> Result<Vec<TrialBalance>, StoreError> {
+        ask!(self.readers, queries::trial_balance, market)
+    }
+
+    async fn verify(&self, market: MarketId) -> Result<Vec<Finding>, StoreError> {
+        ask!(self.readers, verify::verify, market)
+    }
+}

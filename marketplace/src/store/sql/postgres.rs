@@ -1,0 +1,131 @@
+//! The store that many processes share.
+
+use std::{num::NonZeroUsize, str::FromStr};
+
+use async_trait::async_trait;
+use sqlx::{ConnectOptions as _, PgConnection, postgres::PgConnectOptions};
+use tokio::sync::Mutex;
+
+use super::{Dialect, Failure, SqlStore, queries, session::Session, shelf::Shelf, write::Prepared, writer};
+use crate::{
+    ids::MarketId,
+    store::{Commit, CommitError, Journal, Key, KeyRecord, StoreError, Stored},
+};
+
+/// Keeps everything in a PostgreSQL database, in the schema that comes first in the search path. Any
+/// number of processes may use it at once. It reads and writes the primary only.
+///
+/// The event log ends before the oldest transaction that is under way anywhere on the server, so a
+/// transaction left open holds its readers back (and loses them nothing).
+pub type PostgresStore = SqlStore<sqlx::Postgres>;
+
+const WRITERS: NonZeroUsize = NonZeroUsize::new(4).expect("four is not nothing");
+const READERS: usize = 8;
+
+pub(super) static DIALECT: Dialect = Dialect {
+    name: "postgres",
+    begin: "BEGIN",
+    lock: " FOR UPDATE",
+    skip_locked: " FOR UPDATE SKIP LOCKED",
+    epoch: Some(epoch),
+    events: "SELECT epoch, number, kind, subject, version, at, actor, body FROM events \
+             WHERE market = $1 AND (epoch, number) > ($2, $3) \
+             AND epoch < pg_snapshot_xmin(pg_current_snapshot())::text::bigint \
+             ORDER BY epoch, number LIMIT $4",
+    events_of: "SELECT epoch, number, kind, subject, version, at, actor, body FROM events \
+                WHERE market = $1 AND subject = $2 AND kind = $3 ORDER BY epoch, number",
+    migration_lock: "SELECT pg_advisory_xact_lock(8390876174219)", // any number, the same for ever
+    migrations: &[include_str!("../../../migrations/postgres/0001_start.sql")],
+};
+
+/// The writing transaction's id, or that of the record's event before if it is higher.
+///
+/// A transaction may have got its id before it had to wait for a record's lock, and another with a
+/// higher id may have written the record meanwhile. Raising the epoch keeps the record's events in
+/// order, and it is safe for readers: an epoch is never below its transaction's id, and they read
+/// only below every transaction under way.
+fn epoch(first: usize) -> String {
+    let (market, subject) = (first, first + 1);
+    format!(
+        "GREATEST(pg_current_xact_id()::text::bigint, \
+         (SELECT MAX(epoch) FROM events AS before WHERE before.market = ${market} AND before.subject = ${subject}))"
+    )
+}
+
+impl PostgresStore {
+    /// Connects to a database by its URL (`postgres://user:password@host/database`) and brings its
+    /// tables up to date.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::Unavailable`](crate::store::StoreErrorKind::Unavailable) when it cannot be
+    /// reached, [`Newer`](crate::store::StoreErrorKind::Newer) when a newer version of this library has
+    /// migrated it, [`Unsupported`](crate::store::StoreErrorKind::Unsupported) when the URL is none or
+    /// the user may not do it.
+    pub async fn connect(url: &str) -> Result<Self, StoreError> {
+        let options = PgConnectOptions::from_str(url).map_err(Failure::from)?;
+        Self::connect_with(options, WRITERS).await
+    }
+
+    /// Connects with the driver's own options and a number of connections that write (4 by default);
+    /// twice as many read.
+    ///
+    /// # Errors
+    /// As [`PostgresStore::connect`].
+    pub async fn connect_with(options: PgConnectOptions, writers: NonZeroUsize) -> Result<Self, StoreError> {
+        let options = options
+            .options([
+                ("default_transaction_isolation", "read committed"),
+                ("synchronous_commit", "on"),
+                // Statements are planned once, perhaps while a table is still empty; all but the
+                // audits go by an index.
+                ("enable_seqscan", "off"),
+                ("jit", "off"), // an audit is not worth compiling, a command even less
+                ("lock_timeout", "10s"),
+            ])
+            .statement_cache_capacity(512)
+            .disable_statement_logging();
+        let shelf = |places| {
+            let options = options.clone();
+            Shelf::new(places, &DIALECT, move || {
+                let options = options.clone();
+                Box::pin(async move { Ok(Box::new(options.connect().await?) as Box<dyn Session>) })
+            })
+        };
+        let (readers, tasks) = (shelf(READERS.max(2 * writers.get())), writers.get());
+        Self::start(
+            readers,
+            shelf(tasks),
+            tasks,
+            #[cfg(feature = "sqlite")]
+            None,
+        )
+        .await
+    }
+
+    /// Lets the engine commit in a transaction of the embedder's own, so that their rows commit
+    /// together. The embedder begins and ends it, on a database that a [`PostgresStore`] has migrated.
+    /// The records that the engine writes stay locked until then, so keep it short.
+    pub fn within(connection: &mut PgConnection) -> PostgresJournal<'_> {
+        PostgresJournal(Mutex::new(connection))
+    }
+}
+
+/// An embedder's own open transaction, as the engine sees it.
+#[derive(Debug)]
+pub struct PostgresJournal<'a>(Mutex<&'a mut PgConnection>);
+
+#[async_trait]
+impl Journal for PostgresJournal<'_> {
+    async fn load(&self, market: MarketId, key: Key) -> Result<Option<Stored>, StoreError> {
+        Ok(queries::load(&mut **self.0.lock().await, market, key).await?)
+    }
+
+    async fn key(&self, market: MarketId, key: &str) -> Result<Option<KeyRecord>, StoreError> {
+        Ok(queries::key(&mut **self.0.lock().await, market, key).await?)
+    }
+
+    async fn commit(&self, commit: Commit) -> Result<(), CommitError> {
+        let prepared = Prepared::new(commit)?;
+        writer::join(&mut **self.0.lock().await, &prepared).await
+    }
+}

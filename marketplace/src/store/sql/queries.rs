@@ -1,0 +1,333 @@
+//! Reading, and the few writes that are no commits.
+
+use uuid::Uuid;
+
+use super::{
+    Failure,
+    session::{Cell, Line, Session},
+    tables::{kind, places, record, table, text},
+    write::{account, currency, currency_name, micros},
+};
+use crate::{
+    clock::{Timestamp, from_micros},
+    ids::MarketId,
+    ledger::{Account, Entry, Limit, TransferKind, TrialBalance},
+    money::{Currency, Money},
+    policy::{Policy, PolicyVersion},
+    store::{Claim, Event, EventBody, Key, KeyRecord, Kind, LoggedEvent, Position, Query, Stored},
+};
+
+type Lines = Vec<Line>;
+
+pub(super) async fn load(session: &mut dyn Session, market: MarketId, key: Key) -> Result<Option<Stored>, Failure> {
+    let table = table(key.kind).name;
+    let make = || format!("SELECT version, claims, body FROM {table} WHERE market = $1 AND id = $2");
+    let sql = text(session.dialect(), "load", table, 1, make);
+    let lines = session.rows(sql, vec![market.0.into(), key.id.into()]).await?;
+    lines.into_iter().next().map(|line| stored(key.kind, line)).transpose()
+}
+
+fn stored(kind: Kind, mut line: Line) -> Result<Stored, Failure> {
+    let (version, claims) = (line.int()?.unsigned_abs(), u32::try_from(line.int()?).unwrap_or(u32::MAX));
+    Ok(Stored { record: record(kind, &line.text()?)?, version, claims })
+}
+
+pub(super) async fn key(session: &mut dyn Session, market: MarketId, key: &str) -> Result<Option<KeyRecord>, Failure> {
+    let sql = "SELECT fingerprint, kind, answer FROM keys WHERE market = $1 AND key = $2";
+    let Some(mut line) = session.rows(sql, vec![market.0.into(), key.into()]).await?.pop() else { return Ok(None) };
+    let fingerprint = line.bytes()?.try_into().map_err(|_| Failure::corrupt("a fingerprint has 32 bytes"))?;
+    let answer = record(kind(&line.text()?)?, &line.text()?)?;
+    Ok(Some(KeyRecord { fingerprint, answer }))
+}
+
+pub(super) async fn open_market(session: &mut dyn Session, name: &str) -> Result<MarketId, Failure> {
+    let find = "SELECT market FROM markets WHERE name = $1";
+    if let Some(mut line) = session.rows(find, vec![name.into()]).await?.pop() {
+        return line.int().map(MarketId);
+    }
+    session.run("INSERT INTO markets (name) VALUES ($1) ON CONFLICT DO NOTHING", vec![name.into()]).await?;
+    let found = session.rows(find, vec![name.into()]).await?.pop();
+    found.ok_or_else(|| Failure::corrupt("a market vanished"))?.int().map(MarketId)
+}
+
+pub(super) async fn add_policy(
+    session: &mut dyn Session,
+    market: MarketId,
+    added: &Policy,
+) -> Result<PolicyVersion, Failure> {
+    let body = serde_json::to_string(added).map_err(|e| Failure::corrupt(format!("a policy has no JSON form: {e}")))?;
+    loop {
+        let newest = policy(session, market, None).await?;
+        let version = match newest {
+            Some((version, known)) if known == *added => return Ok(version),
+            Some((version, _)) => PolicyVersion(version.0 + 1),
+            None => PolicyVersion(1),
+        };
+        let sql = "INSERT INTO policies (market, version, body) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
+        let row = vec![market.0.into(), i64::from(version.0).into(), body.as_str().into()];
+        // Whoever came first has made the newest one; look again.
+        if session.run(sql, row).await? == 1 {
+            return Ok(version);
+        }
+    }
+}
+
+pub(super) async fn policy(
+    session: &mut dyn Session,
+    market: MarketId,
+    version: Option<PolicyVersion>,
+) -> Result<Option<(PolicyVersion, Policy)>, Failure> {
+    let sql = "SELECT version, body FROM policies WHERE market = $1 AND version <= $2 ORDER BY version DESC LIMIT 1";
+    let most = version.map_or(i64::MAX, |version| i64::from(version.0));
+    let Some(mut line) = session.rows(sql, vec![market.0.into(), most.into()]).await?.pop() else { return Ok(None) };
+    let unreadable = |e: String| Failure::corrupt(format!("a row of policies cannot be read: {e}"));
+    let found = PolicyVersion(u32::try_from(line.int()?).map_err(|e| unreadable(e.to_string()))?);
+    let body = serde_json::from_str(&line.text()?).map_err(|e| unreadable(e.to_string()))?;
+    Ok(version.is_none_or(|version| version == found).then_some((found, body)))
+}
+
+pub(super) async fn find(session: &mut dyn Session, market: MarketId, query: &Query) -> Result<Vec<Stored>, Failure> {
+    let table = table(query.kind);
+    let party = match query.party {
+        Some((place, id)) => match table.parties.get(place) {
+            Some(column) => Some((*column, id)),
+            None => return Ok(Vec::new()),
+        },
+        None => None,
+    };
+    let mut cells: Vec<Cell> = vec![market.0.into(), i64::from(query.limit).into(), i64::from(query.offset).into()];
+    cells.extend(party.map(|(_, id)| Cell::Id(id)));
+    let make = || {
+        let mut wanted = String::from("market = $1");
+        if let Some((column, _)) = party {
+            wanted += &format!(" AND {column} = $4");
+        }
+        if !query.statuses.is_empty() {
+            let first = 4 + usize::from(party.is_some());
+            wanted += &format!(" AND status IN ({})", places(first, query.statuses.len()));
+        }
+        let name = table.name;
+        format!("SELECT version, claims, body FROM {name} WHERE {wanted} ORDER BY id DESC LIMIT $2 OFFSET $3")
+    };
+    let purpose = party.map_or("find", |(column, _)| column);
+    let sql = text(session.dialect(), purpose, table.name, query.statuses.len(), make);
+    cells.extend(query.statuses.iter().map(|status| Cell::from(*status)));
+    let lines = session.rows(sql, cells).await?;
+    lines.into_iter().map(|line| stored(query.kind, line)).collect()
+}
+
+pub(super) async fn claim(session: &mut dyn Session, market: MarketId, claim: &Claim) -> Result<Vec<Stored>, Failure> {
+    let (table, dialect) = (table(claim.kind).name, session.dialect());
+    // What is due is chosen once, apart from the update, so that a plan cannot choose again.
+    let make = || {
+        let lock = dialect.skip_locked;
+        format!(
+            "WITH due AS MATERIALIZED (SELECT id FROM {table} WHERE market = $1 AND due_at <= $2 \
+             AND (claimed_until IS NULL OR claimed_until <= $2) ORDER BY due_at, id LIMIT $4{lock}) \
+             UPDATE {table} SET version = version + 1, claims = claims + 1, claimed_until = $3 \
+             WHERE market = $1 AND id IN (SELECT id FROM due) RETURNING due_at, id, version, claims, body"
+        )
+    };
+    let sql = text(dialect, "claim", table, 1, make);
+    let cells =
+        vec![market.0.into(), micros(claim.now).into(), micros(claim.until).into(), i64::from(claim.limit).into()];
+    let mut claimed = Vec::new();
+    for mut line in session.rows(sql, cells).await? {
+        claimed.push((line.int()?, line.id()?, stored(claim.kind, line)?));
+    }
+    claimed.sort_by_key(|(due_at, id, _)| (*due_at, *id));
+    Ok(claimed.into_iter().map(|(_, _, stored)| stored).collect())
+}
+
+pub(super) async fn document(
+    session: &mut dyn Session,
+    market: MarketId,
+    subject: Uuid,
+    name: &str,
+) -> Result<Option<String>, Failure> {
+    let sql = "SELECT body FROM documents WHERE market = $1 AND subject = $2 AND name = $3";
+    let line = session.rows(sql, vec![market.0.into(), subject.into(), name.into()]).await?.pop();
+    line.map(|mut line| Ok(line.text()?.as_ref().into())).transpose()
+}
+
+pub(super) async fn events(
+    session: &mut dyn Session,
+    market: MarketId,
+    after: Position,
+    limit: u32,
+) -> Result<Vec<LoggedEvent>, Failure> {
+    let sql = session.dialect().events;
+    let cells = vec![market.0.into(), after.epoch.into(), after.number.into(), i64::from(limit).into()];
+    session.rows(sql, cells).await?.into_iter().map(logged).collect()
+}
+
+pub(super) async fn events_of(
+    session: &mut dyn Session,
+    market: MarketId,
+    subject: Key,
+) -> Result<Vec<LoggedEvent>, Failure> {
+    let sql = session.dialect().events_of;
+    let cells = vec![market.0.into(), subject.id.into(), subject.kind.as_str().into()];
+    session.rows(sql, cells).await?.into_iter().map(logged).collect()
+}
+
+/// Reads epoch, number, kind, subject, version, at, actor, body.
+pub(super) fn logged(mut line: Line) -> Result<LoggedEvent, Failure> {
+    let position = Position { epoch: line.int()?, number: line.int()? };
+    let unreadable = |e| Failure::corrupt(format!("event {} cannot be read: {e}", position.number));
+    let (kind, id, version) = (kind(&line.text()?)?, line.id()?, line.int()?.unsigned_abs());
+    let (at, actor, body) = (moment(line.int()?)?, line.text()?, line.text()?);
+    let actor = serde_json::from_str(&actor).map_err(unreadable)?;
+    let body = EventBody::from_json(kind, &body).map_err(unreadable)?;
+    Ok(LoggedEvent { position, event: Event { subject: Key { kind, id }, version, at, actor, body } })
+}
+
+fn moment(micros: i64) -> Result<Timestamp, Failure> {
+    from_micros(micros).ok_or_else(|| Failure::corrupt(format!("{micros} is no moment of the calendar")))
+}
+
+pub(super) async fn cursor(
+    session: &mut dyn Session,
+    market: MarketId,
+    reader: &str,
+) -> Result<Option<String>, Failure> {
+    let sql = "SELECT place FROM cursors WHERE market = $1 AND reader = $2";
+    let line = session.rows(sql, vec![market.0.into(), reader.into()]).await?.pop();
+    line.map(|mut line| Ok(line.text()?.as_ref().into())).transpose()
+}
+
+pub(super) async fn move_cursor(
+    session: &mut dyn Session,
+    market: MarketId,
+    reader: &str,
+    from: Option<&str>,
+    to: &str,
+) -> Result<bool, Failure> {
+    let mut cells: Vec<Cell> = vec![market.0.into(), reader.into(), to.into()];
+    cells.extend(from.map(Cell::from));
+    let sql = match from {
+        None => "INSERT INTO cursors (market, reader, place) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+        Some(_) => "UPDATE cursors SET place = $3 WHERE market = $1 AND reader = $2 AND place = $4",
+    };
+    Ok(session.run(sql, cells).await? == 1)
+}
+
+pub(super) async fn balance(
+    session: &mut dyn Session,
+    market: MarketId,
+    account: Account,
+    currency: Currency,
+    at: Option<Timestamp>,
+) -> Result<Money, Failure> {
+    let mut cells: Vec<Cell> =
+        vec![market.0.into(), account.to_string().as_str().into(), currency_name(currency).as_str().into()];
+    let sql = match (account.limit(), at) {
+        (Limit::NotNegative | Limit::NotPositive, None) => {
+            "SELECT balance FROM accounts WHERE market = $1 AND account = $2 AND currency = $3"
+        }
+        _ => {
+            cells.push(at.map_or(i64::MAX, micros).into());
+            "SELECT CAST(COALESCE((SELECT SUM(amount) FROM transfers \
+             WHERE market = $1 AND credit = $2 AND currency = $3 AND at <= $4), 0) \
+             - COALESCE((SELECT SUM(amount) FROM transfers \
+             WHERE market = $1 AND debit = $2 AND currency = $3 AND at <= $4), 0) AS BIGINT)"
+        }
+    };
+    let line = session.rows(sql, cells).await?.pop();
+    let minor = line.map(|mut line| line.int()).transpose()?;
+    Ok(Money::new(minor.unwrap_or(0), currency))
+}
+
+pub(super) async fn history(
+    session: &mut dyn Session,
+    market: MarketId,
+    of: Account,
+    after: i64,
+    limit: u32,
+) -> Result<Vec<Entry>, Failure> {
+    let make = || {
+        let side = |side| {
+            format!(
+                "SELECT * FROM (SELECT number, at, kind, debit, credit, amount, currency, contract FROM transfers \
+                 WHERE market = $1 AND {side} = $2 AND number > $3 ORDER BY number LIMIT $4) AS {side}s"
+            )
+        };
+        format!("{} UNION ALL {} ORDER BY number LIMIT $4", side("debit"), side("credit"))
+    };
+    let sql = text(session.dialect(), "history", "transfers", 1, make);
+    let cells = vec![market.0.into(), of.to_string().as_str().into(), after.into(), i64::from(limit).into()];
+    session.rows(sql, cells).await?.into_iter().map(|line| entry(of, line)).collect()
+}
+
+fn entry(of: Account, mut line: Line) -> Result<Entry, Failure> {
+    let (number, at, name) = (line.int()?, moment(line.int()?)?, line.text()?);
+    let kind = transfer_kind(&name)?;
+    let (debit, credit) = (account(&line.text()?)?, account(&line.text()?)?);
+    let (amount, currency, contract) = (line.int()?, currency(&line.text()?)?, line.id()?);
+    let (counterparty, minor) = if credit == of { (debit, amount) } else { (credit, -amount) };
+    Ok(Entry { number, at, kind, counterparty, amount: Money::new(minor, currency), contract })
+}
+
+pub(super) fn transfer_kind(name: &str) -> Result<TransferKind, Failure> {
+    TransferKind::from_name(name).ok_or_else(|| Failure::corrupt(format!("{name:?} is no kind of transfer")))
+}
+
+pub(super) async fn trial_balance(session: &mut dyn Session, market: MarketId) -> Result<Vec<TrialBalance>, Failure> {
+    let sql = "SELECT account, currency, CAST(SUM(moved) AS BIGINT) FROM (\
+               SELECT credit AS account, currency, amount AS moved FROM transfers WHERE market = $1 UNION ALL \
+               SELECT debit AS account, currency, -amount AS moved FROM transfers WHERE market = $1) AS legs \
+               GROUP BY account, currency";
+    let mut books: std::collections::BTreeMap<Currency, Vec<(Account, Money)>> = std::collections::BTreeMap::new();
+    for mut line in session.rows(sql, vec![market.0.into()]).await? {
+        let (account, currency) = (account(&line.text()?)?, currency(&line.text()?)?);
+        books.entry(currency).or_default().push((account, Money::new(line.int()?, currency)));
+    }
+    let balance = |(currency, mut accounts): (Currency, Vec<(Account, Money)>)| {
+        accounts.sort_unstable_by_key(|(account, _)| *account);
+        TrialBalance { currency, accounts }
+    };
+    Ok(books.into_iter().map(balance).collect())
+}
+
+/// Rows of a table in pages, by its key: `columns` starts with the key, which is above `after`.
+pub(super) async fn page(
+    session: &mut dyn Session,
+    market: MarketId,
+    table: &'static str,
+    columns: &str,
+    key: &str,
+    after: Option<Cell>,
+    size: u32,
+) -> Result<Lines, Failure> {
+    let make = |above: &str| format!("SELECT {columns} FROM {table} WHERE market = $1{above} ORDER BY {key} LIMIT $2");
+    let mut cells: Vec<Cell> = vec![market.0.into(), i64::from(size).into()];
+    let sql = match after {
+        Some(after) => {
+            cells.push(after);
+            text(session.dialect(), "page", table, 1, || make(&format!(" AND {key} > $3")))
+        }
+        None => text(session.dialect(), "first page", table, 1, || make("")),
+    };
+    session.rows(sql, cells).await
+}
+
+/// Movements whose transfers are not as many as each of them says: contract, version, expected, found.
+pub(super) async fn incomplete_movements(session: &mut dyn Session, market: MarketId) -> Result<Lines, Failure> {
+    let sql = "SELECT contract, version, MAX(parts), COUNT(*) FROM transfers WHERE market = $1 \
+               GROUP BY contract, version HAVING COUNT(*) <> MAX(parts) OR MIN(parts) <> MAX(parts)";
+    session.rows(sql, vec![market.0.into()]).await
+}
+
+/// Every account that is kept or moved: account, currency, kept, summed.
+pub(super) async fn kept_and_summed(session: &mut dyn Session, market: MarketId) -> Result<Lines, Failure> {
+    let sql = "SELECT account, currency, CAST(SUM(kept) AS BIGINT), CAST(SUM(moved) AS BIGINT) FROM (\
+               SELECT account, currency, balance AS kept, 0 AS moved FROM accounts WHERE market = $1 UNION ALL \
+               SELECT credit, currency, 0, amount FROM transfers WHERE market = $1 UNION ALL \
+               SELECT debit, currency, 0, -amount FROM transfers WHERE market = $1) AS legs \
+               GROUP BY account, currency";
+    session.rows(sql, vec![market.0.into()]).await
+}
+
+pub(super) fn small(number: i64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}

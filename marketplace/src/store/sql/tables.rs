@@ -1,0 +1,130 @@
+//! What the tables are called, and the text of the statements about them.
+
+use std::{
+    collections::HashMap,
+    fmt::Write as _,
+    sync::{Mutex, PoisonError},
+};
+
+use super::{
+    Dialect, Failure,
+    session::{Cell, Session},
+};
+use crate::store::{Kind, Record};
+
+/// The most rows or keys of one statement: as many as a group has commits, since each statement is a
+/// round trip to a server.
+pub(super) const BULK: usize = 256;
+
+/// Where records of one kind are kept.
+pub(super) struct Table {
+    pub(super) name: &'static str,
+    /// The columns of [`Record::parties`], as many as the kind has.
+    pub(super) parties: &'static [&'static str],
+}
+
+pub(super) const fn table(kind: Kind) -> Table {
+    match kind {
+        Kind::Job => Table { name: "jobs", parties: &["buyer", "worker"] },
+        Kind::Instruction => Table { name: "instructions", parties: &["contract"] },
+        Kind::Observation => Table { name: "observations", parties: &[] },
+    }
+}
+
+/// The kind of this name in a database.
+pub(super) fn kind(name: &str) -> Result<Kind, Failure> {
+    let found = Kind::ALL.into_iter().find(|kind| kind.as_str() == name);
+    found.ok_or_else(|| Failure::corrupt(format!("{name:?} is no kind of record")))
+}
+
+/// Reads a record's body.
+pub(super) fn record(kind: Kind, body: &str) -> Result<Record, Failure> {
+    let unreadable = |e| Failure::corrupt(format!("a row of {} cannot be read: {e}", table(kind).name));
+    Record::from_json(kind, body).map_err(unreadable)
+}
+
+/// The text of a statement, made once for each database, purpose, table and size. There are as many as
+/// the code has shapes, so they are kept for ever.
+pub(super) fn text(
+    dialect: &Dialect,
+    purpose: &'static str,
+    table: &'static str,
+    size: usize,
+    make: impl FnOnce() -> String,
+) -> &'static str {
+    type Shape = (&'static str, &'static str, &'static str, usize);
+    static TEXTS: Mutex<Option<HashMap<Shape, &'static str>>> = Mutex::new(None);
+    let mut texts = TEXTS.lock().unwrap_or_else(PoisonError::into_inner);
+    let texts = texts.get_or_insert_default();
+    texts.entry((dialect.name, purpose, table, size)).or_insert_with(|| make().leak())
+}
+
+/// `$first, $first+1, …`: `count` placeholders.
+pub(super) fn places(first: usize, count: usize) -> String {
+    let mut list = String::new();
+    for number in first..first + count {
+        let _ = write!(list, "{}${number}", if number == first { "" } else { ", " });
+    }
+    list
+}
+
+/// What is inserted in bulk, and what happens to rows that are there already.
+pub(super) struct Insert {
+    pub(super) table: &'static str,
+    pub(super) columns: Vec<&'static str>,
+    /// A column that the database works out by itself, from the number of the row's first placeholder.
+    pub(super) computed: Option<Computed>,
+    pub(super) conflict: String,
+}
+
+/// A column's name and its expression.
+pub(super) type Computed = (&'static str, fn(usize) -> String);
+
+impl Insert {
+    pub(super) fn new(table: &'static str, columns: &[&'static str]) -> Self {
+        Self { table, columns: columns.into(), computed: None, conflict: String::new() }
+    }
+
+    /// Overwrites a row whose version is the one before.
+    pub(super) fn or_next_version(mut self, key: &[&'static str]) -> Self {
+        let set: Vec<String> =
+            self.columns.iter().filter(|c| !key.contains(c)).map(|c| format!("{c} = excluded.{c}")).collect();
+        let (table, key, set) = (self.table, key.join(", "), set.join(", "));
+        self.conflict =
+            format!(" ON CONFLICT ({key}) DO UPDATE SET {set} WHERE {table}.version = excluded.version - 1");
+        self
+    }
+
+    /// Writes all rows with as few statements as a handful of sizes allows, so that each is prepared
+    /// once. Every row must be written: one that is not was changed by somebody else.
+    pub(super) async fn write(&self, session: &mut dyn Session, rows: &[Vec<Cell>]) -> Result<(), Failure> {
+        let mut rest = rows;
+        while !rest.is_empty() {
+            let size = 1 << rest.len().min(BULK).ilog2();
+            let (now, later) = rest.split_at(size);
+            let sql = text(session.dialect(), "insert", self.table, size, || self.sql(size));
+            let written = session.run(sql, now.iter().flatten().cloned().collect()).await?;
+            if written != size as u64 {
+                return Err(Failure::raced(self.table));
+            }
+            rest = later;
+        }
+        Ok(())
+    }
+
+    fn sql(&self, rows: usize) -> String {
+        let (width, mut values) = (self.columns.len(), String::new());
+        for row in 0..rows {
+            let first = row * width + 1;
+            let comma = if row == 0 { "" } else { ", " };
+            let _ = write!(values, "{comma}({}", places(first, width));
+            if let Some((_, expression)) = self.computed {
+                let _ = write!(values, ", {}", expression(first));
+            }
+            values.push(')');
+        }
+        let computed = self.computed.map(|(column, _)| format!(", {column}")).unwrap_or_default();
+        let (table, columns, conflict) = (self.table, self.columns.join(", "), &self.conflict);
+        format!("INSERT INTO {table} ({columns}{computed}) VALUES {values}{conflict}")
+    }
+}

@@ -1,0 +1,129 @@
+//! The end of a world: nothing fails any more, time moves on, and everything has to settle.
+
+use chrono::TimeDelta;
+
+use super::{LEASE, World, audit::full, plan::Faults};
+use crate::{
+    actor::Actor,
+    clock::{Clock, Timestamp},
+    engine::Unsettled,
+    error::Error,
+    ids::InstructionId,
+    job::{HoldState, JobStatus},
+    rail::{Custody, Party},
+    store::InstructionState,
+    testkit::{Chances, Disorder},
+};
+
+/// How often time may move on before everything is settled.
+const PATIENCE: u32 = 2_000;
+
+impl World {
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    pub(super) async fn heal(&mut self) -> Result<(), Error> {
+        self.stage.act().faults = Faults::default();
+        self.outside.seeded(self.setup.seed, Chances::default());
+        self.outside.disorder(Disorder::None);
+        self.stage.act().trace.line(format_args!("the world heals"));
+        for process in 0..self.processes.len() {
+            self.processes[process] = self.start_process().await?;
+        }
+        self.clock.advance(LEASE.delta() + TimeDelta::seconds(1));
+        for round in 0.. {
+            self.let_go().await?;
+            let process = round as usize % self.processes.len();
+            while !self.processes[process].work().await?.is_idle() {}
+            if !self.sound() {
+                return Ok(());
+            }
+            let due = self.stage.act().auditor.next_due();
+            let Some(due) = due else { break };
+            if round == PATIENCE {
+                self.stage.act().auditor.problem(format!("nothing settles: it is {}, due at {due}", self.now()));
+                break;
+            }
+            self.clock.advance((due - self.now()).max(TimeDelta::milliseconds(1)));
+        }
+        let market = self.processes[0].clone();
+        full::books(&self.stage, &market, true).await?;
+        let id = self.store.open_market(&self.name()).await?;
+        full::store(&self.stage, &self.store, id).await?;
+        let (unsettled, books) = (market.unsettled().await?, market.reconcile(self.profile.id).await?);
+        let unsettled: Vec<Unsettled> = unsettled.into_iter().filter(|open| !self.explained(open)).collect();
+        self.stage.act().auditor.check_settled(&self.profile, &unsettled, &books);
+        self.check_jobs();
+        Ok(())
+    }
+
+    /// Operators unfreeze, parties do what rails ask of them.
+    async fn let_go(&mut self) -> Result<(), Error> {
+        let (frozen, asked) = {
+            let auditor = &self.stage.act().auditor;
+            let frozen: Vec<_> = auditor
+                .open
+                .iter()
+                .copied()
+                .filter(|id| auditor.job(*id).is_some_and(|job| job.status == JobStatus::Frozen))
+                .collect();
+            let asked: Vec<(InstructionId, Actor)> = auditor
+                .unfinished
+                .iter()
+                .filter_map(|id| {
+                    let record = auditor.instruction(*id)?;
+                    match &record.state {
+                        InstructionState::NeedsAction(action) if record.instruction.answer.is_none() => {
+                            Some((*id, party(action.who)))
+                        }
+                        _ => None,
+                    }
+                })
+                .collect();
+            (frozen, asked)
+        };
+        let market = &self.processes[0];
+        for job in frozen {
+            market.operator("healer").unfreeze(job).await?;
+        }
+        for (instruction, who) in asked {
+            match market.by(who).answer(instruction, "confirmed").await {
+                Ok(()) | Err(Error::Rejected(_) | Error::Contention { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the world itself caused what is left open.
+    fn explained(&self, open: &Unsettled) -> bool {
+        match open {
+            Unsettled::Instruction(record) => matches!(record.state, InstructionState::Mismatch { .. }),
+            Unsettled::Refused(observed) => self.memory.hostile_deposits.contains(&observed.observation.id),
+        }
+    }
+
+    /// No job is left with money on the way, unless the rail lied about it.
+    fn check_jobs(&mut self) {
+        let mut act = self.stage.act();
+        let per_hold = self.plan.custody != Custody::Internal && self.plan.custody != Custody::Pooled;
+        let open: Vec<_> = act.auditor.open.iter().copied().collect();
+        for id in open {
+            let Some(job) = act.auditor.job(id) else { continue };
+            let under_way = matches!(job.hold.state, HoldState::Funding(_) | HoldState::Settling(_));
+            let job = format!("{job:?}");
+            if under_way && !(per_hold && act.auditor.lied_to(id)) {
+                act.auditor.problem(format!("left on the way: {job}"));
+            }
+        }
+    }
+}
+
+/// The party as an actor.
+pub(super) fn party(who: Party) -> Actor {
+    match who {
+        Party::Buyer(agent) | Party::Worker(agent) => Actor::Agent(agent),
+        Party::Platform => Actor::Operator("the platform".into()),
+    }
+}

@@ -1,0 +1,165 @@
+//! What a seed makes of a world.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+};
+
+use async_trait::async_trait;
+use rand::{Rng, SeedableRng, rngs::StdRng};
+use uuid::Uuid;
+
+use crate::{
+    clock::Timestamp,
+    engine::TierSource,
+    ids::{AgentId, IdSource},
+    money::{Rate, Rounding},
+    policy::{Bearer, FeeRate, Policy, Review, Span},
+    rail::Custody,
+    testkit::{Chances, Disorder},
+};
+
+/// What goes wrong in processes and stores, in thousandths of the calls concerned.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Faults {
+    pub(super) crash_before_commit: u32,
+    pub(super) crash_after_commit: u32,
+    pub(super) crash_at_rail: u32,
+    pub(super) crash_at_read: u32,
+    pub(super) unavailable: u32,
+    pub(super) commit_lost_before: u32,
+    pub(super) commit_lost_after: u32,
+    /// Of turns: the clock jumps past every lease while tasks are under way.
+    pub(super) lease_lost: u32,
+}
+
+/// A world's lot, drawn from its seed.
+pub(super) struct Plan {
+    pub(super) policy: Policy,
+    pub(super) custody: Custody,
+    pub(super) hold_expiry: Option<Span>,
+    pub(super) chances: Chances,
+    pub(super) disorder: Disorder,
+    pub(super) faults: Faults,
+    pub(super) processes: usize,
+    pub(super) agents: Vec<AgentId>,
+    /// Tasks that may be under way at once.
+    pub(super) crowd: usize,
+}
+
+impl Plan {
+    pub(super) fn draw(seed: u64) -> Self {
+        let mut rng = StdRng::seed_from_u64(seed ^ 0x504c_414e_0000_0000);
+        let systems = [Policy::voxpact, Policy::agentmarket, Policy::justpayai, Policy::paegents];
+        let policy = systems[rng.random_range(0..systems.len())]().expect("the four systems' policies are valid");
+        let custodies = [Custody::Internal, Custody::Pooled, Custody::PerHold, Custody::PerHold, Custody::NonCustodial];
+        let custody = custodies[rng.random_range(0..custodies.len())];
+        let rough = rng.random_range(0..4u32); // 0 is a calm world
+        let mut up_to = |most: u32| rng.random_range(0..=most * rough);
+        let chances = Chances {
+            not_sent: up_to(20),
+            busy: up_to(10),
+            lost_before: up_to(20),
+            lost_after: up_to(25),
+            declined: up_to(25),
+            pending: up_to(60),
+            needs_action: up_to(40),
+            lie: up_to(2),
+            held: up_to(60),
+            cost_up_to: up_to(10),
+        };
+        let faults = Faults {
+            crash_before_commit: up_to(3),
+            crash_after_commit: up_to(3),
+            crash_at_rail: up_to(3),
+            crash_at_read: up_to(1),
+            unavailable: up_to(2),
+            commit_lost_before: up_to(2),
+            commit_lost_after: up_to(3),
+            lease_lost: up_to(2),
+        };
+        let disorder = if rng.random() { Disorder::RepeatedAndShuffled } else { Disorder::None };
+        let hold_expiry = (custody.is_per_hold() && rng.random_range(0..3) == 0).then(|| Span::hours(7 * 24));
+        let agents = (0..rng.random_range(4..=12)).map(|i| AgentId(Uuid::from_u128(0xa9e7 << 64 | (i + 1)))).collect();
+        Self {
+            policy,
+            custody,
+            hold_expiry,
+            chances,
+            disorder,
+            faults,
+            processes: rng.random_range(1..=4),
+            agents,
+            crowd: rng.random_range(1..=8),
+        }
+    }
+}
+
+/// A policy that differs from `policy` in what decides about money, if the change is a valid one.
+pub(super) fn altered(policy: &Policy, rng: &mut StdRng) -> Option<Policy> {
+    let mut policy = policy.clone();
+    let rate = Rate::new(rust_decimal::Decimal::new(rng.random_range(0..3000), 4)).ok()?;
+    match rng.random_range(0..5) {
+        0 => match &mut policy.fees.rate {
+            FeeRate::Flat(flat) => *flat = rate,
+            FeeRate::ByTier(rates) => rates.values_mut().for_each(|value| *value = rate),
+        },
+        1 => {
+            let modes = [Rounding::HalfEven, Rounding::HalfUp, Rounding::Down, Rounding::Up];
+            policy.fees.rounding = modes[rng.random_range(0..modes.len())];
+        }
+        2 => {
+            policy.fees.bearer = if rng.random() { Bearer::Buyer } else { Bearer::Worker };
+            policy.fees.rate = FeeRate::Flat(rate);
+        }
+        3 => {
+            for terms in policy.jobs.cancellation.values_mut() {
+                if rng.random() { terms.to_platform = rate } else { terms.to_worker = rate }
+            }
+        }
+        _ => {
+            if let Review::Buyer { release_after } = &mut policy.jobs.review {
+                *release_after = Span::seconds(rng.random_range(600..200_000));
+            }
+        }
+    }
+    policy.validate().is_ok().then_some(policy)
+}
+
+/// Ids that follow from the seed and from how many were made before.
+pub(super) struct SeededIds(Mutex<StdRng>);
+
+impl SeededIds {
+    pub(super) fn new(seed: u64) -> Self {
+        Self(Mutex::new(StdRng::seed_from_u64(seed ^ 0x4944_5300_0000_0000)))
+    }
+}
+
+impl IdSource for SeededIds {
+    fn next(&self, now: Timestamp) -> Uuid {
+        let bytes = self.0.lock().expect("the source's lock is never held across a panic").random();
+        let millis = u64::try_from(now.timestamp_millis()).unwrap_or(0);
+        uuid::Builder::from_unix_timestamp_millis(millis, &bytes).into_uuid()
+    }
+}
+
+/// The agents' tiers; the auditor reads the same ones.
+#[derive(Clone, Default)]
+pub(super) struct Tiers(Arc<Mutex<HashMap<AgentId, String>>>);
+
+impl Tiers {
+    pub(super) fn set(&self, agent: AgentId, tier: String) {
+        self.0.lock().expect("the tiers' lock is never held across a panic").insert(agent, tier);
+    }
+
+    pub(super) fn of(&self, agent: AgentId) -> Option<String> {
+        self.0.lock().expect("the tiers' lock is never held across a panic").get(&agent).cloned()
+    }
+}
+
+#[async_trait]
+impl TierSource for Tiers {
+    async fn tier(&self, agent: AgentId) -> Result<Option<String>, String> {
+        Ok(self.of(agent))
+    }
+}

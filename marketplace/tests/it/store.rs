@@ -1,0 +1,73 @@
+//! Stores: the conformance kit on each, and what only a database can do.
+
+use std::sync::{Arc, LazyLock};
+
+use async_trait::async_trait;
+use tradepost::{
+    store::{MemoryStore, PostgresStore, SqliteStore, Store, StoreError},
+    testkit::{
+        postgres::PostgresServer,
+        store::{Database, run},
+    },
+};
+
+mod behind;
+mod postgres;
+mod sqlite;
+
+/// How many cases the kit has.
+const CASES: usize = 41;
+
+/// One server for this test binary; every test has a database of its own.
+static SERVER: LazyLock<PostgresServer> = LazyLock::new(|| match PostgresServer::start() {
+    Ok(server) => server,
+    Err(error) => panic!("{error}"),
+});
+
+struct Memory(MemoryStore);
+
+#[async_trait]
+impl Database for Memory {
+    async fn open(&self) -> Result<Arc<dyn Store>, StoreError> {
+        Ok(Arc::new(self.0.clone()))
+    }
+}
+
+struct Sqlite(tempfile::TempDir);
+
+#[async_trait]
+impl Database for Sqlite {
+    async fn open(&self) -> Result<Arc<dyn Store>, StoreError> {
+        Ok(Arc::new(SqliteStore::open(self.0.path().join("market.db")).await?))
+    }
+}
+
+struct Postgres(String);
+
+#[async_trait]
+impl Database for Postgres {
+    async fn open(&self) -> Result<Arc<dyn Store>, StoreError> {
+        Ok(Arc::new(PostgresStore::connect(&self.0).await?))
+    }
+}
+
+async fn keeps_the_contract(database: impl Database) {
+    let report = run(&database).await.unwrap();
+    report.assert_kept();
+    assert_eq!(report.ran(), CASES);
+}
+
+#[tokio::test]
+async fn memory_keeps_the_contract() {
+    keeps_the_contract(Memory(MemoryStore::new())).await;
+}
+
+#[tokio::test]
+async fn sqlite_keeps_the_contract() {
+    keeps_the_contract(Sqlite(tempfile::tempdir().unwrap())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_keeps_the_contract() {
+    keeps_the_contract(Postgres(SERVER.database().unwrap())).await;
+}
