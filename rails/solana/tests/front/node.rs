@@ -132,6 +132,16 @@ impl Node {
         signature
     }
 
+    /// Instructions of somebody who has a node of their own: in the next block, whatever goes wrong here.
+    pub fn run_now(&mut self, instructions: &[solana_instruction::Instruction], signers: &[&Keypair]) {
+        let blockhash = self.blocks.last().unwrap().hash;
+        let payer = signers[0].pubkey();
+        let message = solana_message::Message::new_with_blockhash(instructions, Some(&payer), &blockhash);
+        let message = solana_message::VersionedMessage::Legacy(message);
+        let transaction = VersionedTransaction::try_new(message, signers).unwrap();
+        self.pool.push_back(Held { transaction, blocks: 0 });
+    }
+
     /// One more block, with what is due.
     pub fn tick(&mut self) {
         let (parent, height, previous) = {

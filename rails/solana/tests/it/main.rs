@@ -9,4 +9,5 @@ mod world;
 
 mod conformance;
 mod deposits;
+mod faults;
 mod withdrawals;

@@ -23,7 +23,7 @@ use spl_token_interface::{ID as TOKEN, instruction as token, state::Mint};
 use tradepost::{
     ids::{AgentId, InstructionId},
     money::{Currency, Money},
-    rail::{Cursor, Instruction as Order_, Observation, Order, RailMemory, SettlementRail, VolatileMemory},
+    rail::{Cursor, Instruction as Order_, Observation, Order, RailError, RailMemory, SettlementRail, VolatileMemory},
 };
 use tradepost_solana::{Incident, SeedSigner, SolanaConfig, SolanaRail};
 use uuid::Uuid;
@@ -106,10 +106,19 @@ impl World {
     }
 
     pub async fn rail_of(&self, config: SolanaConfig) -> SolanaRail {
+        self.connect(config).await.unwrap()
+    }
+
+    /// The rail, if the node answers.
+    pub async fn try_rail(&self) -> Result<SolanaRail, RailError> {
+        self.connect(self.config.clone()).await
+    }
+
+    async fn connect(&self, config: SolanaConfig) -> Result<SolanaRail, RailError> {
         let signer = Arc::new(SeedSigner::new(&self.seed).unwrap());
         let incidents = self.incidents.clone();
-        let rail = SolanaRail::connect(config, self.rpc.clone(), signer, self.memory.clone()).await.unwrap();
-        rail.on_incident(move |incident| incidents.lock().unwrap().push(incident.clone()))
+        let rail = SolanaRail::connect(config, self.rpc.clone(), signer, self.memory.clone()).await?;
+        Ok(rail.on_incident(move |incident| incidents.lock().unwrap().push(incident.clone())))
     }
 
     pub fn front(&self) -> &Front {
