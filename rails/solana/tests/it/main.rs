@@ -8,6 +8,8 @@ mod validator;
 mod world;
 
 mod conformance;
+mod costs;
 mod deposits;
 mod faults;
+mod lifecycle;
 mod withdrawals;
