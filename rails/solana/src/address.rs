@@ -108,8 +108,8 @@ pub enum AddressWarning {
 
 /// The wallet that a text names, as far as the text alone tells.
 pub(crate) fn parse(text: &str, treasury: &Pubkey, mint: &Pubkey) -> Result<Pubkey, AddressError> {
-    let wallet = Pubkey::from_str(text)
-        .map_err(|_| AddressError::NotBase58 { text: text.chars().take(64).collect() })?;
+    let wallet =
+        Pubkey::from_str(text).map_err(|_| AddressError::NotBase58 { text: text.chars().take(64).collect() })?;
     if wallet == *treasury || wallet == token_account(treasury, mint) {
         return Err(AddressError::Treasury { address: wallet });
     }

@@ -131,9 +131,10 @@ fn parse(cursor: &Cursor) -> Result<Option<Place>, RailError> {
     if cursor.0.is_empty() {
         return Ok(None);
     }
-    let place = cursor.0.split_once(' ').and_then(|(slot, blockhash)| {
-        Some(Place { slot: slot.parse().ok()?, blockhash: blockhash.to_owned() })
-    });
+    let place = cursor
+        .0
+        .split_once(' ')
+        .and_then(|(slot, blockhash)| Some(Place { slot: slot.parse().ok()?, blockhash: blockhash.to_owned() }));
     let bad = || RailError::new(RailErrorKind::Refused, format!("{:?} is no cursor of this rail", cursor.0));
     place.map(Some).ok_or_else(bad)
 }

@@ -116,9 +116,8 @@ impl SolanaRail {
         loop {
             let stand = Stand::read(&*self.memory).await?;
             let note = PayoutNote::read(&*self.memory, id).await?;
-            let ended = note.is_none_or(|note| {
-                matches!(note.payout.state, PayoutState::Done { .. } | PayoutState::Declined(_))
-            });
+            let ended = note
+                .is_none_or(|note| matches!(note.payout.state, PayoutState::Done { .. } | PayoutState::Declined(_)));
             if ended || stand.outgoing.reference(id).is_some() {
                 return Ok(());
             }

@@ -125,7 +125,8 @@ impl SolanaRail {
                     continue; // written before
                 }
                 let account = token_account(&self.wallet_of(&note)?, &self.config.mint);
-                let moved = transfers.iter().find(|moved| moved.place == one.place.to_string() && moved.to.is(&account));
+                let moved =
+                    transfers.iter().find(|moved| moved.place == one.place.to_string() && moved.to.is(&account));
                 let moved = moved.ok_or_else(|| nonsense(format!("{signature} does not pay {account}")))?;
                 let amount = i64::try_from(moved.amount).map_err(|_| nonsense("more than there is"))?;
                 let receipt = Receipt {
@@ -290,9 +291,8 @@ impl SolanaRail {
             }
             if !stale.is_empty() || !declined.is_empty() {
                 let mut next = stand.outgoing.clone();
-                next.queue.retain(|queued| {
-                    !stale.contains(&queued.id) && declined.iter().all(|(id, _)| *id != queued.id)
-                });
+                next.queue
+                    .retain(|queued| !stale.contains(&queued.id) && declined.iter().all(|(id, _)| *id != queued.id));
                 next.declined.extend(declined);
                 stand.write(&*self.memory, next).await?;
                 continue;
@@ -406,8 +406,7 @@ impl SolanaRail {
         let instructions = self.with_bid(&plan.instructions, plan.units.saturating_mul(11) / 10);
         let transaction = self.signed(&instructions, blockhash, &plan.keys).await?;
         let signature = transaction.signatures.first().map(ToString::to_string).unwrap_or_default();
-        let batch =
-            Batch { signature, bytes: to_text(&transaction)?, last_height, signed_in: slot, what: plan.what };
+        let batch = Batch { signature, bytes: to_text(&transaction)?, last_height, signed_in: slot, what: plan.what };
         let mut next = stand.outgoing.clone();
         if let What::Pay(placed) = &batch.what {
             next.queue.retain(|queued| placed.iter().all(|one| one.id != queued.id));
@@ -435,8 +434,9 @@ impl SolanaRail {
         let Order::Payout { destination: Some(text), .. } = &note.payout.order else {
             return Err(RailError::new(RailErrorKind::Refused, "an accepted withdrawal goes nowhere"));
         };
-        parse(text, &self.treasury, &self.config.mint)
-            .map_err(|error| RailError::new(RailErrorKind::Refused, "an accepted withdrawal goes nowhere").caused_by(error))
+        parse(text, &self.treasury, &self.config.mint).map_err(|error| {
+            RailError::new(RailErrorKind::Refused, "an accepted withdrawal goes nowhere").caused_by(error)
+        })
     }
 }
 

@@ -8,7 +8,6 @@ mod rpc;
 
 use std::{
     collections::BTreeMap,
-    convert::Infallible,
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
@@ -71,8 +70,12 @@ struct Script {
 
 impl Front {
     pub async fn start(seed: u64) -> Self {
-        let script =
-            Script { next: Vec::new(), chances: Chances::default(), rng: StdRng::seed_from_u64(seed), requests: BTreeMap::new() };
+        let script = Script {
+            next: Vec::new(),
+            chances: Chances::default(),
+            rng: StdRng::seed_from_u64(seed),
+            requests: BTreeMap::new(),
+        };
         let shared =
             Arc::new(Shared { node: Mutex::new(Node::new(seed)), script: Mutex::new(script), answered: Notify::new() });
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -209,10 +212,6 @@ fn status(code: u16) -> Response<Full<Bytes>> {
 }
 
 fn respond(code: u16, body: String) -> Response<Full<Bytes>> {
-    let response: Result<_, Infallible> = Ok(Response::builder()
-        .status(code)
-        .header("content-type", "application/json")
-        .body(Full::new(Bytes::from(body)))
-        .unwrap());
-    response.unwrap()
+    let response = Response::builder().status(code).header("content-type", "application/json");
+    response.body(Full::new(Bytes::from(body))).unwrap()
 }

@@ -74,7 +74,8 @@ impl Node {
         let rich = Account { lamports: 1_000_000_000_000_000, ..Account::default() };
         svm.set_account(faucet.pubkey(), rich.clone()).unwrap();
         let genesis = Hash::new_from_array(rng.random());
-        let first = Block { slot: 0, height: 0, parent: 0, hash: genesis, previous: Hash::default(), transactions: Vec::new() };
+        let first =
+            Block { slot: 0, height: 0, parent: 0, hash: genesis, previous: Hash::default(), transactions: Vec::new() };
         let accounts = HashMap::from([(faucet.pubkey(), vec![(0, Some(rich))])]);
         let mut node = Self {
             svm,
@@ -257,7 +258,9 @@ impl Node {
     /// says: the minor units it has now.
     pub fn tokens(&self, account: &Pubkey) -> u64 {
         let state = self.svm.get_account(account).filter(|account| account.owner == spl_token_interface::ID);
-        state.and_then(|account| spl_token_interface::state::Account::unpack(&account.data).ok()).map_or(0, |t| t.amount)
+        state
+            .and_then(|account| spl_token_interface::state::Account::unpack(&account.data).ok())
+            .map_or(0, |t| t.amount)
     }
 
     /// Whether a transaction waits for a block.

@@ -142,7 +142,7 @@ impl Harness for Kit {
     }
 
     async fn arrange(&self, fault: kit::Fault) -> Result<(), Unplayable> {
-        if let Cluster::Validator(_) = self.world.cluster
+        if let Cluster::Validator = self.world.cluster
             && !matches!(fault, kit::Fault::Declined | kit::Fault::NeedsAction)
         {
             return Err(Unplayable("a real validator does as it is told".into()));

@@ -65,9 +65,7 @@ impl Scene {
 
 fn told(items: &[Observation]) -> Vec<(String, AgentId, i64, String)> {
     let deposit = |item: &Observation| match &item.body {
-        ObservationBody::Deposit { agent, amount, source } => {
-            (item.id.clone(), *agent, amount.minor(), source.clone())
-        }
+        ObservationBody::Deposit { agent, amount, source } => (item.id.clone(), *agent, amount.minor(), source.clone()),
         other => panic!("{other:?} is no deposit"),
     };
     items.iter().map(deposit).collect()
@@ -292,8 +290,7 @@ async fn ten_thousand_idle_addresses_cost_no_request() {
     let scene = Scene::new(27).await;
     let signer = Arc::new(Numbered(scene.rail.treasury()));
     let world = &scene.world;
-    let connect =
-        || SolanaRail::connect(world.config.clone(), world.rpc.clone(), signer.clone(), world.memory.clone());
+    let connect = || SolanaRail::connect(world.config.clone(), world.rpc.clone(), signer.clone(), world.memory.clone());
     let rail = connect().await.unwrap();
     for _ in 0..10_000 {
         rail.deposit_address(world.agent()).await.unwrap();
@@ -311,7 +308,11 @@ async fn ten_thousand_idle_addresses_cost_no_request() {
     assert_eq!(requests["getBlock"], 10);
     assert_eq!(requests.values().sum::<u64>(), 12, "{requests:?}");
     rail.holdings().await.unwrap();
-    assert_eq!(world.front().requests()["getMultipleAccounts"], 10_001u64.div_ceil(99), "holdings are asked for rarely");
+    assert_eq!(
+        world.front().requests()["getMultipleAccounts"],
+        10_001u64.div_ceil(99),
+        "holdings are asked for rarely"
+    );
 }
 
 /// A process without keys sees what another handed out, and can neither hand out nor move anything.

@@ -21,9 +21,7 @@ use tradepost::{
     ids::{AgentId, RailId},
     money::Money,
     policy::Policy,
-    rail::{
-        Instruction, Outcome, RailError, RailErrorKind, RailMemory, SettlementRail, StoreMemory,
-    },
+    rail::{Instruction, Outcome, RailError, RailErrorKind, RailMemory, SettlementRail, StoreMemory},
     store::{MemoryStore, Store, StoreError, StoreErrorKind},
 };
 use tradepost_solana::SolanaRail;
@@ -31,7 +29,7 @@ use tradepost_solana::SolanaRail;
 use crate::{front::Chances, world::World};
 
 /// How many runs the ordinary test makes.
-const RUNS: u64 = 30;
+const RUNS: u64 = 16;
 /// What the treasury begins with, so that withdrawals do not wait for sweeps only.
 const FLOAT: u64 = 30_000_000;
 
@@ -190,7 +188,7 @@ impl Run {
             reorder: chance(10),
         });
         let mut node = self.world.front().node();
-        (node.skip, node.lose, node.dawdle) = (chance(300), chance(500), chance(12) as u32);
+        (node.skip, node.lose, node.dawdle) = (chance(300), chance(500), chance(12));
         self.memory.chance.lock().unwrap().1 = chance(60);
     }
 

@@ -234,8 +234,7 @@ async fn an_account_that_is_closed_meanwhile_is_made_again() {
     world.front().node().hold_next = 8;
     assert_eq!(rail.work().await.unwrap().sent, 1);
     let account = world.account_of(&receiver.pubkey());
-    let close =
-        token::close_account(&TOKEN, &account, &receiver.pubkey(), &receiver.pubkey(), &[]).unwrap();
+    let close = token::close_account(&TOKEN, &account, &receiver.pubkey(), &receiver.pubkey(), &[]).unwrap();
     world.send(&[close], &[&receiver]).await;
     world.settle(&rail).await;
     assert!(is_done(&rail, &payouts[0]).await && is_done(&rail, &payouts[1]).await);

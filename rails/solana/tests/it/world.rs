@@ -30,6 +30,20 @@ use uuid::Uuid;
 
 use crate::front::Front;
 
+/// Asks again when the connection breaks: what is asked here may be asked any number of times.
+macro_rules! steady {
+    ($ask:expr) => {{
+        let mut left = 20;
+        loop {
+            match $ask.await {
+                Ok(answer) => break answer,
+                Err(error) if left == 0 => panic!("{error}"),
+                Err(_) => left -= 1,
+            }
+        }
+    }};
+}
+
 pub const SOL: u64 = 1_000_000_000;
 /// How often something is waited for.
 const PATIENCE: u32 = 400;
@@ -37,7 +51,7 @@ const PATIENCE: u32 = 400;
 /// Where the transactions go.
 pub enum Cluster {
     Simulated(Front),
-    Validator(String),
+    Validator,
 }
 
 pub struct World {
@@ -63,7 +77,7 @@ impl World {
 
     /// A validator that runs already.
     pub async fn validator(url: &str) -> Self {
-        Self::begin(Cluster::Validator(url.to_owned()), url.to_owned(), std::process::id().into()).await
+        Self::begin(Cluster::Validator, url.to_owned(), std::process::id().into()).await
     }
 
     async fn begin(cluster: Cluster, url: String, seed: u64) -> Self {
@@ -106,7 +120,7 @@ impl World {
     }
 
     pub async fn rail_of(&self, config: SolanaConfig) -> SolanaRail {
-        self.connect(config).await.unwrap()
+        steady!(self.connect(config.clone()))
     }
 
     /// The rail, if the node answers.
@@ -124,7 +138,7 @@ impl World {
     pub fn front(&self) -> &Front {
         match &self.cluster {
             Cluster::Simulated(front) => front,
-            Cluster::Validator(_) => panic!("this needs the simulated cluster"),
+            Cluster::Validator => panic!("this needs the simulated cluster"),
         }
     }
 
@@ -137,12 +151,12 @@ impl World {
     pub async fn block(&self) {
         match &self.cluster {
             Cluster::Simulated(front) => front.node().tick(),
-            Cluster::Validator(_) => {
+            Cluster::Validator => {
                 let processed = CommitmentConfig::processed();
-                let slot = || self.rpc.get_slot_with_commitment(processed);
-                let before = slot().await.unwrap();
+                let slot = async || self.rpc.get_slot_with_commitment(processed).await.unwrap_or_default();
+                let before = slot().await;
                 for _ in 0..PATIENCE {
-                    if slot().await.unwrap() > before {
+                    if slot().await > before {
                         return;
                     }
                     tokio::time::sleep(Duration::from_millis(50)).await;
@@ -154,20 +168,21 @@ impl World {
 
     /// Carries out instructions and waits until that is final.
     pub async fn send(&self, instructions: &[Instruction], signers: &[&Keypair]) -> Signature {
-        let blockhash = self.rpc.get_latest_blockhash_with_commitment(CommitmentConfig::confirmed()).await.unwrap().0;
+        let confirmed = CommitmentConfig::confirmed();
+        let (blockhash, _) = steady!(self.rpc.get_latest_blockhash_with_commitment(confirmed));
         let message = Message::new_with_blockhash(instructions, Some(&self.issuer.pubkey()), &blockhash);
         let mut transaction = Transaction::new_unsigned(message);
         let all: Vec<&Keypair> = std::iter::once(&self.issuer).chain(signers.iter().copied()).collect();
         transaction.sign(&all, blockhash);
         let config = RpcSendTransactionConfig { skip_preflight: true, ..RpcSendTransactionConfig::default() };
-        let signature = self.rpc.send_transaction_with_config(&transaction, config).await.unwrap();
+        let signature = steady!(self.rpc.send_transaction_with_config(&transaction, config));
         self.finalized(&signature).await;
         signature
     }
 
     pub async fn finalized(&self, signature: &Signature) {
         for _ in 0..PATIENCE {
-            let status = self.rpc.get_signature_statuses(&[*signature]).await.unwrap().value.remove(0);
+            let status = steady!(self.rpc.get_signature_statuses(&[*signature])).value.remove(0);
             if let Some(status) = status.filter(|s| s.satisfies_commitment(CommitmentConfig::finalized())) {
                 assert_eq!(status.err, None, "{signature}");
                 return;
@@ -178,7 +193,7 @@ impl World {
     }
 
     pub async fn airdrop(&self, to: &Pubkey, lamports: u64) {
-        let signature = self.rpc.request_airdrop(to, lamports).await.unwrap();
+        let signature = steady!(self.rpc.request_airdrop(to, lamports));
         self.finalized(&signature).await;
     }
 
@@ -209,7 +224,8 @@ impl World {
         if let Cluster::Simulated(front) = &self.cluster {
             return front.node().tokens(&account);
         }
-        let found = self.rpc.get_account_with_commitment(&account, CommitmentConfig::processed()).await.unwrap().value;
+        let processed = CommitmentConfig::processed();
+        let found = steady!(self.rpc.get_account_with_commitment(&account, processed)).value;
         found.map_or(0, |found| token_account(&found.data).amount)
     }
 
