@@ -11,7 +11,7 @@ need() {
   shift
   command -v "$command" >/dev/null && return
   local sudo=()
-  [[ $(id -u) -ne 0 ]] && sudo=(sudo)
+  [[ $(id -u) -ne 0 ]] && sudo=(sudo -n)
   "${sudo[@]}" apt-get update -qq && "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$@" >/dev/null
 }
 

@@ -1,45 +1,223 @@
-//! spike
-use std::sync::Arc;
-use std::time::Instant;
-use tradepost::{engine::*, ids::*, job::*, money::*, policy::*, rail::*, store::*};
-#[tokio::main(flavor = "current_thread")]
-#[allow(clippy::disallowed_methods)]
-async fn main() {
-    let policy: Policy = Policy::from_toml(include_str!("policy.toml")).unwrap();
-    let store = MemoryStore::new();
-    let m =
-        Marketplace::builder("bench", store, policy).rail(CreditsRail::new(Currency::CREDIT)).build().await.unwrap();
-    let agents: Vec<AgentId> = (0..1000u128).map(|i| AgentId(uuid::Uuid::from_u128(i + 1))).collect();
-    for a in &agents {
-        m.operator("bench")
-            .record_deposit(CreditsRail::ID, format!("d{a}"), *a, Money::new(1_000_000_000, Currency::CREDIT))
-            .await
-            .unwrap();
+//! Complete job lives per second, ours against bare SQL that writes the same rows in the same number
+//! of durable commits.
+//!
+//! A life is four commands, each with an idempotency key: post, accept, deliver, approve. Every line
+//! but the notes is one measurement, in which ours and bare took turns on the same database.
+//!
+//! ```text
+//! cargo bench -p tradepost-benches --bench lifecycle -- --stores sqlite,postgres --callers 256 --stored 1000
+//! ```
+//!
+//! `--stores memory,sqlite,postgres`, `--callers 1,16,256`, `--stored 1000,1000000` and `--seconds 12`
+//! (of each measurement) are the defaults; `--quick` is `--stored 1000 --seconds 4`.
+
+#![expect(clippy::disallowed_methods, reason = "a benchmark measures time")]
+#![expect(clippy::float_arithmetic, reason = "rates are no money")]
+
+mod bare;
+mod cast;
+mod load;
+mod memory;
+mod ours;
+mod stand;
+mod template;
+
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use serde_json::json;
+use tokio::task::JoinSet;
+
+use self::{
+    bare::BareSql,
+    memory::BareMemory,
+    stand::{Bare, Stand},
+    template::Template,
+};
+
+type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+/// How often each side has its turn in one measurement.
+const TURNS: u32 = 4;
+
+struct Options {
+    stores: Vec<String>,
+    callers: Vec<u64>,
+    stored: Vec<u64>,
+    seconds: u64,
+}
+
+fn main() -> Outcome<()> {
+    let options = Options::read(std::env::args().skip(1))?;
+    for store in &options.stores {
+        // In memory nothing ever waits, so one thread says what a core can do.
+        let mut runtime = match store.as_str() {
+            "memory" => tokio::runtime::Builder::new_current_thread(),
+            _ => tokio::runtime::Builder::new_multi_thread(),
+        };
+        runtime.enable_all().build()?.block_on(measure(store, &options))?;
     }
-    for round in 0..3 {
-        let n = 200_000usize;
-        let t = Instant::now();
-        for i in 0..n {
-            let (b, w) = (agents[i % 1000], agents[(i * 7 + 1) % 1000]);
-            if b == w {
-                continue;
-            }
-            let order = JobOrder {
-                title: "A job of the bench".into(),
-                task: Default::default(),
-                amount: Money::new(100, Currency::CREDIT),
-                worker: Some(w),
-                rail: None,
-                deadline: None,
-                validation: None,
-            };
-            let j = m.agent(b).post_job(order).await.unwrap();
-            m.agent(w).accept(j.id).await.unwrap();
-            m.agent(w).deliver(j.id, Delivery::default()).await.unwrap();
-            m.agent(b).approve(j.id).await.unwrap();
+    Ok(())
+}
+
+async fn measure(store: &str, options: &Options) -> Outcome<()> {
+    let mut rates: Vec<(u64, u64, Rates)> = Vec::new();
+    for &stored in &options.stored {
+        let stand = Stand::build(store, stored).await?;
+        for &callers in &options.callers {
+            let measured = cell(&stand, callers, Duration::from_secs(options.seconds)).await?;
+            let Rates { ours, bare, .. } = measured;
+            let line = json!({
+                "bench": "lifecycle", "store": store, "callers": callers, "stored": stored,
+                "ours_per_s": ours.round(), "bare_per_s": bare.round(), "ratio": (100.0 * ours / bare).round() / 100.0,
+            });
+            println!("{line}");
+            rates.push((stored, callers, measured));
         }
-        let e = t.elapsed();
-        println!("round {round}: {:.0} lives/s", n as f64 / e.as_secs_f64());
     }
-    let _ = Arc::new(1);
+    summarise(store, &rates);
+    Ok(())
+}
+
+/// Prints what the largest store costs against the smallest, and what a core does.
+fn summarise(store: &str, rates: &[(u64, u64, Rates)]) {
+    let (Some((few, ..)), Some((many, ..))) = (rates.first(), rates.last()) else { return };
+    for (_, callers, small) in rates.iter().filter(|(stored, ..)| stored == few && few != many) {
+        let large = rates.iter().find(|(stored, other, _)| stored == many && other == callers);
+        if let Some((.., large)) = large {
+            let cost = |small: f64, large: f64| (100.0 * small / large).round() / 100.0;
+            let line = json!({
+                "note": "cost", "store": store, "callers": callers, "stored": many, "relative_to": few,
+                "ours": cost(small.ours, large.ours), "bare": cost(small.bare, large.bare),
+            });
+            println!("{line}");
+        }
+    }
+    if store == "memory" {
+        let best = rates.iter().map(|(.., rates)| rates.ours_per_core).fold(0.0, f64::max);
+        println!("{}", json!({ "note": "one core", "store": store, "lives_per_s_of_processor_time": best.round() }));
+    }
+}
+
+#[derive(Clone, Copy, Default)]
+struct Rates {
+    ours: f64,
+    bare: f64,
+    /// Lives per second that the first thread, the only one in memory, was really running.
+    ours_per_core: f64,
+}
+
+/// One measurement: ours, bare, ours, bare, …
+async fn cell(stand: &Stand, callers: u64, time: Duration) -> Outcome<Rates> {
+    let turn = time / (2 * TURNS);
+    let (mut ours, mut bare) = (Run::default(), Run::default());
+    // A turn of each first, for whatever is made or prepared once.
+    for measured in 0..=TURNS {
+        let market = stand.market.clone();
+        let mine = run(callers, turn, move |number| ours::life(market.clone(), number)).await?;
+        let other = match stand.bare.clone() {
+            Bare::Memory(bare) => run(callers, turn, move |number| BareMemory::life(bare.clone(), number)).await?,
+            Bare::Sql(bare) => run(callers, turn, move |number| BareSql::life(bare.clone(), number)).await?,
+        };
+        if measured > 0 {
+            ours.add(mine);
+            bare.add(other);
+        }
+    }
+    Ok(Rates { ours: ours.rate(), bare: bare.rate(), ours_per_core: ours.lives as f64 / ours.running.as_secs_f64() })
+}
+
+#[derive(Clone, Copy, Default)]
+struct Run {
+    lives: u64,
+    time: Duration,
+    running: Duration,
+}
+
+impl Run {
+    fn add(&mut self, other: Self) {
+        self.lives += other.lives;
+        self.time += other.time;
+        self.running += other.running;
+    }
+
+    fn rate(self) -> f64 {
+        self.lives as f64 / self.time.as_secs_f64()
+    }
+}
+
+/// Lets so many callers live one life after the other for a time.
+async fn run<F, L>(callers: u64, time: Duration, life: F) -> Outcome<Run>
+where
+    F: Fn(u64) -> L + Clone + Send + 'static,
+    L: Future<Output = Outcome<()>> + Send,
+{
+    let (began, ran) = (Instant::now(), running());
+    let mut tasks = JoinSet::new();
+    for _ in 0..callers {
+        let life = life.clone();
+        tasks.spawn(async move {
+            let mut lives = 0;
+            while began.elapsed() < time {
+                life(next_number()).await?;
+                lives += 1;
+            }
+            Outcome::Ok(lives)
+        });
+    }
+    let mut lives = 0;
+    while let Some(ended) = tasks.join_next().await {
+        lives += ended??;
+    }
+    let time = began.elapsed();
+    let running = ran.zip(running()).map_or(time, |(before, after)| after - before);
+    Ok(Run { lives, time, running })
+}
+
+/// How long this process's first thread has been running, where the system says so: a machine that is
+/// busy with something else does not count.
+fn running() -> Option<Duration> {
+    let times = std::fs::read_to_string("/proc/self/schedstat").ok()?;
+    Some(Duration::from_nanos(times.split_whitespace().next()?.parse().ok()?))
+}
+
+/// No two lives have the same number; the loaded ones have those from 1 on.
+fn next_number() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1 << 40);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+impl Options {
+    fn read(mut arguments: impl Iterator<Item = String>) -> Outcome<Self> {
+        let stores = ["memory", "sqlite", "postgres"].map(String::from).to_vec();
+        let mut options = Self { stores, callers: vec![1, 16, 256], stored: vec![1_000, 1_000_000], seconds: 12 };
+        while let Some(name) = arguments.next() {
+            let mut value = || arguments.next().ok_or_else(|| format!("{name} needs a value"));
+            match name.as_str() {
+                "--stores" => options.stores = value()?.split(',').map(String::from).collect(),
+                "--callers" => options.callers = numbers(&value()?)?,
+                "--stored" => options.stored = numbers(&value()?)?,
+                "--seconds" => options.seconds = value()?.parse()?,
+                "--quick" => (options.stored, options.seconds) = (vec![1_000], 4),
+                "--bench" => {} // what cargo adds
+                other => return Err(format!("{other} is no option of this benchmark").into()),
+            }
+        }
+        Ok(options)
+    }
+}
+
+fn numbers(list: &str) -> Outcome<Vec<u64>> {
+    Ok(list.split(',').map(str::parse).collect::<Result<_, _>>()?)
+}
+
+/// The template is the same for every store.
+async fn template() -> Outcome<Arc<Template>> {
+    Ok(Arc::new(Template::take_down().await?))
 }

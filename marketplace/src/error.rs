@@ -3,6 +3,7 @@
 
 use crate::{
     actor::Actor,
+    agent::AgentStatus,
     clock::Timestamp,
     ids::{AgentId, JobId, RailId},
     job::JobStatus,
@@ -73,6 +74,85 @@ pub enum Rejection {
     BuyerCannotPay {
         /// What is needed.
         needed: Money,
+    },
+    /// The agent is not in a status that allows this.
+    #[error("{command}: agent {agent} is {status}; allowed in {allowed:?}")]
+    WrongAgentStatus {
+        /// The command.
+        command: &'static str,
+        /// The agent.
+        agent: AgentId,
+        /// Its status.
+        status: AgentStatus,
+        /// The statuses that allow it, under the newest policy.
+        allowed: Vec<AgentStatus>,
+    },
+    /// A job of the agent's is not over (VP-09).
+    #[error("agent {agent} cannot be deleted: job {job} is not over")]
+    JobActive {
+        /// The agent.
+        agent: AgentId,
+        /// One of its jobs.
+        job: JobId,
+    },
+    /// A token is not the one that was given out last, or was used before.
+    #[error("{command}: the token does not fit")]
+    WrongToken {
+        /// The command.
+        command: &'static str,
+    },
+    /// An API key is nobody's.
+    #[error("the API key is nobody's")]
+    WrongKey,
+    /// The agent has as many keys as allowed (JP-03).
+    #[error("the agent has {max} keys, as many as allowed")]
+    TooManyKeys {
+        /// How many are allowed.
+        max: u32,
+    },
+    /// An agent keeps at least one key (JP-03).
+    #[error("the agent's last key cannot be revoked, only replaced")]
+    LastKey,
+    /// It was done a short while ago (VP-05).
+    #[error("{command}: possible again at {next}")]
+    TooSoon {
+        /// The command.
+        command: &'static str,
+        /// When it is possible again.
+        next: Timestamp,
+    },
+    /// Something must be given.
+    #[error("{field} must be given")]
+    Missing {
+        /// What.
+        field: &'static str,
+    },
+    /// A list is too long.
+    #[error("{field}: {actual} entries; allowed are at most {max}")]
+    TooMany {
+        /// The list.
+        field: &'static str,
+        /// The most.
+        max: u32,
+        /// What came.
+        actual: usize,
+    },
+    /// A text is not of the form it must have.
+    #[error("{field} must be {form}")]
+    Form {
+        /// The field.
+        field: &'static str,
+        /// The form.
+        form: &'static str,
+    },
+    /// The owner is known by another e-mail address.
+    #[error("the owner is known by another e-mail address")]
+    OtherEmail,
+    /// The webhook did not answer its `webhook.ping` as it must (VP-01).
+    #[error("the webhook does not answer: {reason}")]
+    WebhookSilent {
+        /// What happened.
+        reason: String,
     },
     /// The same reference was used before for something else.
     #[error("reference {reference:?} was used before for something else")]

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod actor;
+pub mod agent;
 pub mod clock;
 pub mod engine;
 pub mod error;
@@ -11,7 +12,9 @@ pub mod ledger;
 pub mod money;
 pub mod policy;
 pub mod rail;
+pub mod secret;
 pub mod store;
 #[cfg(feature = "testkit")]
 pub mod testkit;
 mod text;
+pub mod trust;

@@ -3,6 +3,7 @@
 mod options;
 
 use std::{
+    error::Error,
     process::ExitCode,
     sync::{
         Arc, Mutex,
@@ -14,8 +15,11 @@ use std::{
 
 use clap::Parser;
 use tradepost::{
-    store::{MemoryStore, Store},
-    testkit::world::{Failure, Report, Setup, play},
+    store::{MemoryStore, PostgresStore, SqliteStore, Store},
+    testkit::{
+        postgres::PostgresServer,
+        world::{Failure, Report, Setup, play},
+    },
 };
 
 use self::options::{Kind, Options};
@@ -61,14 +65,15 @@ fn main() -> ExitCode {
 fn worker(options: &Options, start: Instant, next: &AtomicU64, found: &Mutex<Found>) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| format!("no runtime: {e}"))?;
-    let shelf = runtime.block_on(Shelf::open(options.store)).inspect_err(|problem| eprintln!("{problem}"))?;
+    let shelf = runtime.block_on(Shelf::open(options.store)).map_err(|e| e.to_string());
+    let shelf = shelf.inspect_err(|problem| eprintln!("{problem}"))?;
     loop {
         let seed = next.fetch_add(1, Ordering::Relaxed);
         if !options.seeds.contains(&seed) || options.within().is_some_and(|within| start.elapsed() > within) {
             return Ok(());
         }
         let setup = Setup { seed, steps: options.steps, telling: options.telling() };
-        let played = runtime.block_on(async { Ok::<_, String>(play(setup, shelf.store().await?).await) })?;
+        let played = runtime.block_on(play(setup, shelf.store()));
         let mut found = found.lock().map_err(|_| "another thread failed".to_owned())?;
         match played {
             Ok(report) => {
@@ -86,23 +91,34 @@ fn worker(options: &Options, start: Instant, next: &AtomicU64, found: &Mutex<Fou
     }
 }
 
-/// Where a thread's worlds are kept.
+/// Where a thread's worlds are kept. On a database all of them share one store, each with a market of
+/// its own.
 enum Shelf {
-    /// Each in a store of its own.
     Memory,
+    Sqlite(SqliteStore, #[expect(dead_code, reason = "the folder lives as long as the store")] tempfile::TempDir),
+    Postgres(PostgresStore, #[expect(dead_code, reason = "so does the server")] PostgresServer),
 }
 
 impl Shelf {
-    async fn open(kind: Kind) -> Result<Self, String> {
-        match kind {
-            Kind::Memory => Ok(Self::Memory),
-            kind => Err(format!("{} is not here yet", kind.name())),
-        }
+    async fn open(kind: Kind) -> Result<Self, Box<dyn Error>> {
+        Ok(match kind {
+            Kind::Memory => Self::Memory,
+            Kind::Sqlite => {
+                let folder = tempfile::tempdir()?;
+                Self::Sqlite(SqliteStore::open(folder.path().join("worlds.db")).await?, folder)
+            }
+            Kind::Postgres => {
+                let server = PostgresServer::start()?;
+                Self::Postgres(PostgresStore::connect(&server.database()?).await?, server)
+            }
+        })
     }
 
-    async fn store(&self) -> Result<Arc<dyn Store>, String> {
+    fn store(&self) -> Arc<dyn Store> {
         match self {
-            Self::Memory => Ok(Arc::new(MemoryStore::new())),
+            Self::Memory => Arc::new(MemoryStore::new()),
+            Self::Sqlite(store, _) => Arc::new(store.clone()),
+            Self::Postgres(store, _) => Arc::new(store.clone()),
         }
     }
 }

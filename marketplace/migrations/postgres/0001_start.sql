@@ -78,8 +78,16 @@ CREATE TABLE events (
     actor   TEXT    NOT NULL,
     body    TEXT    NOT NULL
 );
+CREATE INDEX events_epoch   ON events (epoch);
 CREATE INDEX events_market  ON events (market, epoch, number);
 CREATE INDEX events_subject ON events (market, subject, epoch, number);
+
+-- What is added to a transaction's id to make an epoch: raised when the database is found on a server
+-- that counts its transactions from a lower number, as after restoring a dump.
+CREATE TABLE feed (
+    base BIGINT NOT NULL
+);
+INSERT INTO feed (base) VALUES (0);
 
 -- The ledger. A transfer is one row with one amount, so it cannot be out of balance. The transfers of
 -- one movement share contract and version; each says which of how many parts it is.

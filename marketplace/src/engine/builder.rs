@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use tokio::sync::Notify;
 
-use super::{AllowAll, Authorizer, Inner, Marketplace, NobodyKnown, TierSource};
+use super::{AgentParts, AllowAll, Authorizer, Inner, Marketplace, NobodyKnown, TierSource};
 use crate::{
     clock::{Clock, SystemClock},
     error::Error,
@@ -25,6 +25,7 @@ pub struct MarketplaceBuilder {
     ids: Arc<dyn IdSource>,
     tiers: Arc<dyn TierSource>,
     authorizer: Arc<dyn Authorizer>,
+    agents: Option<AgentParts>,
     lease: Span,
 }
 
@@ -39,6 +40,7 @@ impl MarketplaceBuilder {
             ids: Arc::new(RandomIds),
             tiers: Arc::new(NobodyKnown),
             authorizer: Arc::new(AllowAll),
+            agents: None,
             lease: Span::seconds(60),
         }
     }
@@ -71,6 +73,15 @@ impl MarketplaceBuilder {
     /// Adds the embedder's own checks, which can only narrow.
     pub fn authorizer(mut self, authorizer: impl Authorizer) -> Self {
         self.authorizer = Arc::new(authorizer);
+        self
+    }
+
+    /// Keeps agents here: they register, become active and have keys, and only active ones post and take
+    /// on jobs or receive deposits. Without this call agents are the embedder's own, any id is one, and
+    /// the commands to agents are refused as not offered. A marketplace is one or the other from its
+    /// first job on, in every process: jobs of agents that were never registered cannot be taken on here.
+    pub fn agents(mut self, parts: AgentParts) -> Self {
+        self.agents = Some(parts);
         self
     }
 
@@ -118,6 +129,9 @@ impl MarketplaceBuilder {
                 return refuse(format!("two rails are named {}", profile.id));
             }
         }
+        if let Some(agents) = &self.agents {
+            agents.check(&self.policy)?;
+        }
         let market = self.store.open_market(&self.name).await?;
         if let Some((_, before)) = self.store.policy(market, None).await?
             && before.currency != self.policy.currency
@@ -134,10 +148,12 @@ impl MarketplaceBuilder {
             ids: self.ids,
             tiers: self.tiers,
             authorizer: self.authorizer,
+            agents: self.agents,
             newest: std::sync::RwLock::new((version, policy.clone())),
             pinned: std::sync::RwLock::new(HashMap::from([(version, policy)])),
             lease: self.lease,
             committed: Notify::new(),
+            recent: super::recent::Recent::default(),
         };
         Ok(Marketplace { inner: Arc::new(inner) })
     }

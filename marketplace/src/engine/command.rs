@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// How often a command is decided anew because others were faster, before it gives up.
-const ATTEMPTS: u32 = 32;
+pub(super) const ATTEMPTS: u32 = 32;
 /// An idempotency key's length, in characters.
 const KEY: Range<u32> = Range { min: 1, max: 200 };
 /// An operator's name's length, in characters.
@@ -65,21 +65,33 @@ impl Marketplace {
     ) -> Result<Arc<Job>, Error> {
         let key = self.key_use(&(id, &command), call)?;
         let journal: &dyn Journal = call.within.unwrap_or(&*self.inner.store);
+        // Inside the embedder's transaction only that says how things stand.
+        let mut remembered = id.filter(|_| call.within.is_none()).and_then(|id| self.inner.recent.get(id));
         for _ in 0..ATTEMPTS {
             let now = self.now();
             if let JobCommand::Post { id, .. } = &mut command {
                 *id = JobId(self.inner.ids.next(now));
             }
-            let stored = match id {
-                Some(id) => Some(self.load_job(journal, id).await?),
-                None => None,
+            let from_memory = remembered.take();
+            let may_be_stale = from_memory.is_some();
+            let stored = match (id, from_memory) {
+                (Some(_), Some(stored)) => Some(stored),
+                (Some(id), None) => Some(self.load_job(journal, id).await?),
+                (None, _) => None,
             };
             let before = stored.as_ref().and_then(as_job);
-            let decided = self.decide_job(before.map(|(job, _)| &**job), &command, call.actor, now).await;
-            let decision = match decided {
-                Ok(decision) => decision,
+            let decided = match self.party_guards(journal, &command, call.actor).await {
+                Ok(guards) => {
+                    let decided = self.decide_job(before.map(|(job, _)| &**job), &command, call.actor, now).await;
+                    decided.map(|decision| (decision, guards))
+                }
+                Err(error) => Err(error),
+            };
+            let (decision, guards) = match decided {
+                Ok(decided) => decided,
+                Err(_) if may_be_stale => continue,
                 Err(Error::Rejected(rejection)) => {
-                    return self.answered_before(journal, key, rejection, call.actor).await;
+                    return self.answered_before(journal, key, rejection, call.actor).await.and_then(answered_job);
                 }
                 Err(error) => return Err(error),
             };
@@ -87,9 +99,10 @@ impl Marketplace {
             let claimed_until = call.within.is_none().then(|| now + self.inner.lease.delta());
             let mut commit = self.commit_of(decision, version, call.actor, now, claimed_until);
             commit.documents = documents(&commit, &command)?;
+            commit.guards = guards;
             let job = match &commit.writes[0].record {
                 Record::Job(job) => job.clone(),
-                Record::Instruction(_) | Record::Observed(_) => unreachable!("a job's commit writes the job first"),
+                _ => unreachable!("a job's commit writes the job first"),
             };
             let claimed: Vec<Stored> = commit.writes[1..].iter().filter_map(claimed_now).collect();
             commit.writes.extend(observed.clone());
@@ -97,12 +110,17 @@ impl Marketplace {
                 key.clone().map(|(key, fingerprint)| KeyUse { key, fingerprint, answer: Record::Job(job.clone()) });
             match journal.commit(commit).await {
                 Ok(()) => {
+                    if call.within.is_none() {
+                        self.inner.recent.put(&Record::Job(job.clone()), version + 1);
+                    }
                     self.inner.committed.notify_waiters();
                     return self.after_commit(job, claimed).await;
                 }
                 Err(CommitError::Conflict(Key { kind: Kind::Observation, .. })) => return Ok(job), // taken in before
                 Err(CommitError::Conflict(_)) => {}
-                Err(error) => return refused(error, call.actor),
+                // The amount and the payer are the remembered job's, too.
+                Err(CommitError::Ledger(_)) if may_be_stale => {}
+                Err(error) => return refused(error, call.actor).and_then(answered_job),
             }
         }
         Err(Error::Contention { command: command.name(), attempts: ATTEMPTS })
@@ -123,13 +141,13 @@ impl Marketplace {
     }
 
     /// A command that a rule refuses may still be the repetition of one that was carried out.
-    async fn answered_before(
+    pub(super) async fn answered_before(
         &self,
         journal: &dyn Journal,
         key: Option<(String, [u8; 32])>,
         rejection: Rejection,
         actor: &Actor,
-    ) -> Result<Arc<Job>, Error> {
+    ) -> Result<Record, Error> {
         let Some((key, fingerprint)) = key else { return Err(rejection.into()) };
         match journal.key(self.inner.market, &key).await? {
             None => Err(rejection.into()),
@@ -212,6 +230,7 @@ impl Marketplace {
             events: events.into_iter().map(event).collect(),
             movement,
             documents: Vec::new(),
+            guards: Vec::new(),
         }
     }
 
@@ -227,7 +246,7 @@ impl Marketplace {
 }
 
 /// The instruction that a commit wrote and claimed for its own caller.
-fn claimed_now(write: &Write) -> Option<Stored> {
+pub(super) fn claimed_now(write: &Write) -> Option<Stored> {
     write.claimed_until?;
     Some(Stored { record: write.record.clone(), version: write.expected + 1, claims: 1 })
 }
@@ -251,13 +270,14 @@ fn json(value: &impl Serialize) -> Result<String, Error> {
     serde_json::to_string(value).map_err(unwritable)
 }
 
+fn answered_job(answer: Record) -> Result<Arc<Job>, Error> {
+    Ok(into_job(answer).expect("a job's command and another have different digests"))
+}
+
 /// What a commit that was not written means to the caller.
-fn refused(error: CommitError, actor: &Actor) -> Result<Arc<Job>, Error> {
+pub(super) fn refused(error: CommitError, actor: &Actor) -> Result<Record, Error> {
     match error {
-        CommitError::Replayed(Record::Job(job)) => Ok(job),
-        CommitError::Replayed(Record::Instruction(_) | Record::Observed(_)) => {
-            unreachable!("a job's command and another have different digests")
-        }
+        CommitError::Replayed(answer) => Ok(answer),
         CommitError::KeyReused(key) => Err(Rejection::KeyReused { key }.into()),
         CommitError::Ledger(LedgerError::Overdraft { account: Account::Available(payer), needed, .. })
             if actor.agent() != Some(payer) =>

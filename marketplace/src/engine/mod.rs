@@ -11,15 +11,18 @@
 //! Whatever does not finish (a crash, a lost answer, a slow rail) is found again by the workers: the
 //! records themselves say when they are due.
 
+mod agents;
 mod builder;
 mod command;
 mod feed;
 mod observe;
+mod recent;
 mod reconcile;
 mod session;
 mod settlement;
 mod work;
 
+pub use agents::{AgentParts, Registered, Verified, WebhookPing};
 pub use builder::MarketplaceBuilder;
 pub use feed::Subscription;
 pub use reconcile::{Difference, Reconciliation, Unsettled};
@@ -61,10 +64,12 @@ struct Inner {
     ids: Arc<dyn IdSource>,
     tiers: Arc<dyn TierSource>,
     authorizer: Arc<dyn Authorizer>,
+    agents: Option<AgentParts>,
     newest: RwLock<(PolicyVersion, Arc<Policy>)>,
     pinned: RwLock<HashMap<PolicyVersion, Arc<Policy>>>,
     lease: Span,
     committed: Notify,
+    recent: recent::Recent,
 }
 
 /// Where a worker's tier comes from. The default knows nobody, so that everybody has the policy's
@@ -238,6 +243,9 @@ impl Marketplace {
     /// A contradiction in the policy, another currency than before, or the store's failure.
     pub async fn set_policy(&self, policy: Policy) -> Result<PolicyVersion, Error> {
         policy.validate()?;
+        if let Some(agents) = &self.inner.agents {
+            agents.check(&policy)?;
+        }
         if policy.currency != self.currency() {
             let reason =
                 format!("its currency is {:?}, a policy in {:?} needs another", self.currency(), policy.currency);
@@ -332,7 +340,7 @@ pub enum Role {
 fn into_job(record: Record) -> Option<Arc<Job>> {
     match record {
         Record::Job(job) => Some(job),
-        Record::Instruction(_) | Record::Observed(_) => None,
+        _ => None,
     }
 }
 
@@ -340,6 +348,6 @@ fn into_job(record: Record) -> Option<Arc<Job>> {
 fn as_job(stored: &Stored) -> Option<(&Arc<Job>, u64)> {
     match &stored.record {
         Record::Job(job) => Some((job, stored.version)),
-        Record::Instruction(_) | Record::Observed(_) => None,
+        _ => None,
     }
 }

@@ -20,8 +20,8 @@ use crate::{
     policy::Range,
     rail::{Capability, Cursor, Custody, Observation, ObservationBody, Outcome, Push, SettlementRail},
     store::{
-        Commit, CommitError, Event, EventBody, InstructionState, Journal, Key, Kind, ObservationEvent, Observed,
-        Record, Stored, Write,
+        Commit, CommitError, Event, EventBody, InstructionState, Journal, Key, KeyUse, Kind, ObservationEvent,
+        Observed, Record, Stored, Write,
     },
     text,
 };
@@ -46,19 +46,16 @@ impl Marketplace {
     }
 
     /// Asks every rail what happened since it was asked last; how many had news.
-    pub(super) async fn observe_rails(&self) -> Result<usize, Error> {
+    pub(super) async fn observe_rails(&self) -> usize {
         let mut news = 0;
         for rail in self.inner.rails.iter().filter(|rail| rail.profile().custody != Custody::Internal) {
             match self.observe_rail(&**rail).await {
                 Ok(count) => news += count,
-                // A rail that cannot be read, or reads wrongly, does not keep us from the others.
-                Err(error @ (Error::Rail(_) | Error::Rejected(_))) => {
-                    tracing::warn!(rail = %rail.profile().id, %error, "a rail cannot be observed");
-                }
-                Err(error) => return Err(error),
+                // A rail that cannot be read does not keep us from the others, nor from other work.
+                Err(error) => tracing::warn!(rail = %rail.profile().id, %error, "a rail cannot be observed"),
             }
         }
-        Ok(news)
+        news
     }
 
     async fn observe_rail(&self, rail: &dyn SettlementRail) -> Result<usize, Error> {
@@ -91,8 +88,9 @@ impl Marketplace {
         if self.rail(Some(rail))?.profile().custody != Custody::Internal {
             return Err(Rejection::WrongRail { command: COMMAND, rail, needed: Custody::Internal }.into());
         }
-        if let ObservationBody::Deposit { amount, .. } = &observation.body {
+        if let ObservationBody::Deposit { agent, amount, .. } = &observation.body {
             self.check_deposit(*amount)?;
+            self.check_known(*agent).await?;
         }
         self.take_in(call, rail, observation).await
     }
@@ -103,13 +101,23 @@ impl Marketplace {
             ObservationBody::Outcome { instruction, outcome } => {
                 self.outcome_arrived(call, rail, observation, instruction, outcome).await
             }
-            ObservationBody::Deposit { agent, amount, source } => match self.deposit(rail, agent, amount) {
-                Ok(movement) => {
-                    let event = ObservationEvent::Deposited { agent, amount, source };
-                    self.write_observed(call, rail, observation, movement, event).await
+            ObservationBody::Deposit { agent, amount, source } => {
+                let checked = match self.deposit(rail, agent, amount) {
+                    Ok(movement) => self.check_known(agent).await.map(|()| movement),
+                    Err(rejection) => Err(rejection.into()),
+                };
+                match checked {
+                    Ok(movement) => {
+                        let event = ObservationEvent::Deposited { agent, amount, source };
+                        self.write_observed(call, rail, observation, movement, event).await?;
+                        self.activate_by_deposit(call, agent, amount).await
+                    }
+                    Err(Error::Rejected(rejection)) => {
+                        self.refuse(call, rail, observation, rejection.to_string()).await
+                    }
+                    Err(error) => Err(error),
                 }
-                Err(rejection) => self.refuse(call, rail, observation, rejection.to_string()).await,
-            },
+            }
             ObservationBody::HoldExpired { hold } => {
                 let record = self.observed(rail, observation.clone(), ObservationEvent::Taken {});
                 let write = Write { record, expected: 0, claimed_until: None };
@@ -164,23 +172,29 @@ impl Marketplace {
             }
             Err(error) => return Err(error),
         };
-        let said_before = match (&record.state, &outcome) {
-            (InstructionState::Done(before), Outcome::Done(now)) => before == now,
-            (InstructionState::Declined(_), Outcome::Declined(_)) => true,
-            // An earlier stage, told late.
-            (state, now) => state.is_final() && !now.is_final(),
-        };
-        if said_before {
+        if said_before(&record.state, &outcome) {
             return Ok(());
         }
         if matches!(record.state, InstructionState::Done(_) | InstructionState::Declined(_)) {
-            let reason = format!("instruction {id} is {} already; now the rail says otherwise", record.state.as_str());
-            return self.refuse(call, rail, observation, reason).await;
+            return self.refuse(call, rail, observation, contradicts(id, &record.state)).await;
         }
         for follow in self.record_answer(record, version, Answer::Outcome(outcome)).await? {
             self.work_on(follow).await?;
         }
         Ok(())
+    }
+
+    /// Keeps an outcome that came too late to be recorded, if what was recorded says otherwise.
+    pub(super) async fn contradiction(&self, id: InstructionId, rail: RailId, outcome: &Outcome) -> Result<(), Error> {
+        let (record, _) = self.instruction(id).await?;
+        if !record.state.is_final() || said_before(&record.state, outcome) {
+            return Ok(()); // whoever works on it asks the rail
+        }
+        let reference = if let Outcome::Done(receipt) = outcome { &receipt.reference } else { "declined" };
+        let body = ObservationBody::Outcome { instruction: id, outcome: outcome.clone() };
+        let observation = Observation { id: format!("answer/{id}/{reference}"), body };
+        let actor = Actor::Rail(rail);
+        self.refuse(Call::by(&actor), rail, observation, contradicts(id, &record.state)).await
     }
 
     /// Keeps what no rule could take in, for an operator.
@@ -199,11 +213,21 @@ impl Marketplace {
     /// Takes a refused observation off the list of what is unsettled.
     pub(super) async fn dismiss(&self, call: Call<'_>, id: Uuid, reason: String) -> Result<(), Error> {
         const COMMAND: &str = "dismiss";
+        let used = self.key_use(&(COMMAND, id, &reason), call)?;
         text::prose("reason", &reason, text::REASON)?;
         self.may(COMMAND, matches!(call.actor, Actor::Operator(_)), "an operator", call.actor)?;
         let key = Key { kind: Kind::Observation, id };
         let missing = Rejection::NotFound { what: "refused observation", id: id.to_string() };
-        let (observed, version) = match self.inner.store.load(self.inner.market, key).await? {
+        let journal: &dyn Journal = call.within.unwrap_or(&*self.inner.store);
+        if let Some((key, fingerprint)) = &used
+            && let Some(before) = journal.key(self.inner.market, key).await?
+        {
+            return match before.fingerprint == *fingerprint {
+                true => Ok(()),
+                false => Err(Rejection::KeyReused { key: key.clone() }.into()),
+            };
+        }
+        let (observed, version) = match journal.load(self.inner.market, key).await? {
             Some(Stored { record: Record::Observed(observed), version, .. })
                 if observed.refused.is_some() && observed.dismissed.is_none() =>
             {
@@ -213,8 +237,9 @@ impl Marketplace {
         };
         let record = Record::Observed(Arc::new(Observed { dismissed: Some(reason.clone()), ..(*observed).clone() }));
         let event = ObservationEvent::Dismissed { reason };
-        let commit = self.observed_commit(record, version, Movement::new(), event, call);
-        match call.within.unwrap_or(&*self.inner.store).commit(commit).await {
+        let mut commit = self.observed_commit(record.clone(), version, Movement::new(), event, call);
+        commit.key = used.map(|(key, fingerprint)| KeyUse { key, fingerprint, answer: record });
+        match journal.commit(commit).await {
             Ok(()) => Ok(()),
             Err(CommitError::Store(error)) => Err(error.into()),
             Err(_) => Err(Error::Contention { command: COMMAND, attempts: 1 }),
@@ -239,19 +264,36 @@ impl Marketplace {
             }
             Err(CommitError::Conflict(_)) => match journal.load(self.inner.market, key).await?.map(|s| s.record) {
                 Some(Record::Observed(before)) if before.observation == observation => Ok(()), // taken in before
+                // A rail that reuses an id is kept for an operator, or it could never be read on.
+                _ if matches!(call.actor, Actor::Rail(_)) => {
+                    let reason = format!("{:?} was reported before with something else in it", observation.id);
+                    let id = format!("{}#{}", observation.id, digest(&observation.body));
+                    self.keep_refused(call, rail, Observation { id, ..observation }, reason).await
+                }
                 _ => Err(Rejection::ReferenceReused { reference: observation.id }.into()),
             },
             Err(CommitError::Store(error)) => Err(error.into()),
             // A wallet that overflows: kept for an operator, or the rail could never be read on.
             Err(CommitError::Ledger(error)) if matches!(call.actor, Actor::Rail(_)) => {
-                let event = ObservationEvent::Refused { reason: error.to_string() };
-                let record = self.observed(rail, observation, event.clone());
-                let commit = self.observed_commit(record, 0, Movement::new(), event, call);
-                journal.commit(commit).await.or_else(fenced)
+                self.keep_refused(call, rail, observation, error.to_string()).await
             }
             Err(CommitError::Ledger(error)) => Err(Rejection::from(error).into()),
             Err(CommitError::Replayed(_) | CommitError::KeyReused(_)) => unreachable!("the commit has no key"),
         }
+    }
+
+    /// Writes a refused observation down, unless it is there already.
+    async fn keep_refused(
+        &self,
+        call: Call<'_>,
+        rail: RailId,
+        observation: Observation,
+        reason: String,
+    ) -> Result<(), Error> {
+        let event = ObservationEvent::Refused { reason };
+        let record = self.observed(rail, observation, event.clone());
+        let commit = self.observed_commit(record, 0, Movement::new(), event, call);
+        call.within.unwrap_or(&*self.inner.store).commit(commit).await.or_else(fenced)
     }
 
     fn observed(&self, rail: RailId, observation: Observation, event: ObservationEvent) -> Record {
@@ -285,8 +327,32 @@ impl Marketplace {
             events: vec![Event { subject, version: version + 1, at, actor: call.actor.clone(), body }],
             movement,
             documents: Vec::new(),
+            guards: Vec::new(),
         }
     }
+}
+
+/// Whether an outcome is what an instruction's state says already, or an earlier stage told late.
+fn said_before(state: &InstructionState, outcome: &Outcome) -> bool {
+    match (state, outcome) {
+        // What it cost may become known later; what moved may not.
+        (InstructionState::Done(before), Outcome::Done(now)) => {
+            (&before.reference, before.amount, &before.legs) == (&now.reference, now.amount, &now.legs)
+        }
+        (InstructionState::Declined(_), Outcome::Declined(_)) => true,
+        (InstructionState::Mismatch { outcome: before }, now) => **before == *now || !now.is_final(),
+        (state, now) => state.is_final() && !now.is_final(),
+    }
+}
+
+fn contradicts(id: InstructionId, state: &InstructionState) -> String {
+    format!("instruction {id} is {} already; now the rail says otherwise", state.as_str())
+}
+
+/// A short digest of what was observed.
+fn digest(body: &ObservationBody) -> String {
+    let text = serde_json::to_vec(body).unwrap_or_default();
+    Sha256::digest(text)[..8].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The record id of an observation: the same observation has the same one.

@@ -21,7 +21,7 @@ use crate::{
 /// refused it ([`Error::Rejected`]), in which case nothing was written.
 #[must_use = "a session does nothing until a command is given"]
 pub struct Session<'a> {
-    market: &'a Marketplace,
+    pub(super) market: &'a Marketplace,
     actor: Actor,
     key: Option<String>,
     within: Option<&'a dyn Journal>,
@@ -170,8 +170,9 @@ impl<'a> Session<'a> {
         self.market.look_again(self.call(), instruction, reason.into()).await
     }
 
-    /// Ends a mismatch, as an operator who has established outside what became of the instruction and
-    /// put the rest right there. A receipt must say what was asked for.
+    /// Ends an instruction, as an operator who has established outside what became of it and put the
+    /// rest right there: the way out of a mismatch, and of a rail that never answers. A receipt must say
+    /// what was asked for.
     ///
     /// # Errors
     /// [`Error`]
@@ -207,16 +208,16 @@ impl<'a> Session<'a> {
         agent: AgentId,
         amount: Money,
     ) -> Result<(), Error> {
-        let source = self.actor.to_string();
-        let body = ObservationBody::Deposit { agent, amount, source };
-        self.market.record_deposit(self.call(), rail, Observation { id: reference.into(), body }).await
+        let reference = reference.into();
+        let body = ObservationBody::Deposit { agent, amount, source: reference.clone() };
+        self.market.record_deposit(self.call(), rail, Observation { id: reference, body }).await
     }
 
     async fn give(self, job: Option<JobId>, command: JobCommand) -> Result<Arc<Job>, Error> {
         self.market.command_job(job, command, self.call()).await
     }
 
-    fn call(&self) -> Call<'_> {
+    pub(super) fn call(&self) -> Call<'_> {
         Call { actor: &self.actor, key: self.key.as_deref(), within: self.within }
     }
 }

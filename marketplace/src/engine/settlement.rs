@@ -14,7 +14,7 @@
 //! | queued   | yes: somebody may have died after sending | `lookup`, and `execute` if that proves nothing happened |
 //! | unknown  |      | the same |
 //! | pending  |      | `lookup`, and `execute` while it is still pending: a rail that was interrupted half-way goes on |
-//! | needs action |  | `lookup`; once the party has answered, `execute` |
+//! | needs action |  | `lookup`; once the party has answered, `execute`, at first without looking |
 //!
 //! A payment for a job that was called off meanwhile is not begun any more.
 //!
@@ -22,7 +22,10 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use super::{Marketplace, as_job, command::Call};
+use super::{
+    Marketplace, as_job,
+    command::{Call, claimed_now},
+};
 use crate::{
     actor::Actor,
     clock::Timestamp,
@@ -33,8 +36,8 @@ use crate::{
     policy::{Range, Span},
     rail::{Decline, Order, Outcome, Party, RailError, RailErrorKind, SettlementRail},
     store::{
-        Commit, CommitError, Event, EventBody, InstructionEvent, InstructionRecord, InstructionState, Key, KeyUse,
-        Kind, Record, Stored, Write,
+        Commit, CommitError, Event, EventBody, InstructionEvent, InstructionRecord, InstructionState, Journal, Key,
+        KeyUse, Kind, Record, Stored, Write,
     },
     text,
 };
@@ -49,6 +52,22 @@ const WAIT_MOST: Span = Span::hours(1);
 const WAIT_REFUSED: Span = Span::seconds(300);
 /// The longest answer of a party, in characters: room for a batch of signatures.
 const ANSWER: Range<u32> = Range { min: 1, max: 65_536 };
+
+/// What an operator says of an instruction, and how.
+struct Word<'a> {
+    event: InstructionEvent,
+    call: Call<'a>,
+    key: Option<(String, [u8; 32])>,
+}
+
+impl Word<'_> {
+    /// The key, with the commit's instruction as what is answered.
+    fn key_use(&self, commit: &Commit) -> Option<KeyUse> {
+        let (key, fingerprint) = self.key.clone()?;
+        let answer = commit.writes.last()?.record.clone();
+        Some(KeyUse { key, fingerprint, answer })
+    }
+}
 
 /// What asking the rail came to.
 pub(super) enum Answer {
@@ -74,19 +93,23 @@ impl Marketplace {
 
     async fn ask(&self, record: &InstructionRecord, claims: u32) -> Result<Answer, Error> {
         let rail = self.rail(Some(record.rail))?;
-        let fresh = match &record.state {
-            InstructionState::Queued => claims <= 1,
-            InstructionState::NeedsAction(_) => record.instruction.answer.is_some(),
-            _ => false,
-        };
-        if fresh {
-            return self.begin(&**rail, record).await;
+        let answered = record.instruction.answer.is_some();
+        let unasked = claims <= 1 && record.failures == 0;
+        match &record.state {
+            InstructionState::Queued if claims <= 1 => return self.begin(&**rail, record).await,
+            InstructionState::NeedsAction(_) if answered && unasked => return Ok(execute(&**rail, record).await),
+            _ => {}
         }
+        let begun = matches!(record.state, InstructionState::Pending { .. } | InstructionState::NeedsAction(_));
         Ok(match rail.lookup(&record.instruction).await {
-            Ok(Some(Outcome::Pending { .. })) if matches!(record.state, InstructionState::Pending { .. }) => {
-                execute(&**rail, record).await
-            }
+            Ok(Some(Outcome::Pending { .. })) if begun => execute(&**rail, record).await,
+            Ok(Some(Outcome::NeedsAction(_))) if begun && answered => execute(&**rail, record).await,
             Ok(Some(outcome)) => Answer::Outcome(outcome),
+            // It has answered before: whether that was forgotten or never true, sending again proves nothing.
+            Ok(None) if begun => Answer::NotFound(RailError::new(
+                RailErrorKind::Unknown,
+                "the rail does not know the instruction any more; an operator resolves it",
+            )),
             Ok(None) => self.begin(&**rail, record).await?,
             Err(error) => Answer::NotFound(error),
         })
@@ -138,52 +161,79 @@ impl Marketplace {
         {
             return self.mismatch(&record, version, &outcome, mismatch.to_string(), now).await;
         }
-        self.tell_contract(&record, version, next, outcome).await
+        self.tell_contract(&record, version, next, outcome, None).await
     }
 
-    /// Commits the instruction's new state together with what its contract makes of it.
+    /// Commits the instruction's new state together with what its contract makes of it, and with an
+    /// operator's word if it was one who established the outcome.
     async fn tell_contract(
         &self,
         record: &InstructionRecord,
         version: u64,
         next: InstructionRecord,
         outcome: Outcome,
+        word: Option<Word<'_>>,
     ) -> Result<Vec<Stored>, Error> {
         if record.contract.kind != Kind::Job {
             let reason = format!("no rule takes in the outcome of a {}'s instruction", record.contract.kind.as_str());
             return self.mismatch(record, version, &outcome, reason, self.now()).await;
         }
+        let journal: &dyn Journal = word.as_ref().and_then(|word| word.call.within).unwrap_or(&*self.inner.store);
+        let within = word.as_ref().is_some_and(|word| word.call.within.is_some());
         let actor = Actor::Rail(record.rail);
         let instruction = Box::new(record.instruction.clone());
         let command = JobCommand::RecordOutcome { instruction, outcome: Box::new(outcome.clone()) };
         for _ in 0..ATTEMPTS {
             let now = self.now();
-            let stored = self.load_job(&*self.inner.store, JobId(record.contract.id)).await?;
+            let stored = self.load_job(journal, JobId(record.contract.id)).await?;
             let before = as_job(&stored);
             let decision = match self.decide_job(before.map(|(job, _)| &**job), &command, &actor, now).await {
                 Ok(decision) => decision,
                 // Nothing moved, and the contract has gone on without it: there is nothing to book.
                 Err(Error::Rejected(Rejection::WrongHold { .. })) if matches!(outcome, Outcome::Declined(_)) => {
-                    return self.write_instruction(next, version, Vec::new(), now).await;
+                    let (events, actor) = match &word {
+                        Some(word) => (vec![word.event.clone()], word.call.actor),
+                        None => (Vec::new(), &actor),
+                    };
+                    let mut commit = self.instruction_commit(next, version, events, actor, now, None);
+                    commit.key = word.as_ref().and_then(|word| word.key_use(&commit));
+                    return journal.commit(commit).await.or_else(fenced).map(|()| Vec::new());
                 }
+                Err(Error::Rejected(rejection)) if word.is_some() => return Err(rejection.into()),
                 Err(Error::Rejected(rejection)) => {
                     return self.mismatch(record, version, &outcome, rejection.to_string(), now).await;
                 }
                 Err(error) => return Err(error),
             };
             let job_version = before.map_or(0, |(_, version)| version);
-            let claimed_until = Some(now + self.inner.lease.delta());
+            let claimed_until = (!within).then(|| now + self.inner.lease.delta());
             let mut commit = self.commit_of(decision, job_version, &actor, now, claimed_until);
-            let claimed = commit.writes[1..].iter().filter(|write| write.claimed_until.is_some());
-            let follow = claimed.map(|write| Stored { record: write.record.clone(), version: 1, claims: 1 }).collect();
+            let follow = commit.writes[1..].iter().filter_map(claimed_now).collect();
+            let job = commit.writes[0].record.clone();
             let instruction = Record::Instruction(Arc::new(next.clone()));
+            if let Some(word) = &word {
+                let (subject, actor) = (instruction.key(), word.call.actor.clone());
+                let body = EventBody::Instruction(word.event.clone());
+                commit.events.push(Event { subject, version: version + 1, at: now, actor, body });
+            }
             commit.writes.push(Write { record: instruction, expected: version, claimed_until: None });
-            match self.inner.store.commit(commit).await {
+            commit.key = word.as_ref().and_then(|word| word.key_use(&commit));
+            match journal.commit(commit).await {
                 Ok(()) => {
+                    self.inner.recent.put(&job, job_version + 1);
                     self.inner.committed.notify_waiters();
                     return Ok(follow);
                 }
                 Err(CommitError::Conflict(Key { kind: Kind::Job, .. })) => {}
+                Err(CommitError::Conflict(_)) if word.is_some() => {
+                    return Err(Error::Contention { command: "resolve", attempts: 1 });
+                }
+                // Somebody else worked on it meanwhile. What the rail told us must not be lost for that.
+                Err(CommitError::Conflict(_)) => {
+                    self.contradiction(record.instruction.id, record.rail, &outcome).await?;
+                    return Ok(Vec::new());
+                }
+                Err(CommitError::Ledger(error)) if word.is_some() => return Err(Rejection::from(error).into()),
                 Err(CommitError::Ledger(error)) => {
                     return self.mismatch(record, version, &outcome, error.to_string(), now).await;
                 }
@@ -281,12 +331,18 @@ impl Marketplace {
             writes: vec![Write { record, expected: version, claimed_until }],
             movement: Movement::new(),
             documents: Vec::new(),
+            guards: Vec::new(),
         }
     }
 
     /// An instruction as it is now, and its version.
     pub(super) async fn instruction(&self, id: InstructionId) -> Result<(Arc<InstructionRecord>, u64), Error> {
-        let stored = self.inner.store.load(self.inner.market, Key { kind: Kind::Instruction, id: id.0 }).await?;
+        self.instruction_in(Call::by(&Actor::Timer), id).await
+    }
+
+    async fn instruction_in(&self, call: Call<'_>, id: InstructionId) -> Result<(Arc<InstructionRecord>, u64), Error> {
+        let journal: &dyn Journal = call.within.unwrap_or(&*self.inner.store);
+        let stored = journal.load(self.inner.market, Key { kind: Kind::Instruction, id: id.0 }).await?;
         match stored {
             Some(Stored { record: Record::Instruction(record), version, .. }) => Ok((record, version)),
             _ => Err(Rejection::NotFound { what: "instruction", id: id.to_string() }.into()),
@@ -298,9 +354,9 @@ impl Marketplace {
         const COMMAND: &str = "answer";
         let key = self.key_use(&(COMMAND, id, &answer), call)?;
         text::prose(COMMAND, &answer, ANSWER)?;
-        let (record, version) = self.instruction(id).await?;
+        let (record, version) = self.instruction_in(call, id).await?;
         let InstructionState::NeedsAction(action) = &record.state else {
-            return self.not_now(COMMAND, &record, key).await;
+            return self.not_now(COMMAND, &record, key, call).await;
         };
         let asked = match action.who {
             Party::Buyer(agent) | Party::Worker(agent) => call.actor.agent() == Some(agent),
@@ -318,19 +374,21 @@ impl Marketplace {
         let key = self.key_use(&(COMMAND, id, &reason), call)?;
         text::prose("reason", &reason, text::REASON)?;
         self.may(COMMAND, matches!(call.actor, Actor::Operator(_)), "an operator", call.actor)?;
-        let (record, version) = self.instruction(id).await?;
+        let (record, version) = self.instruction_in(call, id).await?;
         let state = match &record.state {
             InstructionState::Done(_) | InstructionState::Declined(_) => {
-                return self.not_now(COMMAND, &record, key).await;
+                return self.not_now(COMMAND, &record, key, call).await;
             }
-            InstructionState::Queued | InstructionState::Mismatch { .. } => InstructionState::Unknown,
+            InstructionState::Queued => InstructionState::Unknown,
+            // The rail has had an effect, if not the one asked for: it is asked, never told again.
+            InstructionState::Mismatch { .. } => InstructionState::Pending { reference: "a mismatch".into() },
             state => state.clone(),
         };
         let next = InstructionRecord { state, failures: 0, ..(*record).clone() };
         self.go_on(next, version, InstructionEvent::AskedAgain { reason }, call, key).await
     }
 
-    /// Ends a mismatch with the outcome that an operator has established outside.
+    /// Ends an instruction with the outcome that an operator has established outside.
     pub(super) async fn resolve(
         &self,
         call: Call<'_>,
@@ -339,20 +397,20 @@ impl Marketplace {
         reason: String,
     ) -> Result<(), Error> {
         const COMMAND: &str = "resolve";
+        let key = self.key_use(&(COMMAND, id, &outcome, &reason), call)?;
         text::prose("reason", &reason, text::REASON)?;
         self.may(COMMAND, matches!(call.actor, Actor::Operator(_)), "an operator", call.actor)?;
-        let (record, version) = self.instruction(id).await?;
-        if !matches!(record.state, InstructionState::Mismatch { .. }) || !outcome.is_final() {
-            return Err(Rejection::WrongInstruction { command: COMMAND, state: record.state.as_str() }.into());
+        let (record, version) = self.instruction_in(call, id).await?;
+        let ended = matches!(record.state, InstructionState::Done(_) | InstructionState::Declined(_));
+        if ended || !outcome.is_final() {
+            return self.not_now(COMMAND, &record, key, call).await;
         }
         if let Outcome::Done(receipt) = &outcome {
             record.instruction.check(receipt).map_err(Rejection::from)?;
         }
-        // The operator's word is logged first; should the process end here, the mismatch is still one.
-        let event = InstructionEvent::Resolved { reason };
-        let commit = self.instruction_commit((*record).clone(), version, vec![event], call.actor, self.now(), None);
-        self.inner.store.commit(commit).await.or_else(fenced)?;
-        for follow in self.record_answer(record, version + 1, Answer::Outcome(outcome)).await? {
+        let next = after(&record, &outcome, self.now());
+        let word = Word { event: InstructionEvent::Resolved { reason }, call, key };
+        for follow in self.tell_contract(&record, version, next, outcome, Some(word)).await? {
             self.work_on(follow).await?;
         }
         Ok(())
@@ -364,9 +422,11 @@ impl Marketplace {
         command: &'static str,
         record: &InstructionRecord,
         key: Option<(String, [u8; 32])>,
+        call: Call<'_>,
     ) -> Result<(), Error> {
+        let journal: &dyn Journal = call.within.unwrap_or(&*self.inner.store);
         let before = match &key {
-            Some((key, _)) => self.inner.store.key(self.inner.market, key).await?,
+            Some((key, _)) => journal.key(self.inner.market, key).await?,
             None => None,
         };
         match (before, key) {

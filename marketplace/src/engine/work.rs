@@ -7,9 +7,10 @@ use futures::StreamExt;
 use super::{Marketplace, command::Call};
 use crate::{
     actor::Actor,
+    agent::AgentCommand,
     clock::Timestamp,
     error::{Error, Rejection},
-    ids::JobId,
+    ids::{AgentId, JobId},
     job::JobCommand,
     store::{Claim, Kind, Stored},
 };
@@ -26,7 +27,7 @@ pub struct Worked {
     pub observed: usize,
     /// Instructions worked on.
     pub instructions: usize,
-    /// Jobs whose timers were due.
+    /// Jobs and agents whose timers were due.
     pub timers: usize,
 }
 
@@ -46,7 +47,7 @@ impl Marketplace {
     /// be worked on: it is logged, and tried again later.
     pub async fn work(&self) -> Result<Worked, Error> {
         self.refresh_policy().await?;
-        let observed = self.observe_rails().await?;
+        let observed = self.observe_rails().await;
         Ok(Worked { observed, instructions: self.settle_due().await?, timers: self.fire_due().await? })
     }
 
@@ -95,12 +96,31 @@ impl Marketplace {
     pub(crate) async fn fire_due(&self) -> Result<usize, Error> {
         let (claimed, _) = self.claim(Kind::Job).await?;
         let count = claimed.len();
-        for stored in claimed {
+        let fire = |stored: Stored| async move {
             let job = JobId(stored.record.key().id);
+            self.inner.recent.put(&stored.record, stored.version);
             match self.command_job(Some(job), JobCommand::Tick, Call::by(&Actor::Timer)).await {
                 // Somebody acted between the claim and the tick: the timer is not due any more.
                 Ok(_) | Err(Error::Rejected(Rejection::NothingDue { .. })) => {}
                 Err(error) => tracing::error!(%job, %error, "a timer cannot fire"),
+            }
+        };
+        futures::stream::iter(claimed).for_each_concurrent(AT_ONCE, fire).await;
+        Ok(count + self.close_due().await?)
+    }
+
+    /// Ends the deletions of agents that a process began and did not end.
+    async fn close_due(&self) -> Result<usize, Error> {
+        if self.inner.agents.is_none() {
+            return Ok(0);
+        }
+        let (claimed, _) = self.claim(Kind::Agent).await?;
+        let count = claimed.len();
+        for stored in claimed {
+            let agent = AgentId(stored.record.key().id);
+            match self.command_agent(Some(agent), AgentCommand::Close, Call::by(&Actor::Timer)).await {
+                Ok(_) | Err(Error::Rejected(Rejection::WrongAgentStatus { .. })) => {} // ended meanwhile
+                Err(error) => tracing::error!(%agent, %error, "an agent's deletion cannot be ended"),
             }
         }
         Ok(count)

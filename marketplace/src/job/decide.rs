@@ -190,7 +190,14 @@ fn post(id: JobId, order: &JobOrder, ctx: &Context<'_>) -> Result<Decision, Reje
         rail: ctx.rail.id,
         policy: ctx.version,
         terms: terms(order.amount, order.worker, ctx)?,
-        hold: Hold { state: HoldState::Empty, instructions: 0, declined: 0, funding: String::new(), legs: Vec::new() },
+        hold: Hold {
+            state: HoldState::Empty,
+            instructions: 0,
+            declined: 0,
+            funding: String::new(),
+            expired: false,
+            legs: Vec::new(),
+        },
         posted_at: ctx.now,
         time_allowed: time_allowed.as_seconds(),
         timers: Timers { fund_by: Some(ctx.now + policy.fund_within.delta()), ..Timers::default() },
@@ -512,7 +519,16 @@ impl<'a> Draft<'a> {
 
     fn payment_arrived(&mut self, receipt: &Receipt) -> Result<(), Rejection> {
         self.funded_by(receipt)?;
-        if !self.job.status.is_final() {
+        let ended = self.job.status.is_final();
+        if self.job.hold.expired {
+            self.hold_lost()?;
+            match ended {
+                true => self.job.timers = Timers::default(),
+                false => self.hold_is_lost(receipt.amount),
+            }
+            return Ok(());
+        }
+        if !ended {
             return self.funded();
         }
         // Called off while the payment was under way: it goes straight back.
@@ -544,8 +560,20 @@ impl<'a> Draft<'a> {
                 self.events.push(JobEvent::PaymentLost { amount: refunded });
                 return Ok(());
             }
-            HoldState::Empty | HoldState::Funding(_) | HoldState::Settled => return Err(self.wrong_hold()),
+            // That it was funded is not known yet; when it is, the money is gone again.
+            HoldState::Funding(_) => {
+                self.job.hold.expired = true;
+                self.events.push(JobEvent::PaymentExpired {});
+                return Ok(());
+            }
+            HoldState::Empty | HoldState::Settled => return Err(self.wrong_hold()),
         }
+        self.hold_is_lost(refunded);
+        Ok(())
+    }
+
+    /// The payer has the money back: there is nothing to work for any more.
+    fn hold_is_lost(&mut self, refunded: Money) {
         self.end(JobStatus::Cancelled);
         let none = Money::zero(refunded.currency());
         self.events.push(JobEvent::Cancelled {
@@ -555,7 +583,6 @@ impl<'a> Draft<'a> {
             cancellation_fee: none,
             compensation: none,
         });
-        Ok(())
     }
 
     /// The job's money is reserved: it waits for its worker, or goes on at once.

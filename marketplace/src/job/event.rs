@@ -149,6 +149,10 @@ pub enum JobEvent {
         /// What that means for the worker (VP-43).
         payout_status: PayoutStatus,
     },
+    /// The rail gave the hold up before it was known to be funded: when that becomes known, the money is
+    /// gone again.
+    #[serde(rename = "payment.expired")]
+    PaymentExpired {},
     /// The rail gave the hold up before it had divided it: the payer has everything back, and whoever
     /// was to get a share has nothing.
     #[serde(rename = "payment.lost")]
@@ -214,6 +218,7 @@ impl JobEvent {
             Self::ActionRequired { .. } => "payment.action_required",
             Self::PaymentReceived { .. } => "payment.received",
             Self::PaymentRetrying { .. } => "payment.retrying",
+            Self::PaymentExpired {} => "payment.expired",
             Self::PaymentLost { .. } => "payment.lost",
             Self::PaymentReturned { .. } => "payment.returned",
         }

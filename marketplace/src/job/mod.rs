@@ -184,6 +184,9 @@ pub struct Hold {
     /// The reference of the receipt that funded it; empty for holds that exist in the ledger only.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub funding: String,
+    /// The rail gave it up before its funding was known.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub expired: bool,
     /// While the rail is asked to divide it: who is to get what.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub legs: Vec<Leg>,

@@ -29,6 +29,8 @@ pub enum TransferKind {
     Deposit,
     /// The platform gave money away (AM-01).
     Grant,
+    /// An agent's activation was paid for (VP-02, JP-02).
+    ActivationFee,
     /// A payer's money was reserved for a contract.
     EscrowLock,
     /// A worker was paid for work.
@@ -57,6 +59,7 @@ impl TransferKind {
         match self {
             Self::Deposit => "deposit",
             Self::Grant => "grant",
+            Self::ActivationFee => "activation_fee",
             Self::EscrowLock => "escrow_lock",
             Self::Earned => "earned",
             Self::Compensation => "compensation",
@@ -71,9 +74,10 @@ impl TransferKind {
     }
 
     /// Every kind.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Deposit,
         Self::Grant,
+        Self::ActivationFee,
         Self::EscrowLock,
         Self::Earned,
         Self::Compensation,

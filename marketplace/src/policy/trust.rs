@@ -203,7 +203,7 @@ impl TrustPolicy {
     }
 
     /// `share` of the scale, from its lowest score on, rounded as scores are.
-    fn spread(&self, share: Decimal) -> Decimal {
+    pub(crate) fn spread(&self, share: Decimal) -> Decimal {
         let Range { min, max } = self.scale;
         (min.value() + (max.value() - min.value()) * share).round_dp(self.decimals)
     }

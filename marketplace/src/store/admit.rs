@@ -42,6 +42,11 @@ pub(crate) fn admit(facts: &impl Facts, commit: &Commit) -> Result<Admitted, Com
             return Err(CommitError::Conflict(key));
         }
     }
+    for (key, version) in &commit.guards {
+        if facts.version(market, *key) != *version {
+            return Err(CommitError::Conflict(*key));
+        }
+    }
     let mut balances = Vec::new();
     for Change { account, delta } in commit.movement.changes()? {
         let limit = account.limit();

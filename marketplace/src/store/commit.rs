@@ -1,11 +1,12 @@
 //! One command's writes, as plain data.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::Error as _};
 use uuid::Uuid;
 
 use super::{Key, Kind, Record, StoreError};
 use crate::{
     actor::Actor,
+    agent::AgentEvent,
     clock::Timestamp,
     ids::{AgentId, MarketId},
     job::JobEvent,
@@ -34,6 +35,9 @@ pub struct Commit {
     pub movement: Movement,
     /// What is kept beside the records.
     pub documents: Vec<Document>,
+    /// Records that the decision read and does not write, each with the version it must still have: if
+    /// one was changed meanwhile, the commit is a conflict.
+    pub guards: Vec<(Key, u64)>,
 }
 
 /// A record to write.
@@ -104,6 +108,8 @@ pub enum EventBody {
     Instruction(InstructionEvent),
     /// To what a rail reported.
     Observation(ObservationEvent),
+    /// To an agent.
+    Agent(AgentEvent),
 }
 
 /// What happened to an instruction that its contract does not hear of.
@@ -171,6 +177,7 @@ impl EventBody {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Job(event) => event.name(),
+            Self::Agent(event) => event.name(),
             Self::Instruction(InstructionEvent::Mismatch { .. }) => "instruction.mismatch",
             Self::Instruction(InstructionEvent::AskedAgain { .. }) => "instruction.asked_again",
             Self::Instruction(InstructionEvent::Resolved { .. }) => "instruction.resolved",
@@ -191,6 +198,8 @@ impl EventBody {
             Kind::Job => serde_json::from_str(text).map(Self::Job),
             Kind::Instruction => serde_json::from_str(text).map(Self::Instruction),
             Kind::Observation => serde_json::from_str(text).map(Self::Observation),
+            Kind::Agent => serde_json::from_str(text).map(Self::Agent),
+            Kind::Owner => Err(serde_json::Error::custom("an owner has no events of its own")),
         }
     }
 }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
+    agent::{Agent, Owner},
     clock::Timestamp,
     ids::RailId,
     job::Job,
@@ -22,11 +23,15 @@ pub enum Kind {
     Instruction,
     /// What rails reported: deposits and expired holds, and whatever no rule could take in.
     Observation,
+    /// Agents.
+    Agent,
+    /// The people behind agents.
+    Owner,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 3] = [Self::Job, Self::Instruction, Self::Observation];
+    pub const ALL: [Self; 5] = [Self::Job, Self::Instruction, Self::Observation, Self::Agent, Self::Owner];
 
     /// The word used in stores and documents.
     pub const fn as_str(self) -> &'static str {
@@ -34,6 +39,8 @@ impl Kind {
             Self::Job => "job",
             Self::Instruction => "instruction",
             Self::Observation => "observation",
+            Self::Agent => "agent",
+            Self::Owner => "owner",
         }
     }
 }
@@ -56,6 +63,10 @@ pub enum Record {
     Instruction(Arc<InstructionRecord>),
     /// Something a rail reported.
     Observed(Arc<Observed>),
+    /// An agent.
+    Agent(Arc<Agent>),
+    /// The person behind agents.
+    Owner(Arc<Owner>),
 }
 
 /// A record as the store has it.
@@ -165,6 +176,8 @@ impl Record {
             Self::Job(job) => Key { kind: Kind::Job, id: job.id.0 },
             Self::Instruction(record) => Key { kind: Kind::Instruction, id: record.instruction.id.0 },
             Self::Observed(observed) => Key { kind: Kind::Observation, id: observed.id },
+            Self::Agent(agent) => Key { kind: Kind::Agent, id: agent.id.0 },
+            Self::Owner(owner) => Key { kind: Kind::Owner, id: owner.id.0 },
         }
     }
 
@@ -176,15 +189,19 @@ impl Record {
             Self::Observed(observed) if observed.dismissed.is_some() => "dismissed",
             Self::Observed(observed) if observed.refused.is_some() => "refused",
             Self::Observed(_) => "taken",
+            Self::Agent(agent) => agent.status.as_str(),
+            Self::Owner(_) => "known",
         }
     }
 
-    /// The ids it can be found by: a job's buyer and worker, an instruction's contract.
+    /// The ids it can be found by: a job's buyer and worker, an instruction's contract, an
+    /// agent's owner.
     pub fn parties(&self) -> [Option<Uuid>; 2] {
         match self {
             Self::Job(job) => [Some(job.buyer.0), job.worker.map(|worker| worker.0)],
             Self::Instruction(record) => [Some(record.instruction.contract), None],
-            Self::Observed(_) => [None, None],
+            Self::Observed(_) | Self::Owner(_) => [None, None],
+            Self::Agent(agent) => [Some(agent.owner.0), None],
         }
     }
 
@@ -193,7 +210,8 @@ impl Record {
         match self {
             Self::Job(job) => job.due_at(),
             Self::Instruction(record) => (!record.state.is_final()).then_some(record.run_at),
-            Self::Observed(_) => None,
+            Self::Agent(agent) => agent.due_at(),
+            Self::Observed(_) | Self::Owner(_) => None,
         }
     }
 
@@ -206,6 +224,8 @@ impl Record {
             Self::Job(job) => serde_json::to_string(job),
             Self::Instruction(record) => serde_json::to_string(record),
             Self::Observed(observed) => serde_json::to_string(observed),
+            Self::Agent(agent) => serde_json::to_string(agent),
+            Self::Owner(owner) => serde_json::to_string(owner),
         }
     }
 
@@ -218,6 +238,8 @@ impl Record {
             Kind::Job => Self::Job(serde_json::from_str(text)?),
             Kind::Instruction => Self::Instruction(serde_json::from_str(text)?),
             Kind::Observation => Self::Observed(serde_json::from_str(text)?),
+            Kind::Agent => Self::Agent(serde_json::from_str(text)?),
+            Kind::Owner => Self::Owner(serde_json::from_str(text)?),
         })
     }
 }

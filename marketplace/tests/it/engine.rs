@@ -518,6 +518,38 @@ async fn a_subscription_sees_each_event_once_and_reads_on_where_it_acknowledged(
 
 // ---- the embedder's own transaction ----
 
+/// A second process on the same database, which knows nothing of what the first remembers.
+async fn second_process(town: &Town) -> Marketplace {
+    let policy = (*town.market.policy().1).clone();
+    let rail = CreditsRail::new(policy.currency);
+    Marketplace::builder("town", town.store.clone(), policy).rail(rail).clock(town.clock.clone()).build().await.unwrap()
+}
+
+#[tokio::test]
+async fn vp_14_what_another_process_made_legal_is_not_refused_from_memory() {
+    let town = Town::new(voxpact(), 10_000).await;
+    let second = second_process(&town).await;
+    let job = town.posted(10_000).await;
+    second.agent(worker()).accept(job.id).await.unwrap();
+    // The first process remembers a job that nobody has accepted, of which no delivery is legal.
+    let delivered = town.market.agent(worker()).deliver(job.id, Delivery::default()).await.unwrap();
+    assert_eq!(delivered.status, JobStatus::Delivered);
+    assert_eq!(town.market.agent(buyer()).approve(job.id).await.unwrap().status, JobStatus::Completed);
+    town.check_books().await;
+}
+
+#[tokio::test]
+async fn vp_14_what_another_process_made_illegal_is_refused_in_spite_of_memory() {
+    let town = Town::new(voxpact(), 10_000).await;
+    let second = second_process(&town).await;
+    let job = town.posted(10_000).await;
+    second.agent(buyer()).cancel(job.id, "no longer needed").await.unwrap();
+    let answer = town.market.agent(worker()).accept(job.id).await;
+    assert!(matches!(rejection(answer), Rejection::WrongStatus { status: JobStatus::Cancelled, .. }));
+    assert_eq!(town.available(buyer()).await, 10_000);
+    town.check_books().await;
+}
+
 /// A transaction that is written only when its owner says so.
 #[derive(Default)]
 struct Held<'a> {

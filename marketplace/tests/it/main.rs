@@ -2,6 +2,7 @@
 //! proves it, or in a comment beside it.
 #![allow(clippy::unwrap_used, reason = "a test says what it expects by failing")]
 
+mod agent;
 mod engine;
 mod job;
 mod ledger;
@@ -10,3 +11,5 @@ mod policy;
 mod rail;
 mod store;
 mod support;
+mod trust;
+mod world;

@@ -19,7 +19,7 @@ mod sqlite;
 const CASES: usize = 41;
 
 /// One server for this test binary; every test has a database of its own.
-static SERVER: LazyLock<PostgresServer> = LazyLock::new(|| match PostgresServer::start() {
+pub(crate) static SERVER: LazyLock<PostgresServer> = LazyLock::new(|| match PostgresServer::start() {
     Ok(server) => server,
     Err(error) => panic!("{error}"),
 });

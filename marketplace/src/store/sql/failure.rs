@@ -38,7 +38,13 @@ impl Failure {
 
     /// Whether other contents of the same transaction might have been written.
     pub(super) fn is_about_contents(&self) -> bool {
-        self.raced || self.kind == StoreErrorKind::Corrupt
+        self.raced || self.kind == StoreErrorKind::Corrupt || self.is_of_a_lock()
+    }
+
+    /// Whether somebody outside holds a row that one of the contents needs.
+    fn is_of_a_lock(&self) -> bool {
+        let refused = self.source.as_deref().and_then(sqlx::Error::as_database_error);
+        refused.and_then(|refused| refused.code()).is_some_and(|code| code == "55P03")
     }
 
     /// The same failure, of a COMMIT: without an answer nobody knows whether it was made.

@@ -48,6 +48,9 @@ async fn apply(session: &mut Lent) -> Result<(), Failure> {
         let row = vec![version.into(), checksum_of(text).as_str().into()];
         session.run("INSERT INTO schema_versions (version, checksum) VALUES ($1, $2)", row).await?;
     }
+    if let Some(script) = dialect.on_start {
+        session.script(script).await?;
+    }
     Ok(())
 }
 

@@ -52,15 +52,30 @@ struct Dialect {
     lock: &'static str,
     /// Locks the rows of a SELECT that nobody else has locked, and leaves out the others.
     skip_locked: &'static str,
-    /// How an event's epoch is worked out, from the number of its row's first placeholder.
-    epoch: Option<fn(usize) -> String>,
+    /// How a statement is given many rows or many keys.
+    bulk: Bulk,
+    /// How an event's epoch is worked out from its row, called `added`.
+    epoch: Option<&'static str>,
     /// Market, epoch, number, limit; see clause 5 of the contract.
     events: &'static str,
     /// Market, subject, kind.
     events_of: &'static str,
     /// Keeps other processes from migrating at the same time.
     migration_lock: &'static str,
+    /// What is put right each time a store starts.
+    on_start: Option<&'static str>,
     migrations: &'static [&'static str],
+}
+
+/// How one statement is given many rows.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Bulk {
+    /// A placeholder for every value, in a handful of sizes.
+    #[cfg(feature = "sqlite")]
+    Values,
+    /// An array for every column, so that one text serves any number of rows.
+    #[cfg(feature = "postgres")]
+    Arrays,
 }
 
 /// A store in a database `D` of the driver's. Clones share it.

@@ -1,15 +1,17 @@
 //! The store that many processes share.
 
-use std::{num::NonZeroUsize, str::FromStr};
+use std::{num::NonZeroUsize, str::FromStr, time::Duration};
 
 use async_trait::async_trait;
 use sqlx::{ConnectOptions as _, PgConnection, postgres::PgConnectOptions};
-use tokio::sync::Mutex;
+use tokio::{sync::Mutex, time::timeout};
 
-use super::{Dialect, Failure, SqlStore, queries, session::Session, shelf::Shelf, write::Prepared, writer};
+use super::{
+    Bulk, Dialect, Failure, SqlStore, queries, session::Session, shelf::Shelf, write::Prepared, writer::Joined,
+};
 use crate::{
     ids::MarketId,
-    store::{Commit, CommitError, Journal, Key, KeyRecord, StoreError, Stored},
+    store::{Commit, CommitError, Journal, Key, KeyRecord, StoreError, StoreErrorKind, Stored},
 };
 
 /// Keeps everything in a PostgreSQL database, in the schema that comes first in the search path. Any
@@ -21,21 +23,31 @@ pub type PostgresStore = SqlStore<sqlx::Postgres>;
 
 const WRITERS: NonZeroUsize = NonZeroUsize::new(4).expect("four is not nothing");
 const READERS: usize = 8;
+const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 
 pub(super) static DIALECT: Dialect = Dialect {
     name: "postgres",
     begin: "BEGIN",
     lock: " FOR UPDATE",
     skip_locked: " FOR UPDATE SKIP LOCKED",
-    epoch: Some(epoch),
+    bulk: Bulk::Arrays,
+    epoch: Some(EPOCH),
     events: "SELECT epoch, number, kind, subject, version, at, actor, body FROM events \
              WHERE market = $1 AND (epoch, number) > ($2, $3) \
-             AND epoch < pg_snapshot_xmin(pg_current_snapshot())::text::bigint \
+             AND epoch < pg_snapshot_xmin(pg_current_snapshot())::text::bigint + (SELECT base FROM feed) \
              ORDER BY epoch, number LIMIT $4",
     events_of: "SELECT epoch, number, kind, subject, version, at, actor, body FROM events \
                 WHERE market = $1 AND subject = $2 AND kind = $3 ORDER BY epoch, number",
     migration_lock: "SELECT pg_advisory_xact_lock(8390876174219)", // any number, the same for ever
-    migrations: &[include_str!("../../../migrations/postgres/0001_start.sql")],
+    // Never true while one server counts on: every epoch is the id of a transaction before this one.
+    on_start: Some(
+        "UPDATE feed SET base = (SELECT MAX(epoch) FROM events) + 1 \
+         WHERE (SELECT MAX(epoch) FROM events) >= pg_current_xact_id()::text::bigint + base",
+    ),
+    migrations: &[
+        include_str!("../../../migrations/postgres/0001_start.sql"),
+        include_str!("../../../migrations/postgres/0002_agents.sql"),
+    ],
 };
 
 /// The writing transaction's id, or that of the record's event before if it is higher.
@@ -44,12 +56,20 @@ pub(super) static DIALECT: Dialect = Dialect {
 /// higher id may have written the record meanwhile. Raising the epoch keeps the record's events in
 /// order, and it is safe for readers: an epoch is never below its transaction's id, and they read
 /// only below every transaction under way.
-fn epoch(first: usize) -> String {
-    let (market, subject) = (first, first + 1);
-    format!(
-        "GREATEST(pg_current_xact_id()::text::bigint, \
-         (SELECT MAX(epoch) FROM events AS before WHERE before.market = ${market} AND before.subject = ${subject}))"
-    )
+///
+/// A server that a dump was restored into counts its transactions from a low number again: `feed.base`
+/// lifts them above every epoch that came with the dump.
+const EPOCH: &str = "GREATEST(pg_current_xact_id()::text::bigint + (SELECT base FROM feed), \
+     (SELECT MAX(epoch) FROM events AS before WHERE before.market = added.market AND before.subject = added.subject))";
+
+/// Refuses a standby, which may lag behind.
+async fn primary(mut connection: PgConnection) -> Result<Box<dyn Session>, Failure> {
+    let standby = "SELECT pg_is_in_recovery()::int::bigint";
+    let line = Session::rows(&mut connection, standby, Vec::new()).await?.pop();
+    match line.ok_or_else(|| Failure::corrupt("the server does not tell what it is"))?.int()? {
+        0 => Ok(Box::new(connection)),
+        _ => Err(Failure::new(StoreErrorKind::Unavailable, "the server is a standby; money is decided on the primary")),
+    }
 }
 
 impl PostgresStore {
@@ -79,8 +99,8 @@ impl PostgresStore {
                 // Statements are planned once, perhaps while a table is still empty; all but the
                 // audits go by an index.
                 ("enable_seqscan", "off"),
-                ("jit", "off"), // an audit is not worth compiling, a command even less
-                ("lock_timeout", "10s"),
+                ("jit", "off"),         // an audit is not worth compiling, a command even less
+                ("lock_timeout", "2s"), // somebody outside holds a row: whoever needs it fails alone
             ])
             .statement_cache_capacity(512)
             .disable_statement_logging();
@@ -88,7 +108,11 @@ impl PostgresStore {
             let options = options.clone();
             Shelf::new(places, &DIALECT, move || {
                 let options = options.clone();
-                Box::pin(async move { Ok(Box::new(options.connect().await?) as Box<dyn Session>) })
+                Box::pin(async move {
+                    let late = |_| Failure::new(StoreErrorKind::Unavailable, "the server does not answer");
+                    let connection = timeout(CONNECT_WITHIN, options.connect()).await.map_err(late)??;
+                    primary(connection).await
+                })
             })
         };
         let (readers, tasks) = (shelf(READERS.max(2 * writers.get())), writers.get());
@@ -104,28 +128,29 @@ impl PostgresStore {
 
     /// Lets the engine commit in a transaction of the embedder's own, so that their rows commit
     /// together. The embedder begins and ends it, on a database that a [`PostgresStore`] has migrated.
-    /// The records that the engine writes stay locked until then, so keep it short.
+    /// The records that the engine writes stay locked until then, so keep it short. Roll back when a
+    /// command's future was dropped before it answered: half of it may have been written.
     pub fn within(connection: &mut PgConnection) -> PostgresJournal<'_> {
-        PostgresJournal(Mutex::new(connection))
+        PostgresJournal(Mutex::new(Joined::new(connection)))
     }
 }
 
 /// An embedder's own open transaction, as the engine sees it.
 #[derive(Debug)]
-pub struct PostgresJournal<'a>(Mutex<&'a mut PgConnection>);
+pub struct PostgresJournal<'a>(Mutex<Joined<&'a mut PgConnection>>);
 
 #[async_trait]
 impl Journal for PostgresJournal<'_> {
     async fn load(&self, market: MarketId, key: Key) -> Result<Option<Stored>, StoreError> {
-        Ok(queries::load(&mut **self.0.lock().await, market, key).await?)
+        Ok(queries::load(&mut *self.0.lock().await.connection, market, key).await?)
     }
 
     async fn key(&self, market: MarketId, key: &str) -> Result<Option<KeyRecord>, StoreError> {
-        Ok(queries::key(&mut **self.0.lock().await, market, key).await?)
+        Ok(queries::key(&mut *self.0.lock().await.connection, market, key).await?)
     }
 
     async fn commit(&self, commit: Commit) -> Result<(), CommitError> {
         let prepared = Prepared::new(commit)?;
-        writer::join(&mut **self.0.lock().await, &prepared).await
+        self.0.lock().await.join(|connection| &mut **connection, &prepared).await
     }
 }

@@ -113,7 +113,15 @@ pub(super) async fn find(session: &mut dyn Session, market: MarketId, query: &Qu
     let sql = text(session.dialect(), purpose, table.name, query.statuses.len(), make);
     cells.extend(query.statuses.iter().map(|status| Cell::from(*status)));
     let lines = session.rows(sql, cells).await?;
-    lines.into_iter().map(|line| stored(query.kind, line)).collect()
+    Ok(lines.into_iter().filter_map(|line| readable(query.kind, line)).collect())
+}
+
+/// A record among others. One that cannot be read, perhaps because a newer version of this library
+/// wrote it, does not keep the caller from the others; `verify` names it.
+fn readable(kind: Kind, line: Line) -> Option<Stored> {
+    stored(kind, line)
+        .inspect_err(|failure| tracing::error!(kind = kind.as_str(), ?failure, "a record cannot be read"))
+        .ok()
 }
 
 pub(super) async fn claim(session: &mut dyn Session, market: MarketId, claim: &Claim) -> Result<Vec<Stored>, Failure> {
@@ -133,7 +141,8 @@ pub(super) async fn claim(session: &mut dyn Session, market: MarketId, claim: &C
         vec![market.0.into(), micros(claim.now).into(), micros(claim.until).into(), i64::from(claim.limit).into()];
     let mut claimed = Vec::new();
     for mut line in session.rows(sql, cells).await? {
-        claimed.push((line.int()?, line.id()?, stored(claim.kind, line)?));
+        let (due_at, id) = (line.int()?, line.id()?);
+        claimed.extend(readable(claim.kind, line).map(|stored| (due_at, id, stored)));
     }
     claimed.sort_by_key(|(due_at, id, _)| (*due_at, *id));
     Ok(claimed.into_iter().map(|(_, _, stored)| stored).collect())

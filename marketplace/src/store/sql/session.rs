@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc, vec};
 
 use async_trait::async_trait;
-use sqlx::{AssertSqlSafe, Row as _, TypeInfo as _, ValueRef as _};
+use sqlx::{AssertSqlSafe, Row as _, TypeInfo as _, ValueRef as _, error::BoxDynError};
 use uuid::Uuid;
 
 use super::{Dialect, Failure};
@@ -17,6 +17,8 @@ pub(super) enum Cell {
     Bytes(Vec<u8>),
     NoInt,
     NoId,
+    /// A column of many rows, on databases that have arrays.
+    List(Vec<Cell>),
 }
 
 impl From<i64> for Cell {
@@ -60,6 +62,7 @@ impl fmt::Display for Cell {
                 Err(_) => write!(f, "{value:02x?}"),
             },
             Self::NoInt | Self::NoId => f.write_str("null"),
+            Self::List(values) => f.debug_list().entries(values).finish(),
         }
     }
 }
@@ -119,6 +122,7 @@ fn unexpected(wanted: &str, found: Option<Cell>) -> Failure {
         Some(Cell::Text(_)) => "a text",
         Some(Cell::Id(_)) => "an id",
         Some(Cell::Bytes(_)) => "bytes",
+        Some(Cell::List(_)) => "a list",
         Some(Cell::NoInt | Cell::NoId) | None => "nothing",
     };
     Failure::corrupt(format!("{wanted} was expected in a column that holds {found}"))
@@ -172,7 +176,7 @@ session!(sqlx::PgConnection, sqlx::postgres::PgArguments, &super::postgres::DIAL
 
 fn arguments<A>(cells: Vec<Cell>) -> Result<A, Failure>
 where
-    A: sqlx::Arguments + Default,
+    A: sqlx::Arguments + Lists + Default,
     i64: sqlx::Type<A::Database> + for<'q> sqlx::Encode<'q, A::Database>,
     Arc<str>: sqlx::Type<A::Database> + for<'q> sqlx::Encode<'q, A::Database>,
     Uuid: sqlx::Type<A::Database> + for<'q> sqlx::Encode<'q, A::Database>,
@@ -190,10 +194,57 @@ where
             Cell::Bytes(value) => arguments.add(value),
             Cell::NoInt => arguments.add(None::<i64>),
             Cell::NoId => arguments.add(None::<Uuid>),
+            Cell::List(values) => arguments.add_list(values),
         }
         .map_err(sqlx::Error::Encode)?;
     }
     Ok(arguments)
+}
+
+/// Arguments that may be lists.
+trait Lists {
+    fn add_list(&mut self, values: Vec<Cell>) -> Result<(), BoxDynError>;
+}
+
+#[cfg(feature = "sqlite")]
+impl Lists for sqlx::sqlite::SqliteArguments {
+    fn add_list(&mut self, _values: Vec<Cell>) -> Result<(), BoxDynError> {
+        Err("SQLite has no arrays".into())
+    }
+}
+
+#[cfg(feature = "postgres")]
+impl Lists for sqlx::postgres::PgArguments {
+    /// The first value says what all of them are.
+    fn add_list(&mut self, values: Vec<Cell>) -> Result<(), BoxDynError> {
+        use sqlx::Arguments as _;
+        match values.first() {
+            Some(Cell::Int(_) | Cell::NoInt) => self.add(list(&values, |cell| match cell {
+                Cell::Int(value) => Some(Some(*value)),
+                Cell::NoInt => Some(None),
+                _ => None,
+            })?),
+            Some(Cell::Id(_) | Cell::NoId) => self.add(list(&values, |cell| match cell {
+                Cell::Id(value) => Some(Some(*value)),
+                Cell::NoId => Some(None),
+                _ => None,
+            })?),
+            Some(Cell::Text(_)) => self.add(list(&values, |cell| match cell {
+                Cell::Text(value) => Some(&**value),
+                _ => None,
+            })?),
+            Some(Cell::Bytes(_)) => self.add(list(&values, |cell| match cell {
+                Cell::Bytes(value) => Some(&**value),
+                _ => None,
+            })?),
+            Some(Cell::List(_)) | None => Err("a list holds values".into()),
+        }
+    }
+}
+
+#[cfg(feature = "postgres")]
+fn list<'a, T>(values: &'a [Cell], value: impl Fn(&'a Cell) -> Option<T>) -> Result<Vec<T>, BoxDynError> {
+    values.iter().map(value).collect::<Option<_>>().ok_or_else(|| "a column holds values of one type".into())
 }
 
 #[cfg(feature = "sqlite")]

@@ -45,7 +45,7 @@ impl Shelf {
             None => (self.connect)().await?,
         };
         let (dialect, idle) = (self.dialect, Arc::clone(&self.idle));
-        Ok(Lent { session: Some(session), dialect, fit: true, open: false, idle, _place: place })
+        Ok(Lent { session: Some(session), dialect, fit: true, failed: false, open: false, idle, _place: place })
     }
 }
 
@@ -58,6 +58,7 @@ pub(super) struct Lent {
     session: Option<Box<dyn Session>>,
     dialect: &'static Dialect,
     fit: bool,
+    failed: bool,
     open: bool,
     idle: Arc<Mutex<Vec<Box<dyn Session>>>>,
     _place: OwnedSemaphorePermit,
@@ -83,7 +84,7 @@ impl Lent {
     pub(super) async fn rollback(&mut self) {
         if self.script("ROLLBACK").await.is_ok() {
             self.open = false;
-            self.fit = true;
+            (self.fit, self.failed) = (true, false);
         }
     }
 
@@ -93,13 +94,21 @@ impl Lent {
     }
 }
 
+impl Lent {
+    fn answered(&mut self, well: bool) {
+        (self.fit, self.failed) = (well, !well);
+    }
+}
+
 impl Drop for Lent {
     fn drop(&mut self) {
         let mut idle = lock(&self.idle);
         match self.session.take() {
             Some(session) if self.fit && !self.open => idle.push(session),
             // What broke this one has most often broken the others too.
-            _ => idle.clear(),
+            _ if self.failed => idle.clear(),
+            // Left in the middle by a caller who no longer waits.
+            _ => {}
         }
     }
 }
@@ -112,19 +121,19 @@ impl Session for Lent {
 
     async fn run(&mut self, sql: &'static str, cells: Vec<Cell>) -> Result<u64, Failure> {
         let done = self.session()?.run(sql, cells).await;
-        self.fit = done.is_ok();
+        self.answered(done.is_ok());
         done
     }
 
     async fn rows(&mut self, sql: &'static str, cells: Vec<Cell>) -> Result<Vec<Line>, Failure> {
         let done = self.session()?.rows(sql, cells).await;
-        self.fit = done.is_ok();
+        self.answered(done.is_ok());
         done
     }
 
     async fn script(&mut self, sql: &str) -> Result<(), Failure> {
         let done = self.session()?.script(sql).await;
-        self.fit = done.is_ok();
+        self.answered(done.is_ok());
         done
     }
 }

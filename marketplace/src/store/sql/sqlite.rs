@@ -10,11 +10,11 @@ use sqlx::{
 use tokio::sync::Mutex;
 
 use super::{
-    Dialect, Failure, SqlStore, queries,
+    Bulk, Dialect, Failure, SqlStore, queries,
     session::Session,
     shelf::{Lent, Shelf},
     write::Prepared,
-    writer,
+    writer::Joined,
 };
 use crate::{
     ids::MarketId,
@@ -39,13 +39,18 @@ pub(super) static DIALECT: Dialect = Dialect {
     begin: "BEGIN IMMEDIATE",
     lock: "",
     skip_locked: "",
+    bulk: Bulk::Values,
     epoch: None,
     events: "SELECT 0, number, kind, subject, version, at, actor, body FROM events \
              WHERE market = $1 AND number > $3 AND $2 = 0 ORDER BY number LIMIT $4",
     events_of: "SELECT 0, number, kind, subject, version, at, actor, body FROM events \
                 WHERE subject = $2 AND market = $1 AND kind = $3 ORDER BY number",
     migration_lock: "",
-    migrations: &[include_str!("../../../migrations/sqlite/0001_start.sql")],
+    on_start: None,
+    migrations: &[
+        include_str!("../../../migrations/sqlite/0001_start.sql"),
+        include_str!("../../../migrations/sqlite/0002_agents.sql"),
+    ],
 };
 
 impl SqliteStore {
@@ -97,7 +102,7 @@ impl SqliteStore {
         let gone = || StoreError::new(StoreErrorKind::Unavailable, "the store was closed");
         let pool = self.shared.transactions.as_ref().ok_or_else(gone)?;
         let transaction = pool.begin_with(DIALECT.begin).await.map_err(Failure::from)?;
-        Ok(SqliteTransaction(Mutex::new(Open { transaction, _turn: turn })))
+        Ok(SqliteTransaction(Mutex::new(Open { joined: Joined::new(transaction), _turn: turn })))
     }
 }
 
@@ -118,7 +123,7 @@ async fn check_version(session: &mut Lent) -> Result<(), Failure> {
 pub struct SqliteTransaction(Mutex<Open>);
 
 struct Open {
-    transaction: DriverTransaction<'static>,
+    joined: Joined<DriverTransaction<'static>>,
     /// The place among the writers; given back after the transaction has ended.
     _turn: Lent,
 }
@@ -132,17 +137,19 @@ impl std::fmt::Debug for SqliteTransaction {
 impl SqliteTransaction {
     /// The connection, for the embedder's own statements.
     pub fn connection(&mut self) -> &mut SqliteConnection {
-        &mut self.0.get_mut().transaction
+        &mut self.0.get_mut().joined.connection
     }
 
     /// Makes everything written in it durable.
     ///
     /// # Errors
     /// [`StoreErrorKind::Unknown`] when the disk fails while it is written,
-    /// [`StoreErrorKind::Full`] when there is no room, with nothing written.
+    /// [`StoreErrorKind::Full`] when there is no room, with nothing written;
+    /// [`StoreErrorKind::Unavailable`], with nothing written, when a command in it was dropped before it
+    /// answered: half of it may be there.
     pub async fn end(self) -> Result<(), StoreError> {
-        let Open { transaction, _turn } = self.0.into_inner();
-        let committed = transaction.commit().await;
+        let Open { joined, _turn } = self.0.into_inner();
+        let committed = joined.whole()?.commit().await;
         Ok(committed.map_err(|e| Failure::from(e).of_commit())?)
     }
 
@@ -151,23 +158,23 @@ impl SqliteTransaction {
     /// # Errors
     /// [`StoreErrorKind::Unavailable`]; it is forgotten then, too.
     pub async fn rollback(self) -> Result<(), StoreError> {
-        let Open { transaction, _turn } = self.0.into_inner();
-        Ok(transaction.rollback().await.map_err(Failure::from)?)
+        let Open { joined, _turn } = self.0.into_inner();
+        Ok(joined.connection.rollback().await.map_err(Failure::from)?)
     }
 }
 
 #[async_trait]
 impl Journal for SqliteTransaction {
     async fn load(&self, market: MarketId, key: Key) -> Result<Option<Stored>, StoreError> {
-        Ok(queries::load(&mut *self.0.lock().await.transaction, market, key).await?)
+        Ok(queries::load(&mut *self.0.lock().await.joined.connection, market, key).await?)
     }
 
     async fn key(&self, market: MarketId, key: &str) -> Result<Option<KeyRecord>, StoreError> {
-        Ok(queries::key(&mut *self.0.lock().await.transaction, market, key).await?)
+        Ok(queries::key(&mut *self.0.lock().await.joined.connection, market, key).await?)
     }
 
     async fn commit(&self, commit: Commit) -> Result<(), CommitError> {
         let prepared = Prepared::new(commit)?;
-        writer::join(&mut *self.0.lock().await.transaction, &prepared).await
+        self.0.lock().await.joined.join(|transaction| &mut **transaction, &prepared).await
     }
 }

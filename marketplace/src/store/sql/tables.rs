@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    Dialect, Failure,
+    Bulk, Dialect, Failure,
     session::{Cell, Session},
 };
 use crate::store::{Kind, Record};
@@ -28,6 +28,8 @@ pub(super) const fn table(kind: Kind) -> Table {
         Kind::Job => Table { name: "jobs", parties: &["buyer", "worker"] },
         Kind::Instruction => Table { name: "instructions", parties: &["contract"] },
         Kind::Observation => Table { name: "observations", parties: &[] },
+        Kind::Agent => Table { name: "agents", parties: &["owner"] },
+        Kind::Owner => Table { name: "owners", parties: &[] },
     }
 }
 
@@ -72,13 +74,11 @@ pub(super) fn places(first: usize, count: usize) -> String {
 pub(super) struct Insert {
     pub(super) table: &'static str,
     pub(super) columns: Vec<&'static str>,
-    /// A column that the database works out by itself, from the number of the row's first placeholder.
-    pub(super) computed: Option<Computed>,
+    /// A column that the database works out by itself, and its expression over the row `added`. Only
+    /// where rows are handed over as arrays.
+    pub(super) computed: Option<(&'static str, &'static str)>,
     pub(super) conflict: String,
 }
-
-/// A column's name and its expression.
-pub(super) type Computed = (&'static str, fn(usize) -> String);
 
 impl Insert {
     pub(super) fn new(table: &'static str, columns: &[&'static str]) -> Self {
@@ -95,36 +95,67 @@ impl Insert {
         self
     }
 
-    /// Writes all rows with as few statements as a handful of sizes allows, so that each is prepared
-    /// once. Every row must be written: one that is not was changed by somebody else.
+    /// Writes all rows. Every row must be written: one that is not was changed by somebody else.
     pub(super) async fn write(&self, session: &mut dyn Session, rows: &[Vec<Cell>]) -> Result<(), Failure> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        match session.dialect().bulk {
+            #[cfg(feature = "sqlite")]
+            Bulk::Values => self.write_values(session, rows).await,
+            #[cfg(feature = "postgres")]
+            Bulk::Arrays => {
+                let sql = text(session.dialect(), "insert", self.table, 0, || self.from_arrays());
+                let column = |place: usize| Cell::List(rows.iter().map(|row| row[place].clone()).collect());
+                let cells = (0..self.columns.len()).map(column).collect();
+                self.all_written(session.run(sql, cells).await?, rows.len())
+            }
+        }
+    }
+
+    /// As few statements as a handful of sizes allows, so that each is prepared once.
+    #[cfg(feature = "sqlite")]
+    async fn write_values(&self, session: &mut dyn Session, rows: &[Vec<Cell>]) -> Result<(), Failure> {
         let mut rest = rows;
         while !rest.is_empty() {
             let size = 1 << rest.len().min(BULK).ilog2();
             let (now, later) = rest.split_at(size);
-            let sql = text(session.dialect(), "insert", self.table, size, || self.sql(size));
-            let written = session.run(sql, now.iter().flatten().cloned().collect()).await?;
-            if written != size as u64 {
-                return Err(Failure::raced(self.table));
-            }
+            let sql = text(session.dialect(), "insert", self.table, size, || self.from_values(size));
+            self.all_written(session.run(sql, now.iter().flatten().cloned().collect()).await?, size)?;
             rest = later;
         }
         Ok(())
     }
 
-    fn sql(&self, rows: usize) -> String {
+    fn all_written(&self, written: u64, rows: usize) -> Result<(), Failure> {
+        match written == rows as u64 {
+            true => Ok(()),
+            false => Err(Failure::raced(self.table)),
+        }
+    }
+
+    #[cfg(feature = "sqlite")]
+    fn from_values(&self, rows: usize) -> String {
         let (width, mut values) = (self.columns.len(), String::new());
         for row in 0..rows {
-            let first = row * width + 1;
             let comma = if row == 0 { "" } else { ", " };
-            let _ = write!(values, "{comma}({}", places(first, width));
-            if let Some((_, expression)) = self.computed {
-                let _ = write!(values, ", {}", expression(first));
-            }
-            values.push(')');
+            let _ = write!(values, "{comma}({})", places(row * width + 1, width));
         }
-        let computed = self.computed.map(|(column, _)| format!(", {column}")).unwrap_or_default();
         let (table, columns, conflict) = (self.table, self.columns.join(", "), &self.conflict);
-        format!("INSERT INTO {table} ({columns}{computed}) VALUES {values}{conflict}")
+        format!("INSERT INTO {table} ({columns}) VALUES {values}{conflict}")
+    }
+
+    #[cfg(feature = "postgres")]
+    fn from_arrays(&self) -> String {
+        let (column, expression) = match self.computed {
+            Some((column, expression)) => (format!(", {column}"), format!(", {expression}")),
+            None => Default::default(),
+        };
+        let (table, columns, conflict) = (self.table, self.columns.join(", "), &self.conflict);
+        let arrays = places(1, self.columns.len());
+        format!(
+            "INSERT INTO {table} ({columns}{column}) SELECT added.*{expression} \
+             FROM UNNEST({arrays}) AS added ({columns}){conflict}"
+        )
     }
 }

@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{
-    Failure,
+    Bulk, Failure,
     session::{Cell, Session},
     tables::{BULK, Insert, Table, kind, places, record, table, text},
 };
@@ -21,7 +21,9 @@ use crate::{
     ids::MarketId,
     ledger::{Account, Limit},
     money::Currency,
-    store::{Commit, CommitError, Event, Facts, Key, KeyRecord, Kind, StoreError, StoreErrorKind, Write, admit},
+    store::{
+        Commit, CommitError, Event, Facts, Key, KeyRecord, KeyUse, Kind, StoreError, StoreErrorKind, Write, admit,
+    },
 };
 
 /// A commit with its rows, made in the caller's task so that the writer only passes them on.
@@ -40,7 +42,7 @@ impl Prepared {
         let unwritable =
             |e: serde_json::Error| StoreError::new(StoreErrorKind::Corrupt, "a value has no JSON form").caused_by(e);
         let records = commit.writes.iter().map(|write| record_row(market, write));
-        let records = records.collect::<Result<_, _>>().map_err(unwritable)?;
+        let records: Vec<(Key, u64, Vec<Cell>)> = records.collect::<Result<_, _>>().map_err(unwritable)?;
         let events = commit.events.iter().map(|event| event_row(market, event));
         let events = events.collect::<Result<_, _>>().map_err(unwritable)?;
         let row = |d: &crate::store::Document| {
@@ -49,15 +51,24 @@ impl Prepared {
         let documents = commit.documents.iter().map(row).collect();
         let key = match &commit.key {
             Some(used) => {
-                let (kind, answer) = (used.answer.key().kind.as_str(), used.answer.to_json().map_err(unwritable)?);
+                let kind = used.answer.key().kind.as_str();
                 let fingerprint = Cell::Bytes(used.fingerprint.into());
-                let answer = answer.as_str().into();
+                let answer = answer_cell(&commit, used, &records).map_err(unwritable)?;
                 Some(vec![market.0.into(), used.key.as_str().into(), fingerprint, kind.into(), answer])
             }
             None => None,
         };
         let transfers = transfer_rows(&commit);
         Ok(Self { commit, records, events, transfers, documents, key })
+    }
+}
+
+/// A key's answer in JSON: most often a record that is written too, whose row ends with it.
+fn answer_cell(commit: &Commit, used: &KeyUse, records: &[(Key, u64, Vec<Cell>)]) -> Result<Cell, serde_json::Error> {
+    let written = commit.writes.iter().position(|write| write.record == used.answer);
+    match written.and_then(|place| records[place].2.last()) {
+        Some(body) => Ok(body.clone()),
+        None => Ok(used.answer.to_json()?.as_str().into()),
     }
 }
 
@@ -182,7 +193,9 @@ impl Known {
             let commits = || group.iter().map(|p| &p.commit).filter(|commit| commit.market == market);
             let keys: BTreeSet<&str> = commits().filter_map(|c| c.key.as_ref()).map(|k| k.key.as_str()).collect();
             known.read_keys(session, market, &keys).await?;
-            let records: BTreeSet<Key> = commits().flat_map(|c| &c.writes).map(|w| w.record.key()).collect();
+            let written = commits().flat_map(|c| &c.writes).map(|w| w.record.key());
+            let guarded = commits().flat_map(|c| &c.guards).map(|(key, _)| *key);
+            let records: BTreeSet<Key> = written.chain(guarded).collect();
             for kind in Kind::ALL {
                 let ids = records.iter().filter(|key| key.kind == kind).map(|key| key.id.into());
                 known.read_versions(session, market, kind, ids.collect()).await?;
@@ -265,7 +278,7 @@ impl Known {
     }
 }
 
-/// `select IN (keys) tail`, with the market first. Sizes are powers of two, filled up with the last key.
+/// `select IN (keys) tail`, with the market first.
 async fn lookup(
     session: &mut dyn Session,
     purpose: &'static str,
@@ -276,6 +289,15 @@ async fn lookup(
     keys: Vec<Cell>,
 ) -> Result<Vec<super::session::Line>, Failure> {
     let mut found = Vec::new();
+    if keys.is_empty() {
+        return Ok(found);
+    }
+    #[cfg(feature = "postgres")]
+    if session.dialect().bulk == Bulk::Arrays {
+        let sql = text(session.dialect(), purpose, table, 0, || format!("{select} = ANY($2){tail}"));
+        return session.rows(sql, vec![market.0.into(), Cell::List(keys)]).await;
+    }
+    // Sizes are powers of two, filled up with the last key, so that each is prepared once.
     for chunk in keys.chunks(BULK) {
         let size = chunk.len().next_power_of_two();
         let make = || format!("{select} IN ({}){tail}", places(2, size));
@@ -361,7 +383,7 @@ fn into_transfers() -> Insert {
     Insert::new("transfers", &columns)
 }
 
-fn into_events(epoch: Option<fn(usize) -> String>) -> Insert {
+fn into_events(epoch: Option<&'static str>) -> Insert {
     let insert = Insert::new("events", &["market", "subject", "kind", "version", "at", "actor", "body"]);
     Insert { computed: epoch.map(|expression| ("epoch", expression)), ..insert }
 }

@@ -7,7 +7,7 @@
 //! Writers run in tasks of their own: a caller who stops waiting never leaves a connection in the
 //! middle of a statement.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::sync::{Mutex, mpsc, oneshot};
 
@@ -25,6 +25,8 @@ const GROUP: usize = 256;
 const QUEUE: usize = 4 * GROUP;
 /// How often a group is tried again when others wrote the same rows in between.
 const ATTEMPTS: usize = 8;
+/// How long one transaction may take before the database counts as gone.
+const ANSWER_WITHIN: Duration = Duration::from_secs(120);
 
 type Answer = Result<(), CommitError>;
 
@@ -90,14 +92,20 @@ fn refuse(failure: &Failure) -> Answer {
 
 /// Writes a group in one transaction, again while others come in between.
 async fn persist(shelf: &Shelf, group: &[&Prepared]) -> Result<Vec<Answer>, Failure> {
-    let mut answers = attempt(shelf, group).await;
+    let mut answers = bounded(shelf, group).await;
     for _ in 1..ATTEMPTS {
         if !matches!(&answers, Err(failure) if failure.raced) {
             break;
         }
-        answers = attempt(shelf, group).await;
+        answers = bounded(shelf, group).await;
     }
     answers
+}
+
+/// One attempt, given up when a server does not answer any more: dropping it closes the connection.
+async fn bounded(shelf: &Shelf, group: &[&Prepared]) -> Result<Vec<Answer>, Failure> {
+    let late = |_| Failure::new(StoreErrorKind::Unknown, "the database did not answer in time");
+    tokio::time::timeout(ANSWER_WITHIN, attempt(shelf, group)).await.map_err(late)?
 }
 
 async fn attempt(shelf: &Shelf, group: &[&Prepared]) -> Result<Vec<Answer>, Failure> {
@@ -115,9 +123,46 @@ async fn attempt(shelf: &Shelf, group: &[&Prepared]) -> Result<Vec<Answer>, Fail
     answers
 }
 
+/// A transaction that is somebody else's, and whether a commit was left half-way in it.
+#[derive(Debug)]
+pub(super) struct Joined<C> {
+    pub(super) connection: C,
+    half_way: bool,
+}
+
+impl<C> Joined<C> {
+    pub(super) const fn new(connection: C) -> Self {
+        Self { connection, half_way: false }
+    }
+
+    /// Writes one commit in it. Dropping this leaves it unfit for anything but a rollback.
+    pub(super) async fn join<S: Session>(
+        &mut self,
+        session: impl FnOnce(&mut C) -> &mut S,
+        prepared: &Prepared,
+    ) -> Answer {
+        self.check()?;
+        self.half_way = true;
+        let answer = join(session(&mut self.connection), prepared).await;
+        self.half_way = false;
+        answer
+    }
+
+    /// The connection, unless something was left half-way.
+    pub(super) fn whole(self) -> Result<C, StoreError> {
+        self.check()?;
+        Ok(self.connection)
+    }
+
+    fn check(&self) -> Result<(), StoreError> {
+        let message = "a command in this transaction was dropped before it answered; roll back";
+        if self.half_way { Err(StoreError::new(StoreErrorKind::Unavailable, message)) } else { Ok(()) }
+    }
+}
+
 /// Writes one commit inside a transaction that is somebody else's. What is refused leaves no trace in
 /// it, and the transaction can go on.
-pub(super) async fn join(session: &mut dyn Session, prepared: &Prepared) -> Answer {
+async fn join(session: &mut dyn Session, prepared: &Prepared) -> Answer {
     let mut tries = 1;
     loop {
         session.script("SAVEPOINT tradepost").await.map_err(StoreError::from)?;
@@ -129,7 +174,10 @@ pub(super) async fn join(session: &mut dyn Session, prepared: &Prepared) -> Answ
             Ok(Ok(())) => "RELEASE SAVEPOINT tradepost",
             _ => "ROLLBACK TO SAVEPOINT tradepost; RELEASE SAVEPOINT tradepost",
         };
-        session.script(end).await.map_err(StoreError::from)?;
+        match session.script(end).await {
+            Ok(()) => {}
+            Err(end) => return refuse(answer.as_ref().err().unwrap_or(&end)),
+        }
         match answer {
             Err(failure) if failure.raced && tries < ATTEMPTS => tries += 1,
             Err(failure) => return refuse(&failure),

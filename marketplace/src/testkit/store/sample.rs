@@ -52,6 +52,7 @@ impl Sample {
                 instructions: 0,
                 declined: 0,
                 funding: String::new(),
+                expired: false,
                 legs: Vec::new(),
             },
             posted_at: moment(0),
@@ -92,6 +93,7 @@ impl Sample {
             events: vec![self.event()],
             movement: Movement::new(),
             documents: Vec::new(),
+            guards: Vec::new(),
         }
     }
 

@@ -8,9 +8,9 @@ use crate::{
     clock::{Clock, Timestamp},
     engine::Unsettled,
     error::Error,
-    ids::InstructionId,
+    ids::{InstructionId, JobId},
     job::{HoldState, JobStatus},
-    rail::{Custody, Party},
+    rail::{Custody, ObservationBody, Party},
     store::InstructionState,
     testkit::{Chances, Disorder},
 };
@@ -100,8 +100,14 @@ impl World {
     fn explained(&self, open: &Unsettled) -> bool {
         match open {
             Unsettled::Instruction(record) => matches!(record.state, InstructionState::Mismatch { .. }),
+            Unsettled::Refused(observed) if self.lied_about(&observed.observation.body) => true,
             Unsettled::Refused(observed) => self.memory.hostile_deposits.contains(&observed.observation.id),
         }
+    }
+
+    /// A hold ran out that a rail had lied about, so that the books never knew of it.
+    fn lied_about(&self, body: &ObservationBody) -> bool {
+        matches!(body, ObservationBody::HoldExpired { hold } if self.stage.act().auditor.lied_to(JobId(hold.0)))
     }
 
     /// No job is left with money on the way, unless the rail lied about it.

@@ -7,8 +7,10 @@
 //! answers and lie, policies that change. An auditor that shares no rule with the engine checks every
 //! commit and every answer. In the end the world heals and everything has to settle.
 //!
-//! The same seed plays the same way on every store, bit for bit: [`Report::digest`] covers every
-//! command, answer, commit and event, and what truly happened outside.
+//! In memory the same seed plays the same way, bit for bit: [`Report::digest`] covers every command,
+//! answer, commit and event, and what truly happened outside. On a database the seed draws the same
+//! users, faults and times; where one task has several calls under way at once, which of them comes
+//! first may differ.
 
 mod audit;
 mod heal;

@@ -30,7 +30,11 @@ pub(super) enum Turn<T> {
 
 /// Shared by every wrapper of one world.
 #[derive(Clone)]
-pub(super) struct Stage(Arc<Mutex<Act>>);
+pub(super) struct Stage {
+    act: Arc<Mutex<Act>>,
+    /// Held during a call, so that a task which has several of its own under way makes one at a time.
+    call: Arc<futures::lock::Mutex<()>>,
+}
 
 pub(super) struct Act {
     rng: StdRng,
@@ -55,7 +59,7 @@ pub(super) struct Counts {
 
 impl Stage {
     pub(super) fn new(seed: u64, faults: Faults, auditor: Auditor) -> Self {
-        Self(Arc::new(Mutex::new(Act {
+        let act = Act {
             rng: StdRng::seed_from_u64(seed ^ 0x5354_4147_4500_0000),
             faults,
             auditor,
@@ -64,16 +68,18 @@ impl Stage {
             playing: None,
             paused: false,
             died: false,
-        })))
+        };
+        Self { act: Arc::new(Mutex::new(act)), call: Arc::default() }
     }
 
     pub(super) fn act(&self) -> MutexGuard<'_, Act> {
-        self.0.lock().expect("the stage's lock is never held across a panic")
+        self.act.lock().expect("the stage's lock is never held across a panic")
     }
 
-    /// Gives way to whoever the seed chooses.
-    pub(super) fn pause(&self) -> Pause<'_> {
-        Pause { stage: self, paused: false }
+    /// Gives way to whoever the seed chooses, then has the stage for itself.
+    pub(super) async fn pause(&self) -> futures::lock::OwnedMutexGuard<()> {
+        Pause { stage: self, paused: false }.await;
+        self.call.clone().lock_owned().await
     }
 
     /// The process dies here: nothing of the running task goes on.
@@ -96,10 +102,13 @@ impl Stage {
             Poll::Ready(over) => Poll::Ready(Turn::Over(over)),
             Poll::Pending => {
                 let act = self.act();
+                if self.call.try_lock().is_none() {
+                    return Poll::Pending; // a real database is at work
+                }
                 match (act.died, act.paused) {
                     (true, _) => Poll::Ready(Turn::Died),
                     (false, true) => Poll::Ready(Turn::Paused),
-                    (false, false) => Poll::Pending, // a real database is at work
+                    (false, false) => Poll::Pending,
                 }
             }
         })
@@ -125,7 +134,7 @@ pub(super) struct Pause<'a> {
 impl Future for Pause<'_> {
     type Output = ();
 
-    fn poll(mut self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<()> {
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let mut act = self.stage.act();
         if self.paused || act.playing.is_none() {
             return Poll::Ready(());
@@ -133,6 +142,7 @@ impl Future for Pause<'_> {
         act.paused = true;
         drop(act);
         self.paused = true;
+        context.waker().wake_by_ref(); // the engine may wait for several of its own at once
         Poll::Pending
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures::lock::OwnedMutexGuard;
 use uuid::Uuid;
 
 use super::stage::Stage;
@@ -29,8 +30,8 @@ pub(super) struct WorldStore {
 
 impl WorldStore {
     /// What may go wrong with a call that changes nothing.
-    async fn read(&self) -> Result<(), StoreError> {
-        self.stage.pause().await;
+    async fn read(&self) -> Result<OwnedMutexGuard<()>, StoreError> {
+        let alone = self.stage.pause().await;
         let (dies, fails) = {
             let mut act = self.stage.act();
             let faults = act.faults;
@@ -39,9 +40,10 @@ impl WorldStore {
             (dies, fails)
         };
         if dies {
+            drop(alone);
             return self.stage.die().await;
         }
-        if fails { Err(self.fault(StoreErrorKind::Unavailable)) } else { Ok(()) }
+        if fails { Err(self.fault(StoreErrorKind::Unavailable)) } else { Ok(alone) }
     }
 
     fn fault(&self, kind: StoreErrorKind) -> StoreError {
@@ -64,19 +66,19 @@ enum Fate {
 #[async_trait]
 impl Journal for WorldStore {
     async fn load(&self, market: MarketId, key: Key) -> Result<Option<Stored>, StoreError> {
-        self.read().await?;
+        let _alone = self.read().await?;
         let found = self.inner.load(market, key).await?;
         self.stage.act().auditor.loaded(key, found.as_ref());
         Ok(found)
     }
 
     async fn key(&self, market: MarketId, key: &str) -> Result<Option<KeyRecord>, StoreError> {
-        self.read().await?;
+        let _alone = self.read().await?;
         self.inner.key(market, key).await
     }
 
     async fn commit(&self, commit: Commit) -> Result<(), CommitError> {
-        self.stage.pause().await;
+        let alone = self.stage.pause().await;
         let fate = {
             let mut act = self.stage.act();
             let faults = act.faults;
@@ -93,7 +95,10 @@ impl Journal for WorldStore {
             fate
         };
         match fate {
-            Fate::DiesBefore => return self.stage.die().await,
+            Fate::DiesBefore => {
+                drop(alone);
+                return self.stage.die().await;
+            }
             Fate::Unavailable => return Err(self.fault(StoreErrorKind::Unavailable).into()),
             Fate::LostBefore => return Err(self.fault(StoreErrorKind::Unknown).into()),
             Fate::Written | Fate::DiesAfter | Fate::LostAfter => {}
@@ -105,6 +110,7 @@ impl Journal for WorldStore {
             act.counts.conflicts += u64::from(matches!(result, Err(CommitError::Conflict(_))));
             act.auditor.committed(act.playing, &commit, &result, &mut act.trace);
         }
+        drop(alone);
         match fate {
             Fate::DiesAfter => self.stage.die().await,
             Fate::LostAfter => Err(self.fault(StoreErrorKind::Unknown).into()),
@@ -120,7 +126,7 @@ impl Store for WorldStore {
     }
 
     async fn add_policy(&self, market: MarketId, policy: &Policy) -> Result<PolicyVersion, StoreError> {
-        self.read().await?;
+        let _alone = self.read().await?;
         let version = self.inner.add_policy(market, policy).await?;
         self.stage.act().auditor.policy_added(version, policy);
         Ok(version)
@@ -131,17 +137,17 @@ impl Store for WorldStore {
         market: MarketId,
         version: Option<PolicyVersion>,
     ) -> Result<Option<(PolicyVersion, Policy)>, StoreError> {
-        self.read().await?;
+        let _alone = self.read().await?;
         self.inner.policy(market, version).await
     }
 
     async fn find(&self, market: MarketId, query: &Query) -> Result<Vec<Stored>, StoreError> {
-        self.read().await?;
+        let _alone = self.read().await?;
         self.inner.find(market, query).await
     }
 
     async fn claim(&self, market: MarketId, claim: &Claim) -> Result<Vec<Stored>, StoreError> {
-        self.read().await?;
+        let alone = self.read().await?;
         let claimed = self.inner.claim(market, claim).await?;
         self.stage.act().auditor.claimed(claim, &claimed);
         let dies = {
@@ -149,6 +155,7 @@ impl Store for WorldStore {
             let chance = act.faults.crash_after_commit;
             !claimed.is_empty() && act.happens(chance)
         };
+        drop(alone);
         if dies { self.stage.die().await } else { Ok(claimed) }
     }
 
@@ -157,7 +164,7 @@ impl Store for WorldStore {
     }
 
     async fn events(&self, market: MarketId, after: Position, limit: u32) -> Result<Vec<LoggedEvent>, StoreError> {
-        self.read().await?;
+        let _alone = self.read().await?;
         self.inner.events(market, after, limit).await
     }
 
@@ -166,7 +173,7 @@ impl Store for WorldStore {
     }
 
     async fn cursor(&self, market: MarketId, reader: &str) -> Result<Option<String>, StoreError> {
-        self.read().await?;
+        let _alone = self.read().await?;
         self.inner.cursor(market, reader).await
     }
 
@@ -177,7 +184,7 @@ impl Store for WorldStore {
         from: Option<&str>,
         to: &str,
     ) -> Result<bool, StoreError> {
-        self.read().await?;
+        let _alone = self.read().await?;
         self.inner.move_cursor(market, reader, from, to).await
     }
 
@@ -188,7 +195,7 @@ impl Store for WorldStore {
         currency: Currency,
         at: Option<Timestamp>,
     ) -> Result<Money, StoreError> {
-        self.read().await?;
+        let _alone = self.read().await?;
         self.inner.balance(market, account, currency, at).await
     }
 
@@ -219,7 +226,7 @@ pub(super) struct WorldRail<R> {
 
 impl<R> WorldRail<R> {
     async fn may_die(&self) {
-        self.stage.pause().await;
+        drop(self.stage.pause().await);
         let dies = {
             let mut act = self.stage.act();
             let chance = act.faults.crash_at_rail;

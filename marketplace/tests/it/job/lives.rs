@@ -196,8 +196,11 @@ impl World {
                 assert!(matches!(refused, Err(Rejection::WrongHold { .. })), "what is over is heard once");
             }
             Step::Expire => {
-                let held = matches!(self.desk.job().hold.state, HoldState::Held | HoldState::Settling(_));
+                let state = self.desk.job().hold.state;
+                let held = matches!(state, HoldState::Held | HoldState::Settling(_));
                 match self.desk.give(Actor::Rail(RAIL), JobCommand::RecordHoldExpired) {
+                    // Told before the funding is: it counts once that arrives.
+                    Ok(_) if matches!(state, HoldState::Funding(_)) => assert!(self.desk.job().hold.expired),
                     Ok(_) => {
                         assert!(held && self.desk.rail.custody.is_per_hold());
                         self.holds -= i128::from(self.total());
@@ -288,6 +291,7 @@ impl World {
                 self.costs += cost;
                 self.holds -= cost;
                 match &instruction.order {
+                    Order::Fund { .. } if self.desk.job().hold.expired => self.lost_hold = true,
                     Order::Fund { amount, .. } => self.holds += i128::from(amount.minor()),
                     Order::Settle { .. } => {
                         let left = receipt.legs.iter().filter(|leg| leg.landing == Landing::Outside);

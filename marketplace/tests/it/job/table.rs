@@ -23,6 +23,7 @@ const LEGAL: &[(JobStatus, &str, JobStatus)] = &[
     (PendingPayment, "cancel", Cancelled),
     (PendingPayment, "freeze", Frozen),
     (PendingPayment, "record_outcome", Funded),
+    (PendingPayment, "record_hold_expired", PendingPayment),
     (Funded, "accept", Accepted),
     (Funded, "cancel", Cancelled),
     (Funded, "withdraw", Cancelled),

@@ -182,9 +182,20 @@ fn vp_39_a_hold_that_was_never_taken_cannot_expire() {
         assert_eq!(answer, Err(Rejection::WrongHold { command: "record_hold_expired", state }));
     };
     let mut desk = Desk::new(voxpact(), Custody::PerHold).posted(10_000);
-    refused(&desk, "being taken");
     desk.must(Actor::Rail(RAIL), outcome(&desk.last_instruction(), declined()));
     refused(&desk, "not reserved");
+}
+
+/// What the rail tells in the wrong order comes out the same: the money came and went.
+#[test]
+fn vp_39_a_hold_that_expires_before_its_funding_is_known_ends_the_job() {
+    let mut desk = Desk::new(voxpact(), Custody::PerHold).posted(10_000);
+    desk.must(Actor::Rail(RAIL), JobCommand::RecordHoldExpired);
+    assert_eq!(desk.status(), JobStatus::PendingPayment);
+    desk.must(Actor::Rail(RAIL), outcome(&desk.last_instruction(), done(&desk.last_instruction())));
+    assert_eq!(desk.status(), JobStatus::Cancelled);
+    assert!(desk.books.is_empty(), "{:?}", desk.books);
+    assert_eq!(desk.instructions.len(), 1, "the rail is asked nothing more");
 }
 
 /// The payer has everything back, so every share leaves the account where it waited; the settlement that

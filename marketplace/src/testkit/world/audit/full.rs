@@ -10,6 +10,7 @@ use crate::{
     engine::{Marketplace, Reconciliation, Unsettled},
     error::Error,
     ids::{AgentId, JobId, MarketId},
+    job::HoldState,
     ledger::{Account, Finding, TransferKind, TrialBalance},
     rail::{Landing, LegReceipt, Order, Party, RailProfile},
     store::{InstructionState, LoggedEvent, Record, Store, StoreError},
@@ -75,7 +76,7 @@ pub(in crate::testkit::world) async fn store(
         loop {
             let page = store.history(market, account, after, 200).await?;
             let Some(last) = page.last() else { break };
-            let rising = page.windows(2).all(|pair| pair[0].number < pair[1].number && pair[0].at <= pair[1].at);
+            let rising = page.windows(2).all(|pair| pair[0].number < pair[1].number);
             if page[0].number <= after || !rising {
                 stage.act().auditor.problem(format!("the history of {account} is out of order"));
             }
@@ -180,16 +181,19 @@ impl Auditor {
             let Some(record) = self.instruction(id).filter(|record| lied(&record.state)) else { continue };
             let order = record.instruction.order.clone();
             let effects = outside.effects(id);
-            waiting += if let Order::Settle { legs, .. } = &order {
-                legs.iter().filter(|leg| leg.to != Party::Platform).map(|leg| i128::from(leg.amount.minor())).sum()
-            } else {
-                0
-            };
+            let job = self.job(JobId(record.instruction.contract));
+            if let (Order::Settle { legs, .. }, Some(HoldState::Settling(_))) = (&order, job.map(|job| job.hold.state))
+            {
+                let agents = legs.iter().filter(|leg| leg.to != Party::Platform);
+                waiting += agents.map(|leg| i128::from(leg.amount.minor())).sum::<i128>();
+            }
             if effects.times == 0 {
                 continue;
             }
             // What a liar did is not in the books; it explains the difference to the unit.
             match order {
+                // Nobody could say so of a hold that nobody knew of.
+                Order::Fund { hold, .. } if outside.hold(hold).is_none() => {}
                 Order::Fund { payer, amount, .. } => {
                     *truth.entry(Some(payer)).or_default() -= i128::from(amount.minor());
                     held += i128::from(amount.minor());

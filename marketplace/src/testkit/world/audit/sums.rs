@@ -135,6 +135,7 @@ pub(super) fn may_cause(actor: &Actor, event: &JobEvent, job: &Job) -> bool {
         | JobEvent::ActionRequired { .. }
         | JobEvent::PaymentReceived { .. }
         | JobEvent::PaymentRetrying { .. }
+        | JobEvent::PaymentExpired {}
         | JobEvent::PaymentLost { .. }
         | JobEvent::PaymentReturned { .. } => rail,
     }

@@ -1,0 +1,169 @@
+//! Finished jobs by the thousand and by the million, with set-based SQL: the rows that the last
+//! command of each life leaves behind, in every table and index.
+
+use sqlx::{AssertSqlSafe, Connection, Executor, IntoArguments};
+
+use crate::{
+    Outcome, cast,
+    template::{ACCOUNTS_WRITTEN, Field, Mark, Piece, TABLES, Template, Type},
+};
+
+/// What differs between the databases.
+pub(crate) struct Dialect {
+    /// Makes the table `life`: the ids of each life, as ids and as texts.
+    lives: fn(u64) -> String,
+    /// A text's id.
+    id: fn(&str) -> String,
+    bytes: fn(&str) -> String,
+    epoch: &'static str,
+    before: &'static str,
+    after: &'static str,
+}
+
+pub(crate) const SQLITE: Dialect = Dialect {
+    lives: |count| {
+        let agent = |number: &str| format!("printf('00000000-0000-4000-8000-%012x', {number})");
+        lives(
+            &format!("WITH RECURSIVE lives (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM lives WHERE i < {count})"),
+            "lives",
+            "printf('01800000-%04x-7%03x-8000-%012x', i >> 12, i & 4095, i)",
+            agent,
+            "printf('00000001-0000-4000-8000-%012x', i)",
+        )
+    },
+    id: |text| format!("unhex(replace({text}, '-', ''))"),
+    bytes: |hex| format!("x'{hex}'"),
+    epoch: "",
+    before: "PRAGMA synchronous = OFF; PRAGMA cache_size = -524288; PRAGMA temp_store = MEMORY; BEGIN",
+    after: "DROP TABLE life; COMMIT; ANALYZE; PRAGMA wal_checkpoint(TRUNCATE)",
+};
+
+pub(crate) const POSTGRES: Dialect = Dialect {
+    lives: |count| {
+        let agent = |number: &str| format!("'00000000-0000-4000-8000-' || lpad(to_hex({number}), 12, '0')");
+        lives(
+            "",
+            &format!("generate_series(1::bigint, {count}::bigint) AS lives (i)"),
+            "'01800000-' || lpad(to_hex(i >> 12), 4, '0') || '-7' || lpad(to_hex(i & 4095), 3, '0') || '-8000-' \
+             || lpad(to_hex(i), 12, '0')",
+            agent,
+            "'00000001-0000-4000-8000-' || lpad(to_hex(i), 12, '0')",
+        )
+    },
+    id: |text| format!("({text})::uuid"),
+    bytes: |hex| format!("'\\x{hex}'::bytea"),
+    epoch: "pg_current_xact_id()::text::bigint",
+    before: "BEGIN; SET LOCAL work_mem = '256MB'",
+    after: "DROP TABLE life; COMMIT; VACUUM ANALYZE; CHECKPOINT",
+};
+
+fn lives(with: &str, from: &str, job: &str, agent: impl Fn(&str) -> String, nonce: &str) -> String {
+    let (agents, others) = (cast::AGENTS, cast::AGENTS - 1);
+    let buyer = format!("(i * {} % {agents})", cast::STRIDE);
+    let worker = format!("(({buyer} + 1 + i % {others}) % {agents})");
+    let (buyer, worker) = (agent(&buyer), agent(&worker));
+    format!(
+        "CREATE TEMP TABLE life AS {with} SELECT i, {job} AS job, {buyer} AS buyer, {worker} AS worker, \
+         {nonce} AS nonce FROM {from}"
+    )
+}
+
+/// Adds `count` finished jobs.
+pub(crate) async fn load<C>(connection: &mut C, dialect: &Dialect, template: &Template, count: u64) -> Outcome<()>
+where
+    C: Connection,
+    for<'c> &'c mut C: Executor<'c, Database = C::Database>,
+    for<'q> <C::Database as sqlx::Database>::Arguments: IntoArguments<C::Database>,
+{
+    let script = |sql: String| sqlx::raw_sql(AssertSqlSafe(sql));
+    for sql in statements(dialect, template, count) {
+        connection.execute(script(sql)).await?;
+    }
+    Ok(())
+}
+
+fn statements(dialect: &Dialect, template: &Template, count: u64) -> Vec<String> {
+    let mut statements: Vec<String> = dialect.before.split("; ").map(String::from).collect();
+    statements.push((dialect.lives)(count));
+    for (place, table) in TABLES.iter().enumerate() {
+        let last = template.steps.len() - 1;
+        // A job is there once, as its last command leaves it; of the rest nothing is ever changed.
+        let steps = if table.name == "jobs" { last..=last } else { 0..=last };
+        for row in template.steps[steps].iter().flat_map(|step| &step.rows[place]) {
+            let mut columns: Vec<&str> = table.columns.iter().map(|(name, _)| *name).collect();
+            let typed = row.iter().zip(table.columns);
+            let mut values: Vec<String> = typed.map(|(field, (_, kind))| expression(dialect, field, *kind)).collect();
+            if table.name == "events" && !dialect.epoch.is_empty() {
+                columns.push("epoch");
+                values.push(dialect.epoch.into());
+            }
+            let (name, columns, values) = (table.name, columns.join(", "), values.join(", "));
+            statements.push(format!("INSERT INTO {name} ({columns}) SELECT {values} FROM life ORDER BY i"));
+        }
+    }
+    statements.push(
+        "INSERT INTO accounts (market, account, currency, balance, version) \
+         SELECT 1, 'escrow/' || job, 'EUR/2', 0, 2 FROM life ORDER BY i"
+            .into(),
+    );
+    for (pieces, delta) in template.steps.iter().flat_map(|step| &step.changes) {
+        if !matches!(pieces.first(), Some(Piece::Text(purpose)) if purpose.starts_with("escrow/")) {
+            let name = text(pieces);
+            statements.push(format!(
+                "UPDATE accounts SET balance = accounts.balance + moved.balance, version = version + moved.times \
+                 FROM (SELECT {name} AS account, CAST({delta} * COUNT(*) AS BIGINT) AS balance, COUNT(*) AS times \
+                 FROM life GROUP BY 1) AS moved WHERE accounts.market = 1 AND accounts.account = moved.account"
+            ));
+        }
+    }
+    statements.extend(dialect.after.split("; ").map(String::from));
+    statements
+}
+
+fn expression(dialect: &Dialect, field: &Field, kind: Type) -> String {
+    match field {
+        Field::Int(Some(value)) => value.to_string(),
+        // An untyped nothing is a text to PostgreSQL.
+        Field::Int(None) if kind == Type::Int => "CAST(NULL AS BIGINT)".into(),
+        Field::Int(None) => "NULL".into(),
+        Field::Text(pieces) => text(pieces),
+        Field::Id(mark) => (dialect.id)(column(*mark)),
+        Field::Bytes(bytes) => {
+            let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            (dialect.bytes)(&hex)
+        }
+    }
+}
+
+fn text(pieces: &[Piece]) -> String {
+    let piece = |piece: &Piece| match piece {
+        Piece::Text(text) => format!("'{}'", text.replace('\'', "''")),
+        Piece::Mark(mark) => column(*mark).into(),
+    };
+    pieces.iter().map(piece).collect::<Vec<_>>().join(" || ")
+}
+
+fn column(mark: Mark) -> &'static str {
+    match mark {
+        Mark::Job => "job",
+        Mark::Buyer => "buyer",
+        Mark::Worker => "worker",
+        Mark::Nonce => "nonce",
+    }
+}
+
+/// How many rows were written so far, by table.
+pub(crate) async fn written<C>(connection: &mut C) -> Outcome<Vec<(&'static str, i64)>>
+where
+    C: Connection,
+    for<'c> &'c mut C: Executor<'c, Database = C::Database>,
+    (i64,): for<'r> sqlx::FromRow<'r, <C::Database as sqlx::Database>::Row>,
+    <C::Database as sqlx::Database>::Arguments: IntoArguments<C::Database>,
+{
+    let mut counts = Vec::new();
+    for (name, sql) in TABLES.iter().map(|table| (table.name, table.written)).chain([("accounts", ACCOUNTS_WRITTEN)]) {
+        let (count,) = sqlx::query_as::<_, (i64,)>(sql).fetch_one(&mut *connection).await?;
+        counts.push((name, count));
+    }
+    Ok(counts)
+}
