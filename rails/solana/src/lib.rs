@@ -11,6 +11,7 @@ mod incident;
 mod keys;
 mod notes;
 mod payouts;
+mod plan;
 mod rail;
 mod sign;
 mod transfers;

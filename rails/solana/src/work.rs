@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use solana_instruction::{Instruction, error::InstructionError};
 use solana_pubkey::Pubkey;
 use solana_signature::Signature;
 use solana_transaction_error::TransactionError;
@@ -13,29 +12,19 @@ use tradepost::{
 
 use crate::{
     address::{parse, token_account},
-    agents::DepositAddress,
-    chain::{ACCOUNTS_AT_ONCE, Account, Tip, nonsense, tokens},
+    chain::{ACCOUNTS_AT_ONCE, Tip, nonsense},
     incident::Incident,
-    keys::Key,
     notes::{Batch, Outgoing, PayoutNote, PayoutState, Placed, Queued, Spent, Stand, What},
-    payouts::check_found,
+    plan::Plan,
     rail::SolanaRail,
-    sign::{UNITS, from_text, to_text},
+    sign::{from_text, to_text},
     transfers::Read,
 };
 
 /// How many transactions are followed at once.
 const IN_FLIGHT: usize = 16;
-/// How many withdrawals a transaction may carry, whatever the configuration says.
-const BATCH: usize = 20;
-/// How many addresses a sweep empties; each adds a signature.
-const SWEEP: usize = 6;
-/// What a signature costs, in lamports.
-const SIGNATURE_FEE: u64 = 5_000;
 /// How often a withdrawal may fail on chain before it is declined.
 const FAILURES: u32 = 5;
-/// The token program's error for a balance that is too small.
-const INSUFFICIENT: u32 = 1;
 
 /// What one round of work did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,7 +43,7 @@ impl SolanaRail {
     /// One round: follows what was sent, then sends the next withdrawals or sweeps the next deposits,
     /// at most one new transaction a block. Any number of processes may do this at once.
     ///
-    /// An idle round is two requests.
+    /// An idle round is one request.
     ///
     /// # Errors
     /// The node's, the signer's or the memory's failure. Nothing is lost, the next round goes on.
@@ -238,164 +227,6 @@ impl SolanaRail {
         }
     }
 
-    /// Tells what an operator should know of the treasury; what it can spend, unless it is frozen.
-    fn look_after(&self, stand: &Stand, wallet: Option<&Account>, tokens_of: Option<&Account>) -> Option<Treasury> {
-        let lamports = wallet.map_or(0, |account| account.lamports);
-        if lamports < self.config.low_sol {
-            let (treasury, floor) = (self.treasury, self.config.low_sol);
-            self.tell(&Incident::LowSol { treasury, lamports, floor });
-        }
-        let held = i64::try_from(tokens(tokens_of)).unwrap_or(i64::MAX);
-        let free = held.saturating_sub(stand.outgoing.promised());
-        if free < self.config.low_token {
-            let (held, needed) = (self.config.money(free), self.config.money(self.config.low_token));
-            self.tell(&Incident::LowToken { held, needed });
-        }
-        if tokens_of.and_then(Account::token).is_some_and(|token| token.is_frozen()) {
-            self.tell(&Incident::TreasuryFrozen { account: self.treasury_account });
-            return None;
-        }
-        Some(Treasury { lamports, held })
-    }
-
-    /// The next withdrawals to pay. What cannot be paid at all is declined on the way.
-    async fn plan_payouts(&self, treasury: &Treasury) -> Result<Option<(Plan, Stand)>, RailError> {
-        loop {
-            let stand = Stand::read(&*self.memory).await?;
-            let mut candidates = Vec::new();
-            let (mut stale, mut declined) = (Vec::new(), Vec::new());
-            for queued in next_in(&stand.outgoing.queue, self.config.batch.clamp(1, BATCH)) {
-                let note = PayoutNote::read(&*self.memory, queued.id).await?;
-                match note {
-                    Some(note) if note.payout.state == PayoutState::Accepted => {
-                        let wallet = self.wallet_of(&note)?;
-                        let account = token_account(&wallet, &self.config.mint);
-                        let minor = note.payout.order.amount().minor();
-                        candidates.push(Candidate { queued, wallet, account, minor, missing: true });
-                    }
-                    Some(note) if note.payout.state == PayoutState::Held => {}
-                    _ => stale.push(queued.id),
-                }
-            }
-            let keys: Vec<Pubkey> = candidates.iter().flat_map(|one| [one.wallet, one.account]).collect();
-            let found = if keys.is_empty() { Vec::new() } else { self.chain.accounts(&keys).await?.1 };
-            let mut good = Vec::new();
-            for (mut one, found) in candidates.into_iter().zip(found.chunks(2)) {
-                match check_found(one.wallet, one.account, found[0].as_ref(), found[1].as_ref()) {
-                    Ok(()) => {
-                        one.missing = found[1].as_ref().and_then(Account::token).is_none();
-                        good.push(one);
-                    }
-                    Err(error) => declined.push((one.queued.id, error.decline())),
-                }
-            }
-            if !stale.is_empty() || !declined.is_empty() {
-                let mut next = stand.outgoing.clone();
-                next.queue
-                    .retain(|queued| !stale.contains(&queued.id) && declined.iter().all(|(id, _)| *id != queued.id));
-                next.declined.extend(declined);
-                stand.write(&*self.memory, next).await?;
-                continue;
-            }
-            let Some(plan) = self.plan_of(good, treasury, stand.outgoing.promised())? else { return Ok(None) };
-            let run = self.chain.simulate(&self.unsigned(&self.with_bid(&plan.instructions, UNITS))).await?;
-            let Some(error) = run.error else {
-                return Ok(Some((Plan { units: run.units, ..plan }, stand)));
-            };
-            let What::Pay(placed) = &plan.what else { return Ok(None) };
-            match self.blame(placed, &error) {
-                Some(culprit) if !is_short(&error) => {
-                    let mut next = stand.outgoing.clone();
-                    next.queue.retain(|queued| queued.id != culprit);
-                    let alone: Vec<Placed> = placed.iter().filter(|one| one.id == culprit).copied().collect();
-                    requeue(&mut next, &alone, Some(culprit), &error);
-                    stand.write(&*self.memory, next).await?;
-                }
-                // The treasury is short of something, which was told, or the node is behind.
-                _ => {
-                    tracing::debug!(%error, "withdrawals cannot be paid now");
-                    return Ok(None);
-                }
-            }
-        }
-    }
-
-    /// As many withdrawals as the treasury can pay and a transaction can hold.
-    fn plan_of(&self, good: Vec<Candidate>, treasury: &Treasury, promised: i64) -> Result<Option<Plan>, RailError> {
-        let mut free = treasury.held.saturating_sub(promised);
-        let mut lamports = treasury.lamports.saturating_sub(SIGNATURE_FEE);
-        let (mut instructions, mut placed) = (Vec::new(), Vec::new());
-        for one in good {
-            let rent = if one.missing { self.rent } else { 0 };
-            if one.minor > free {
-                let (held, needed) = (self.config.money(free), self.config.money(one.minor));
-                self.tell(&Incident::LowToken { held, needed });
-                continue;
-            }
-            if rent > lamports {
-                let (lamports, floor) = (treasury.lamports, self.config.low_sol.max(rent + SIGNATURE_FEE));
-                self.tell(&Incident::LowSol { treasury: self.treasury, lamports, floor });
-                continue;
-            }
-            let mut longer: Vec<Instruction> = instructions.clone();
-            longer.extend(one.missing.then(|| self.create(&one.wallet)));
-            let minor = u64::try_from(one.minor).map_err(|_| nonsense("a withdrawal of less than nothing"))?;
-            longer.push(self.transfer(&self.treasury_account, &one.account, &self.treasury, minor)?);
-            if !self.fits(&longer) {
-                break;
-            }
-            let Queued { id, failures } = one.queued;
-            placed.push(Placed { id, failures, place: self.bids() + longer.len() - 1, minor: one.minor, rent });
-            (instructions, free, lamports) = (longer, free - one.minor, lamports - rent);
-        }
-        let plan = Plan { instructions, what: What::Pay(placed), keys: Vec::new(), units: 0 };
-        Ok((!plan.instructions.is_empty()).then_some(plan))
-    }
-
-    /// Some deposits that are worth a sweep.
-    async fn plan_sweep(
-        &self,
-        stand: &Stand,
-        lamports: u64,
-        treasury_exists: bool,
-        deposits: impl Iterator<Item = (&DepositAddress, &Option<Account>)>,
-    ) -> Result<Option<Plan>, RailError> {
-        let (mut instructions, mut numbers, mut keys) = (Vec::new(), Vec::new(), Vec::new());
-        if !treasury_exists {
-            instructions.push(self.create(&self.treasury));
-        }
-        for (address, account) in deposits {
-            let held = tokens(account.as_ref());
-            let worth = i64::try_from(held).is_ok_and(|held| held >= self.config.sweep_from.max(1));
-            if numbers.len() == SWEEP || !worth || stand.outgoing.sweeps(address.number) {
-                continue;
-            }
-            if account.as_ref().and_then(Account::token).is_some_and(|token| token.is_frozen()) {
-                let held = self.config.money(i64::try_from(held).unwrap_or(i64::MAX));
-                self.tell(&Incident::DepositFrozen { account: address.token_account, held });
-                continue;
-            }
-            let mut longer = instructions.clone();
-            longer.push(self.transfer(&address.token_account, &self.treasury_account, &address.wallet, held)?);
-            if !self.fits(&longer) {
-                break;
-            }
-            instructions = longer;
-            numbers.push(address.number);
-            keys.push((Key::Deposit(address.number), address.wallet));
-        }
-        let fees = SIGNATURE_FEE * (1 + numbers.len() as u64) + if treasury_exists { 0 } else { self.rent };
-        if numbers.is_empty() || lamports < fees {
-            return Ok(None); // low SOL was told
-        }
-        let run = self.chain.simulate(&self.unsigned(&self.with_bid(&instructions, UNITS))).await?;
-        if let Some(error) = run.error {
-            self.tell(&Incident::SweepFailed { addresses: numbers.len(), reason: error.to_string() });
-            return Ok(None);
-        }
-        Ok(Some(Plan { instructions, what: What::Sweep(numbers), keys, units: run.units }))
-    }
-
     /// Signs, writes down, and only then sends. Nothing is sent if another process was faster.
     async fn sign_and_send(&self, plan: Plan, slot: u64, stand: Stand) -> Result<usize, RailError> {
         let (blockhash, last_height) = self.chain.blockhash().await?;
@@ -421,7 +252,7 @@ impl SolanaRail {
     }
 
     /// Which withdrawal a transaction failed by.
-    fn blame(&self, placed: &[Placed], error: &TransactionError) -> Option<InstructionId> {
+    pub(crate) fn blame(&self, placed: &[Placed], error: &TransactionError) -> Option<InstructionId> {
         let TransactionError::InstructionError(at, _) = error else { return None };
         let culprit = placed.iter().find(|one| one.place >= usize::from(*at))?;
         let reason = error.to_string();
@@ -430,7 +261,7 @@ impl SolanaRail {
         Some(culprit.id)
     }
 
-    fn wallet_of(&self, note: &PayoutNote) -> Result<Pubkey, RailError> {
+    pub(crate) fn wallet_of(&self, note: &PayoutNote) -> Result<Pubkey, RailError> {
         let Order::Payout { destination: Some(text), .. } = &note.payout.order else {
             return Err(RailError::new(RailErrorKind::Refused, "an accepted withdrawal goes nowhere"));
         };
@@ -440,38 +271,13 @@ impl SolanaRail {
     }
 }
 
-/// What the treasury has.
-struct Treasury {
-    lamports: u64,
-    held: i64,
-}
-
-/// A withdrawal that could be in the next transaction.
-struct Candidate {
-    queued: Queued,
-    wallet: Pubkey,
-    account: Pubkey,
-    minor: i64,
-    /// Whether its token account has to be made.
-    missing: bool,
-}
-
-/// The next transaction, not signed yet.
-struct Plan {
-    instructions: Vec<Instruction>,
-    what: What,
-    keys: Vec<(Key, Pubkey)>,
-    units: u64,
-}
-
-/// Whose turn it is: those that never failed together; if there are none, one that did, alone.
-fn next_in(queue: &[Queued], most: usize) -> Vec<Queued> {
-    let fresh: Vec<Queued> = queue.iter().filter(|queued| queued.failures == 0).take(most).copied().collect();
-    if fresh.is_empty() { queue.iter().take(1).copied().collect() } else { fresh }
-}
-
 /// Puts withdrawals back to be tried again; one that failed too often is declined.
-fn requeue(next: &mut Outgoing, placed: &[Placed], culprit: Option<InstructionId>, error: &TransactionError) {
+pub(crate) fn requeue(
+    next: &mut Outgoing,
+    placed: &[Placed],
+    culprit: Option<InstructionId>,
+    error: &TransactionError,
+) {
     let mut again = Vec::new();
     for one in placed {
         let failures = one.failures + u32::from(Some(one.id) == culprit);
@@ -487,11 +293,6 @@ fn requeue(next: &mut Outgoing, placed: &[Placed], culprit: Option<InstructionId
 /// Whether no block can take a transaction any more and the node's answer about it is from later.
 const fn is_past(batch: &Batch, tip: Tip, known_at: u64) -> bool {
     tip.height > batch.last_height && known_at >= tip.slot
-}
-
-/// Whether the treasury is what is at fault.
-fn is_short(error: &TransactionError) -> bool {
-    matches!(error, TransactionError::InstructionError(_, InstructionError::Custom(INSUFFICIENT)))
 }
 
 /// One withdrawal's share of a transaction's fee; the first ones bear the remainder.
