@@ -6,7 +6,10 @@ import sys
 import tomllib
 
 with open(sys.argv[1], "rb") as file:
-    allowed = set(tomllib.load(file)["licenses"]["allow"])
+    licences = tomllib.load(file)["licenses"]
+allowed = set(licences["allow"])
+# Packages that carry their licence as a text only, and which one it is.
+clarified = {entry["crate"]: entry["expression"] for entry in licences.get("clarify", [])}
 
 
 def permits(expression: str) -> bool:
@@ -16,6 +19,8 @@ def permits(expression: str) -> bool:
 
 
 packages = [p for p in json.load(sys.stdin)["packages"] if p["source"]]
+for package in packages:
+    package["license"] = package["license"] or clarified.get(package["name"])
 refused = [f'{p["name"]} {p["version"]}: {p["license"]}' for p in packages if not (p["license"] and permits(p["license"]))]
 print(f"{len(packages)} dependencies, {len(refused)} not allowed", *refused, sep="\n  ")
 sys.exit(bool(refused) or not packages)

@@ -3,10 +3,12 @@
 mod credits;
 mod error;
 pub mod layers;
+mod memory;
 mod types;
 
 pub use credits::CreditsRail;
 pub use error::{RailError, RailErrorKind};
+pub use memory::{RailMemory, StoreMemory, VolatileMemory};
 pub use types::{
     Action, Capability, Cursor, Custody, Decline, Holdings, Instruction, Landing, Leg, LegReceipt, Observation,
     ObservationBody, Observations, Order, Outcome, Party, Push, RailProfile, Receipt, ReceiptMismatch,

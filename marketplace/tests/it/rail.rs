@@ -3,6 +3,7 @@
 mod broken;
 mod harness;
 mod layers;
+mod memory;
 mod world;
 
 use std::{sync::Arc, time::Duration};

@@ -1,0 +1,144 @@
+//! Finding deposits.
+//!
+//! # Protocol
+//!
+//! Blocks are read one after the other, whole, and every movement of the token in them is compared
+//! with the addresses handed out. So a poll costs what the chain produced since the last one, whether
+//! there are ten addresses or ten million, and nothing is asked per address.
+//!
+//! Each block names the one before it by its hash. The cursor carries the last hash read, and a block
+//! that does not follow it is refused: a node that lacks a part of the history, lags, or is of another
+//! cluster can stop the reading, and cannot make it skip a deposit.
+//!
+//! The end of the reading is fixed before the list of addresses is brought up to date: an address
+//! handed out later cannot have got anything in a block that counted before.
+
+use futures::{StreamExt, TryStreamExt, stream};
+use solana_transaction_status_client_types::{EncodedTransactionWithStatusMeta, UiConfirmedBlock};
+use tradepost::rail::{Cursor, Observation, ObservationBody, Observations, RailError, RailErrorKind};
+
+use crate::{
+    chain::nonsense,
+    incident::Incident,
+    rail::SolanaRail,
+    transfers::{Read, Side, touches},
+};
+
+/// How many blocks are asked for at once.
+const AT_ONCE: usize = 4;
+
+/// Where the reading stands: the last block read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Place {
+    slot: u64,
+    blockhash: String,
+}
+
+impl SolanaRail {
+    pub(crate) async fn read_deposits(&self, after: &Cursor) -> Result<Observations, RailError> {
+        let place = parse(after)?;
+        let tip = self.chain.slot().await?;
+        self.agents.refresh(&*self.memory).await?;
+        let from = place.as_ref().map_or(self.config.first_slot, |place| place.slot + 1);
+        let nothing = Observations { items: Vec::new(), next: after.clone() };
+        if from > tip {
+            return Ok(nothing);
+        }
+        let slots = self.chain.blocks(from, self.config.blocks_per_poll.max(1)).await?;
+        let blocks = stream::iter(slots.into_iter().filter(|slot| (from..=tip).contains(slot)))
+            .map(|slot| async move { Ok::<_, RailError>((slot, self.chain.block(slot).await?)) })
+            .buffered(AT_ONCE);
+        futures::pin_mut!(blocks);
+        let (mut items, mut last) = (Vec::new(), place);
+        loop {
+            match blocks.try_next().await {
+                Ok(Some((slot, block))) => {
+                    follows(last.as_ref(), slot, &block)?;
+                    items.extend(self.deposits_of(slot, &block)?);
+                    last = Some(Place { slot, blockhash: block.blockhash });
+                }
+                Ok(None) => break,
+                // What was read is told; the rest is asked for again.
+                Err(_) if last.as_ref().is_some_and(|last| last.slot >= from) => break,
+                Err(error) => return Err(error),
+            }
+        }
+        match last {
+            Some(last) if last.slot >= from => Ok(Observations { items, next: cursor(&last) }),
+            _ => Ok(nothing),
+        }
+    }
+
+    fn deposits_of(&self, slot: u64, block: &UiConfirmedBlock) -> Result<Vec<Observation>, RailError> {
+        let transactions = block.transactions.as_ref().ok_or_else(|| nonsense(format!("block {slot} comes empty")))?;
+        let (mint, mut found) = (self.config.mint.to_string(), Vec::new());
+        for transaction in transactions.iter().filter(|transaction| touches(transaction, &mint)) {
+            found.extend(self.deposits_in(transaction)?);
+        }
+        Ok(found)
+    }
+
+    /// What one transaction brought in: each transfer for itself.
+    fn deposits_in(&self, transaction: &EncodedTransactionWithStatusMeta) -> Result<Vec<Observation>, RailError> {
+        let read = Read::new(transaction)?;
+        let signature = read.transaction.signatures.first().copied().unwrap_or_default();
+        let transfers = read.transfers()?;
+        let mut found = Vec::new();
+        for key in read.keys() {
+            let Some(agent) = self.agents.owner_of(key) else { continue };
+            let (mut sum, mut of_it) = (0, Vec::new());
+            for transfer in &transfers {
+                let (gains, loses) = (transfer.to.is(key), transfer.from.is(key));
+                sum += if gains { i128::from(transfer.amount) } else { 0 };
+                sum -= if loses { i128::from(transfer.amount) } else { 0 };
+                if gains && !loses && transfer.amount > 0 {
+                    let amount = i64::try_from(transfer.amount);
+                    let amount = amount.map_err(|_| nonsense("more than there is"))?;
+                    let source = match transfer.from {
+                        Side::Account(account) => read.owner(&account).unwrap_or_else(|| account.to_string()),
+                        Side::Issuer(authority) => authority.to_string(),
+                    };
+                    let id = format!("{signature}:{}", transfer.place);
+                    let body = ObservationBody::Deposit { agent, amount: self.config.money(amount), source };
+                    of_it.push(Observation { id, body });
+                }
+            }
+            let moved = read.change(key);
+            if moved == sum {
+                found.extend(of_it);
+            } else {
+                self.tell(&Incident::Unexplained { signature, account: *key, moved, read: sum });
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// A block must name the last one read as its parent.
+fn follows(last: Option<&Place>, slot: u64, block: &UiConfirmedBlock) -> Result<(), RailError> {
+    let Some(last) = last else { return Ok(()) };
+    if block.parent_slot == last.slot && block.previous_blockhash == last.blockhash {
+        return Ok(());
+    }
+    let what = format!(
+        "block {slot} follows block {} {}, the last one read is {} {}: the node lacks a part of the history",
+        block.parent_slot, block.previous_blockhash, last.slot, last.blockhash
+    );
+    Err(RailError::new(RailErrorKind::NotSent, what))
+}
+
+fn parse(cursor: &Cursor) -> Result<Option<Place>, RailError> {
+    if cursor.0.is_empty() {
+        return Ok(None);
+    }
+    let place = cursor
+        .0
+        .split_once(' ')
+        .and_then(|(slot, blockhash)| Some(Place { slot: slot.parse().ok()?, blockhash: blockhash.to_owned() }));
+    let bad = || RailError::new(RailErrorKind::Refused, format!("{:?} is no cursor of this rail", cursor.0));
+    place.map(Some).ok_or_else(bad)
+}
+
+fn cursor(place: &Place) -> Cursor {
+    Cursor(format!("{} {}", place.slot, place.blockhash))
+}

@@ -1,0 +1,307 @@
+//! Sending withdrawals and sweeps, and following them to their end. `notes` says by what protocol.
+
+use std::time::Duration;
+
+use solana_pubkey::Pubkey;
+use solana_signature::Signature;
+use solana_transaction_error::TransactionError;
+use tradepost::{
+    ids::InstructionId,
+    rail::{Decline, Order, RailError, RailErrorKind, Receipt},
+};
+
+use crate::{
+    address::{parse, token_account},
+    chain::{ACCOUNTS_AT_ONCE, Tip, nonsense},
+    incident::Incident,
+    notes::{Batch, Outgoing, PayoutNote, PayoutState, Placed, Queued, Spent, Stand, What},
+    plan::Plan,
+    rail::SolanaRail,
+    sign::{from_text, to_text},
+    transfers::Read,
+};
+
+/// How many transactions are followed at once.
+const IN_FLIGHT: usize = 16;
+/// How often a withdrawal may fail on chain before it is declined.
+const FAILURES: u32 = 5;
+
+/// What one round of work did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Worked {
+    /// Transactions signed and sent for the first time.
+    pub sent: usize,
+    /// Withdrawals that came to their end.
+    pub ended: usize,
+    /// Withdrawals that wait or are on their way.
+    pub waiting: usize,
+    /// Transactions on their way.
+    pub in_flight: usize,
+}
+
+impl SolanaRail {
+    /// One round: follows what was sent, then sends the next withdrawals or sweeps the next deposits,
+    /// at most one new transaction a block. Any number of processes may do this at once.
+    ///
+    /// An idle round is one request.
+    ///
+    /// # Errors
+    /// The node's, the signer's or the memory's failure. Nothing is lost, the next round goes on.
+    pub async fn work(&self) -> Result<Worked, RailError> {
+        let mut worked = Worked { ended: self.close_declined().await?, ..Worked::default() };
+        worked.ended += self.follow().await?;
+        worked.sent = self.send_next().await?;
+        worked.ended += self.close_declined().await?;
+        let Outgoing { queue, batches, declined, .. } = Stand::read(&*self.memory).await?.outgoing;
+        let carried = batches.iter().map(|batch| if let What::Pay(all) = &batch.what { all.len() } else { 0 });
+        worked.waiting = queue.len() + declined.len() + carried.sum::<usize>();
+        worked.in_flight = batches.len();
+        Ok(worked)
+    }
+
+    /// Works for ever: spawn this once or more, in any number of processes.
+    pub async fn run(&self, idle: Duration) {
+        loop {
+            match self.work().await {
+                Ok(worked) if worked.sent > 0 => {}
+                Ok(_) => tokio::time::sleep(idle).await,
+                Err(error) => {
+                    tracing::warn!(%error, "a round of the Solana rail's work failed");
+                    tokio::time::sleep(idle).await;
+                }
+            }
+        }
+    }
+
+    /// Follows every transaction that was sent; how many withdrawals came to their end.
+    async fn follow(&self) -> Result<usize, RailError> {
+        let batches = Stand::read(&*self.memory).await?.outgoing.batches;
+        if batches.is_empty() {
+            return Ok(0);
+        }
+        let signatures = batches.iter().map(signature_of).collect::<Result<Vec<_>, _>>()?;
+        // The height before the statuses: what had not landed by then can be judged by them.
+        let tip = self.chain.tip().await?;
+        let (known_at, statuses) = self.chain.statuses(&signatures).await?;
+        let mut ended = 0;
+        for ((batch, signature), status) in batches.iter().zip(signatures).zip(statuses) {
+            match status {
+                Some(status) if status.satisfies_commitment(self.chain.finality.commitment()) => match status.err {
+                    None => ended += self.landed(batch, &signature).await?,
+                    Some(error) => self.failed(batch, &error).await?,
+                },
+                Some(_) => {}
+                None if is_past(batch, tip, known_at) => self.expired(batch, signature).await?,
+                None => self.chain.send(&from_text(&batch.bytes)?).await,
+            }
+        }
+        Ok(ended)
+    }
+
+    /// A transaction took effect: its outcomes are written down, then it is taken out.
+    async fn landed(&self, batch: &Batch, signature: &Signature) -> Result<usize, RailError> {
+        let mut ended = 0;
+        if let What::Pay(placed) = &batch.what {
+            let found = self.chain.transaction(signature).await?;
+            let read = Read::new(&found.transaction)?;
+            if read.meta.err.is_some() {
+                return Err(nonsense(format!("{signature} failed by one answer and succeeded by another")));
+            }
+            let transfers = read.transfers()?;
+            for (i, one) in placed.iter().enumerate() {
+                let Some(note) = PayoutNote::read(&*self.memory, one.id).await? else { continue };
+                if note.payout.state != PayoutState::Accepted {
+                    continue; // written before
+                }
+                let account = token_account(&self.wallet_of(&note)?, &self.config.mint);
+                let moved =
+                    transfers.iter().find(|moved| moved.place == one.place.to_string() && moved.to.is(&account));
+                let moved = moved.ok_or_else(|| nonsense(format!("{signature} does not pay {account}")))?;
+                let amount = i64::try_from(moved.amount).map_err(|_| nonsense("more than there is"))?;
+                let receipt = Receipt {
+                    instruction: one.id,
+                    reference: format!("{signature}:{}", one.place),
+                    amount: self.config.money(amount),
+                    legs: Vec::new(),
+                    cost: None,
+                    hold_expires_at: None,
+                };
+                let spent = Spent { fee: share(read.meta.fee, placed.len(), i), rent: one.rent };
+                let state = PayoutState::Done { receipt: Box::new(receipt), spent };
+                ended += usize::from(note.write(&*self.memory, one.id, state).await?);
+            }
+        }
+        self.take_out(batch, |_, _| {}).await?;
+        Ok(ended)
+    }
+
+    /// A transaction failed on chain: nothing of it took effect, so all of it is tried again, the one
+    /// that made it fail by itself.
+    async fn failed(&self, batch: &Batch, error: &TransactionError) -> Result<(), RailError> {
+        match &batch.what {
+            What::Sweep(numbers) => {
+                self.tell(&Incident::SweepFailed { addresses: numbers.len(), reason: error.to_string() });
+                self.take_out(batch, |_, _| {}).await
+            }
+            What::Pay(placed) => {
+                let culprit = self.blame(placed, error);
+                self.take_out(batch, |next, placed| requeue(next, placed, culprit, error)).await
+            }
+        }
+    }
+
+    /// The chain can never take a transaction any more, if the node's history goes back far enough to
+    /// prove it.
+    async fn expired(&self, batch: &Batch, signature: Signature) -> Result<(), RailError> {
+        // Asked after the status: what the node still has now, it had then.
+        let first = self.chain.first_slot().await?;
+        if first > batch.signed_in {
+            self.tell(&Incident::HistoryGone { signature, signed_in: batch.signed_in, first });
+            return Ok(());
+        }
+        self.take_out(batch, |next, placed| {
+            let again = placed.iter().map(|one| Queued { id: one.id, failures: one.failures });
+            next.queue.splice(0..0, again);
+        })
+        .await
+    }
+
+    /// Takes a transaction out, together with what else has to change in the same step.
+    async fn take_out(&self, batch: &Batch, change: impl Fn(&mut Outgoing, &[Placed])) -> Result<(), RailError> {
+        loop {
+            let stand = Stand::read(&*self.memory).await?;
+            let mut next = stand.outgoing.clone();
+            let Some(at) = next.batches.iter().position(|one| one.signature == batch.signature) else {
+                return Ok(()); // another process did it
+            };
+            let taken = next.batches.remove(at);
+            change(&mut next, if let What::Pay(placed) = &taken.what { placed } else { &[] });
+            if stand.write(&*self.memory, next).await?.is_some() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Writes down what was declined; how many there were.
+    async fn close_declined(&self) -> Result<usize, RailError> {
+        let mut ended = 0;
+        loop {
+            let stand = Stand::read(&*self.memory).await?;
+            if stand.outgoing.declined.is_empty() {
+                return Ok(ended);
+            }
+            for (id, decline) in &stand.outgoing.declined {
+                let note = PayoutNote::read(&*self.memory, *id).await?;
+                if let Some(note) = note.filter(|note| note.payout.state == PayoutState::Accepted) {
+                    let state = PayoutState::Declined(decline.clone());
+                    ended += usize::from(note.write(&*self.memory, *id, state).await?);
+                }
+            }
+            let mut next = stand.outgoing.clone();
+            next.declined.clear();
+            stand.write(&*self.memory, next).await?;
+        }
+    }
+
+    /// Sends the next withdrawals, or sweeps if there are none to send; how many transactions.
+    async fn send_next(&self) -> Result<usize, RailError> {
+        self.agents.refresh(&*self.memory).await?;
+        let deposits = self.next_round(ACCOUNTS_AT_ONCE - 2);
+        let keys = [self.treasury, self.treasury_account].into_iter();
+        let keys: Vec<Pubkey> = keys.chain(deposits.iter().map(|address| address.token_account)).collect();
+        let (slot, found) = self.chain.accounts(&keys).await?;
+        let stand = Stand::read(&*self.memory).await?;
+        let treasury = self.look_after(&stand, found[0].as_ref(), found[1].as_ref());
+        if stand.outgoing.batches.len() >= IN_FLIGHT {
+            return Ok(0);
+        }
+        if let Some(treasury) = &treasury
+            && let Some((plan, stand)) = self.plan_payouts(treasury).await?
+        {
+            return self.sign_and_send(plan, slot, stand).await;
+        }
+        let lamports = found[0].as_ref().map_or(0, |account| account.lamports);
+        match self.plan_sweep(&stand, lamports, found[1].is_some(), deposits.iter().zip(&found[2..])).await? {
+            Some(plan) => self.sign_and_send(plan, slot, stand).await,
+            None => Ok(0),
+        }
+    }
+
+    /// Signs, writes down, and only then sends. Nothing is sent if another process was faster.
+    async fn sign_and_send(&self, plan: Plan, slot: u64, stand: Stand) -> Result<usize, RailError> {
+        let (blockhash, last_height) = self.chain.blockhash().await?;
+        if last_height <= stand.outgoing.last_height {
+            return Ok(0); // this block's is used up; see `Outgoing::last_height`
+        }
+        // A tenth more than the simulation took: the accounts may look otherwise by then.
+        let instructions = self.with_bid(&plan.instructions, plan.units.saturating_mul(11) / 10);
+        let transaction = self.signed(&instructions, blockhash, &plan.keys).await?;
+        let signature = transaction.signatures.first().map(ToString::to_string).unwrap_or_default();
+        let batch = Batch { signature, bytes: to_text(&transaction)?, last_height, signed_in: slot, what: plan.what };
+        let mut next = stand.outgoing.clone();
+        if let What::Pay(placed) = &batch.what {
+            next.queue.retain(|queued| placed.iter().all(|one| one.id != queued.id));
+        }
+        next.last_height = last_height;
+        next.batches.push(batch);
+        if stand.write(&*self.memory, next).await?.is_none() {
+            return Ok(0);
+        }
+        self.chain.send(&transaction).await;
+        Ok(1)
+    }
+
+    /// Which withdrawal a transaction failed by.
+    pub(crate) fn blame(&self, placed: &[Placed], error: &TransactionError) -> Option<InstructionId> {
+        let TransactionError::InstructionError(at, _) = error else { return None };
+        let culprit = placed.iter().find(|one| one.place >= usize::from(*at))?;
+        let reason = error.to_string();
+        let failures = culprit.failures + 1;
+        self.tell(&Incident::WithdrawalFailed { instruction: culprit.id, failures, reason });
+        Some(culprit.id)
+    }
+
+    pub(crate) fn wallet_of(&self, note: &PayoutNote) -> Result<Pubkey, RailError> {
+        let Order::Payout { destination: Some(text), .. } = &note.payout.order else {
+            return Err(RailError::new(RailErrorKind::Refused, "an accepted withdrawal goes nowhere"));
+        };
+        parse(text, &self.treasury, &self.config.mint).map_err(|error| {
+            RailError::new(RailErrorKind::Refused, "an accepted withdrawal goes nowhere").caused_by(error)
+        })
+    }
+}
+
+/// Puts withdrawals back to be tried again; one that failed too often is declined.
+pub(crate) fn requeue(
+    next: &mut Outgoing,
+    placed: &[Placed],
+    culprit: Option<InstructionId>,
+    error: &TransactionError,
+) {
+    let mut again = Vec::new();
+    for one in placed {
+        let failures = one.failures + u32::from(Some(one.id) == culprit);
+        if failures > FAILURES {
+            next.declined.push((one.id, Decline { code: "failed_on_chain".into(), message: error.to_string() }));
+        } else {
+            again.push(Queued { id: one.id, failures });
+        }
+    }
+    next.queue.splice(0..0, again);
+}
+
+/// Whether no block can take a transaction any more and the node's answer about it is from later.
+const fn is_past(batch: &Batch, tip: Tip, known_at: u64) -> bool {
+    tip.height > batch.last_height && known_at >= tip.slot
+}
+
+/// One withdrawal's share of a transaction's fee; the first ones bear the remainder.
+const fn share(fee: u64, of: usize, i: usize) -> u64 {
+    let of = of as u64;
+    fee / of + if (i as u64) < fee % of { 1 } else { 0 }
+}
+
+fn signature_of(batch: &Batch) -> Result<Signature, RailError> {
+    let corrupt = |_| RailError::new(RailErrorKind::Refused, "the rail's memory holds what is no signature");
+    batch.signature.parse().map_err(corrupt)
+}

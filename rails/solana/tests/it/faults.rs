@@ -1,0 +1,381 @@
+//! Seeded runs of the engine and the rail against a network, a node, a memory and processes that fail.
+//!
+//! Each run is one number. At its end everything is calm again, and then: every deposit is credited
+//! once, every withdrawal is paid once or never, and what the books say the rail holds is what the
+//! chain says. More runs than the ordinary ones: `SOLANA_FAULT_RUNS=10000 SOLANA_FAULT_FIRST=0 cargo
+//! test -p tradepost-solana --release --test it faults -- --nocapture`.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
+
+use async_trait::async_trait;
+use rand::{Rng, SeedableRng, rngs::StdRng};
+use solana_keypair::Keypair;
+use solana_pubkey::Pubkey;
+use solana_signer::Signer as _;
+use tradepost::{
+    clock::{ManualClock, Timestamp},
+    engine::Marketplace,
+    ids::{AgentId, RailId},
+    money::Money,
+    policy::Policy,
+    rail::{Instruction, Outcome, RailError, RailErrorKind, RailMemory, SettlementRail, StoreMemory},
+    store::{MemoryStore, Store, StoreError, StoreErrorKind},
+};
+use tradepost_solana::SolanaRail;
+
+use crate::{front::Chances, world::World};
+
+/// How many runs the ordinary test makes.
+const RUNS: u64 = 16;
+/// What the treasury begins with, so that withdrawals do not wait for sweeps only.
+const FLOAT: u64 = 30_000_000;
+
+#[tokio::test]
+async fn seeded_runs_lose_nothing_and_pay_nothing_twice() {
+    let number = |name: &str, default: u64| std::env::var(name).map_or(default, |text| text.parse().unwrap());
+    let (first, runs) = (number("SOLANA_FAULT_FIRST", 0), number("SOLANA_FAULT_RUNS", RUNS));
+    let mut all = Counts::default();
+    for seed in first..first + runs {
+        let counts = Box::pin(run(seed)).await;
+        println!("seed {seed}: {counts:?}");
+        all.add(counts);
+    }
+    println!("{runs} runs from seed {first}: {all:?}");
+    assert!(all.deposits > runs && all.paid > runs && all.signed > all.landed_of_paid, "the runs try nothing: {all:?}");
+    assert!(all.errors > runs, "nothing went wrong: {all:?}");
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    deposits: u64,
+    paid: u64,
+    declined: u64,
+    /// Transactions signed, and those that paid something.
+    signed: u64,
+    landed_of_paid: u64,
+    restarts: u64,
+    errors: u64,
+}
+
+impl Counts {
+    fn add(&mut self, other: Self) {
+        self.deposits += other.deposits;
+        self.paid += other.paid;
+        self.declined += other.declined;
+        self.signed += other.signed;
+        self.landed_of_paid += other.landed_of_paid;
+        self.restarts += other.restarts;
+        self.errors += other.errors;
+    }
+}
+
+/// A memory whose writes are lost by chance, before they are made or after.
+struct Faulty {
+    inner: StoreMemory,
+    chance: Mutex<(StdRng, u32)>,
+}
+
+#[async_trait]
+impl RailMemory for Faulty {
+    async fn get(&self, key: &str) -> Result<Option<String>, StoreError> {
+        self.inner.get(key).await
+    }
+
+    async fn swap(&self, key: &str, from: Option<&str>, to: &str) -> Result<bool, StoreError> {
+        let dice = {
+            let mut chance = self.chance.lock().unwrap();
+            let most = chance.1;
+            (most > 0).then(|| chance.0.random_range(0..1000u32)).filter(|dice| *dice < most)
+        };
+        let lost = || Err(StoreError::new(StoreErrorKind::Unknown, "the connection broke"));
+        match dice {
+            Some(dice) if dice % 2 == 0 => lost(),
+            Some(_) => {
+                self.inner.swap(key, from, to).await?;
+                lost()
+            }
+            None => self.inner.swap(key, from, to).await,
+        }
+    }
+}
+
+/// A withdrawal as the engine drives it.
+struct Driven {
+    instruction: Instruction,
+    wallet: Pubkey,
+    /// Whether the next thing asked is what became of it.
+    ask: bool,
+    end: Option<Outcome>,
+}
+
+struct Run {
+    world: World,
+    rng: StdRng,
+    store: MemoryStore,
+    memory: Arc<Faulty>,
+    clock: Arc<ManualClock>,
+    rail: Arc<SolanaRail>,
+    market: Marketplace,
+    agents: Vec<(AgentId, Pubkey)>,
+    someone: Keypair,
+    sent: BTreeMap<AgentId, u64>,
+    withdrawals: Vec<Driven>,
+    counts: Counts,
+}
+
+async fn run(seed: u64) -> Counts {
+    let mut run = Run::new(seed).await;
+    run.rage();
+    let steps = run.rng.random_range(30..80);
+    for _ in 0..steps {
+        run.step().await;
+    }
+    run.calm();
+    run.finish().await;
+    run.counts
+}
+
+impl Run {
+    async fn new(seed: u64) -> Self {
+        let mut world = World::simulated(seed).await;
+        let mut rng = StdRng::seed_from_u64(seed);
+        let (store, clock) = (MemoryStore::default(), Arc::new(ManualClock::at(Timestamp::UNIX_EPOCH)));
+        let market = store.open_market("faults").await.unwrap();
+        let inner = StoreMemory::new(Arc::new(store.clone()), market, RailId::new("solana"));
+        let memory = Arc::new(Faulty { inner, chance: Mutex::new((StdRng::seed_from_u64(seed ^ 1), 0)) });
+        world.memory = memory.clone();
+        world.config.batch = rng.random_range(1..=6);
+        world.config.blocks_per_poll = rng.random_range(1..40);
+        world.config.sweep_from = rng.random_range(1..3_000_000);
+        let rail = Arc::new(world.rail().await);
+        let market = open(&store, &rail, &clock).await;
+        let mut agents = Vec::new();
+        for _ in 0..rng.random_range(1..5) {
+            let agent = world.agent();
+            agents.push((agent, rail.deposit_address(agent).await.unwrap().wallet));
+        }
+        let someone = Keypair::new();
+        world.issue(&someone.pubkey(), 1_000_000_000).await;
+        world.issue(&rail.treasury(), FLOAT).await;
+        let create: Vec<_> = agents.iter().map(|(_, wallet)| world.create_account(wallet)).collect();
+        world.send(&create, &[]).await;
+        Self {
+            world,
+            rng,
+            store,
+            memory,
+            clock,
+            rail,
+            market,
+            agents,
+            someone,
+            sent: BTreeMap::new(),
+            withdrawals: Vec::new(),
+            counts: Counts::default(),
+        }
+    }
+
+    fn rage(&mut self) {
+        let mut chance = |most| self.rng.random_range(0..most);
+        self.world.front().chances(Chances {
+            lose_request: chance(80),
+            lose_answer: chance(80),
+            busy: chance(60),
+            twice: chance(60),
+            reorder: chance(10),
+        });
+        let mut node = self.world.front().node();
+        (node.skip, node.lose, node.dawdle) = (chance(300), chance(500), chance(12));
+        self.memory.chance.lock().unwrap().1 = chance(60);
+    }
+
+    fn calm(&mut self) {
+        self.world.front().calm();
+        let mut node = self.world.front().node();
+        (node.skip, node.lose, node.dawdle, node.lag, node.oldest) = (0, 0, 0, 0, 0);
+        drop(node);
+        self.memory.chance.lock().unwrap().1 = 0;
+    }
+
+    async fn step(&mut self) {
+        match self.rng.random_range(0..12) {
+            0 | 1 => self.deposit(),
+            2 | 3 => self.withdraw(),
+            4 => self.restart().await,
+            5 => self.world.front().node().lag = self.rng.random_range(0..30),
+            6 => self.world.front().node().lag = 0,
+            7 => {
+                // The node forgets everything but the last blocks, for a while.
+                let mut node = self.world.front().node();
+                node.oldest = if node.oldest > 0 { 0 } else { node.slot().saturating_sub(5) };
+            }
+            _ => {}
+        }
+        for _ in 0..self.rng.random_range(1..4) {
+            self.world.front().node().tick();
+        }
+        self.tend().await;
+    }
+
+    /// Somebody sends money, past our node and its faults: one transfer, or several in a transaction.
+    fn deposit(&mut self) {
+        let (mut transfers, mut sums) = (Vec::new(), Vec::new());
+        for _ in 0..self.rng.random_range(1..4) {
+            let (agent, wallet) = self.agents[self.rng.random_range(0..self.agents.len())];
+            let minor = self.rng.random_range(1..5_000_000);
+            transfers.push(self.world.transfer(&self.someone.pubkey(), &wallet, minor));
+            sums.push((agent, minor));
+        }
+        let mut node = self.world.front().node();
+        node.run_now(&transfers, &[&self.world.issuer, &self.someone]);
+        drop(node);
+        for (agent, minor) in sums {
+            *self.sent.entry(agent).or_default() += minor;
+            self.counts.deposits += 1;
+        }
+    }
+
+    fn withdraw(&mut self) {
+        // Some go to one wallet, in one amount; some to nobody.
+        let wallet = match self.withdrawals.last() {
+            Some(last) if self.rng.random_range(0..4) == 0 => last.wallet,
+            _ => Keypair::new_from_array(self.rng.random()).pubkey(),
+        };
+        let minor = if self.rng.random() { 1_000_000 } else { self.rng.random_range(1..3_000_000) };
+        let text = if self.rng.random_range(0..10) == 0 { "nobody".into() } else { wallet.to_string() };
+        let instruction = self.world.payout(text, minor);
+        self.withdrawals.push(Driven { instruction, wallet, ask: false, end: None });
+    }
+
+    /// The process dies, and another takes its place; a call may die with it in the middle.
+    async fn restart(&mut self) {
+        let polls = self.rng.random_range(0..60);
+        {
+            let work = self.rail.work();
+            futures::pin_mut!(work);
+            for _ in 0..polls {
+                if futures::poll!(&mut work).is_ready() {
+                    break;
+                }
+                tokio::task::yield_now().await;
+            }
+        }
+        let rail = loop {
+            match self.world.try_rail().await {
+                Ok(rail) => break rail,
+                Err(_) => self.counts.errors += 1,
+            }
+        };
+        self.rail = Arc::new(rail);
+        self.market = open(&self.store, &self.rail, &self.clock).await;
+        self.counts.restarts += 1;
+    }
+
+    /// A round of everybody's work. What fails is tried again, by the rules that errors have.
+    async fn tend(&mut self) {
+        self.clock.advance(chrono::TimeDelta::seconds(1));
+        self.counts.errors += u64::from(self.market.work().await.is_err());
+        match self.rail.work().await {
+            Ok(worked) => self.counts.signed += worked.sent as u64,
+            Err(_) => self.counts.errors += 1,
+        }
+        for driven in self.withdrawals.iter_mut().filter(|driven| driven.end.is_none()) {
+            let answer = match driven.ask {
+                true => self.rail.lookup(&driven.instruction).await,
+                false => self.rail.execute(&driven.instruction).await.map(Some),
+            };
+            match answer {
+                Ok(Some(outcome)) if outcome.is_final() => driven.end = Some(outcome),
+                Ok(Some(_)) => driven.ask = true,
+                Ok(None) => driven.ask = false,
+                Err(error) => {
+                    driven.ask = driven.ask || must_ask(&error);
+                    self.counts.errors += 1;
+                }
+            }
+        }
+    }
+
+    async fn read_to_the_end(&self) {
+        let market = self.store.open_market("faults").await.unwrap();
+        let mut before = None;
+        loop {
+            self.market.work().await.unwrap();
+            let stands = self.store.cursor(market, "rail/solana").await.unwrap();
+            if stands == before {
+                return;
+            }
+            before = stands;
+        }
+    }
+
+    async fn finish(&mut self) {
+        let seed = self.world.seed[0];
+        for round in 0.. {
+            assert!(round < 400, "seed {seed}: it does not come to its end");
+            self.world.front().node().tick();
+            self.tend().await;
+            let worked = self.rail.work().await.unwrap();
+            self.counts.signed += worked.sent as u64;
+            let all = self.withdrawals.iter().all(|driven| driven.end.is_some());
+            if all && worked.waiting == 0 && worked.in_flight == 0 && worked.sent == 0 && round > 10 {
+                break;
+            }
+        }
+        self.read_to_the_end().await;
+        // Every deposit once.
+        let mut books = 0;
+        for (agent, _) in &self.agents {
+            let credited = self.market.available(*agent).await.unwrap().minor().unsigned_abs();
+            assert_eq!(credited, self.sent.get(agent).copied().unwrap_or_default(), "deposits of {agent}");
+            books += credited;
+        }
+        // Every withdrawal once, or never.
+        let (mut due, mut left, mut references) = (BTreeMap::<Pubkey, u64>::new(), 0, BTreeMap::<String, u64>::new());
+        for driven in &self.withdrawals {
+            let minor = driven.instruction.order.amount().minor().unsigned_abs();
+            match driven.end.as_ref().unwrap() {
+                Outcome::Done(receipt) => {
+                    driven.instruction.check(receipt).unwrap();
+                    *references.entry(receipt.reference.clone()).or_default() += 1;
+                    *due.entry(driven.wallet).or_default() += minor;
+                    left += minor;
+                    self.counts.paid += 1;
+                }
+                Outcome::Declined(decline) => {
+                    assert_eq!(decline.code, "not_base58");
+                    due.entry(driven.wallet).or_default();
+                    self.counts.declined += 1;
+                }
+                other => panic!("{other:?} is no end"),
+            }
+        }
+        assert!(references.values().all(|times| *times == 1), "one transfer is the receipt of two: {references:?}");
+        let transactions: std::collections::BTreeSet<&str> =
+            references.keys().filter_map(|reference| reference.split(':').next()).collect();
+        self.counts.landed_of_paid += transactions.len() as u64;
+        for (wallet, minor) in due {
+            assert_eq!(self.world.tokens(&wallet).await, minor, "what {wallet} was paid");
+        }
+        // The books are the chain: the engine knows of the deposits, this run of the withdrawals.
+        let held = self.rail.holdings().await.unwrap().total.minor().unsigned_abs();
+        assert_eq!(held + left, books + FLOAT);
+        let compared = self.market.reconcile(self.rail.profile().id).await.unwrap();
+        assert_eq!(compared.books.minor().unsigned_abs(), books);
+        assert_eq!(self.market.verify().await.unwrap(), []);
+    }
+}
+
+/// Whether an error leaves open what happened.
+fn must_ask(error: &RailError) -> bool {
+    !matches!(error.kind(), RailErrorKind::NotSent | RailErrorKind::Busy(_))
+}
+
+async fn open(store: &MemoryStore, rail: &Arc<SolanaRail>, clock: &Arc<ManualClock>) -> Marketplace {
+    let policy = Policy::justpayai().unwrap();
+    assert_eq!(Money::zero(policy.currency).currency(), rail.profile().currency);
+    Marketplace::builder("faults", store.clone(), policy).rail(rail.clone()).clock(clock.clone()).build().await.unwrap()
+}

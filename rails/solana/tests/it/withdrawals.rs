@@ -1,0 +1,469 @@
+//! Withdrawals: paid once, whatever the network, the node and the process do (JP-26).
+
+use std::collections::BTreeSet;
+
+use futures::future::join_all;
+use serde_json::Value;
+use solana_keypair::Keypair;
+use solana_pubkey::Pubkey;
+use solana_signature::Signature;
+use solana_signer::Signer as _;
+use spl_token_interface::{
+    ID as TOKEN,
+    instruction::{self as token, AuthorityType},
+};
+use tradepost::rail::{Instruction, Order, Outcome, RailErrorKind, SettlementRail};
+use tradepost_solana::{AddressError, AddressWarning, Incident, SolanaConfig, SolanaRail, Spent};
+
+use crate::{
+    front::Fault,
+    world::{SOL, World},
+};
+
+/// A rail whose treasury holds 1000 USDC.
+async fn funded(seed: u64) -> (World, SolanaRail) {
+    let world = World::simulated(seed).await;
+    let rail = world.rail().await;
+    world.issue(&rail.treasury(), 1_000_000_000).await;
+    (world, rail)
+}
+
+async fn declined_as(rail: &SolanaRail, payout: &Instruction) -> String {
+    match rail.lookup(payout).await.unwrap() {
+        Some(Outcome::Declined(decline)) => decline.code,
+        other => panic!("{other:?} is no decline"),
+    }
+}
+
+async fn is_done(rail: &SolanaRail, payout: &Instruction) -> bool {
+    match rail.lookup(payout).await.unwrap() {
+        Some(Outcome::Done(receipt)) => payout.check(&receipt).is_ok(),
+        _ => false,
+    }
+}
+
+/// The transactions that are written down as being on their way: signatures and bytes.
+async fn written_down(world: &World) -> Vec<(String, String)> {
+    let text = world.memory.get("outgoing").await.unwrap().unwrap_or_else(|| "{}".into());
+    let note: Value = serde_json::from_str(&text).unwrap();
+    let text = |batch: &Value, field: &str| batch[field].as_str().unwrap().to_owned();
+    let batches = note["batches"].as_array().cloned().unwrap_or_default();
+    batches.iter().map(|batch| (text(batch, "signature"), text(batch, "bytes"))).collect()
+}
+
+/// The bytes are written down before they are sent, and the same bytes are sent until they land.
+#[tokio::test]
+async fn what_is_sent_was_written_down_and_is_sent_again_unchanged() {
+    let (world, rail) = funded(40).await;
+    let wallet = Keypair::new().pubkey();
+    let payout = world.payout(wallet, 5_000_000);
+    rail.execute(&payout).await.unwrap();
+    assert_eq!(written_down(&world).await, [], "accepted, not signed");
+    world.front().next(Some("sendTransaction"), Fault::LoseRequest);
+    assert_eq!(rail.work().await.unwrap().sent, 1);
+    let first = written_down(&world).await;
+    assert_eq!(first.len(), 1);
+    // Another process takes over, and its first send is lost as well.
+    let rail = world.rail().await;
+    world.front().next(Some("sendTransaction"), Fault::LoseAnswer);
+    rail.work().await.unwrap();
+    assert_eq!(written_down(&world).await, first);
+    world.settle(&rail).await;
+    assert!(is_done(&rail, &payout).await);
+    let Some(Outcome::Done(receipt)) = rail.lookup(&payout).await.unwrap() else { panic!("not done") };
+    assert!(receipt.reference.starts_with(&first[0].0), "{}", receipt.reference);
+    assert_eq!(world.tokens(&wallet).await, 5_000_000);
+}
+
+/// Signed anew only once the finalized height is past the last one that could take the old bytes.
+#[tokio::test]
+async fn a_new_signature_only_when_the_old_one_can_never_land() {
+    let (world, rail) = funded(41).await;
+    let wallet = Keypair::new().pubkey();
+    let payout = world.payout(wallet, 5_000_000);
+    rail.execute(&payout).await.unwrap();
+    world.front().node().lose = 1000;
+    let mut signatures = BTreeSet::new();
+    let mut blocks = 0;
+    while signatures.len() < 2 {
+        rail.work().await.unwrap();
+        signatures.extend(written_down(&world).await.into_iter().map(|(signature, _)| signature));
+        world.block().await;
+        blocks += 1;
+        assert!(blocks < 100, "it is never signed anew");
+    }
+    let valid_for = world.front().node().valid_for;
+    assert!(blocks > valid_for, "signed anew after {blocks} blocks, the first was good for {valid_for}");
+    world.front().node().lose = 0;
+    world.settle(&rail).await;
+    assert!(is_done(&rail, &payout).await);
+    assert_eq!(world.tokens(&wallet).await, 5_000_000);
+}
+
+/// It landed, but the node is behind or has forgotten: nothing is signed anew by such a node's word.
+#[tokio::test]
+async fn a_node_that_does_not_know_is_not_believed() {
+    let (world, rail) = funded(42).await;
+    let wallet = Keypair::new().pubkey();
+    let payout = world.payout(wallet, 5_000_000);
+    rail.execute(&payout).await.unwrap();
+    rail.work().await.unwrap();
+    let first = written_down(&world).await;
+    for _ in 0..60 {
+        world.block().await;
+    }
+    assert_eq!(world.tokens(&wallet).await, 5_000_000, "it landed");
+    let slot = world.front().node().slot();
+    world.front().node().oldest = slot - 2;
+    for _ in 0..10 {
+        rail.work().await.unwrap();
+        assert_eq!(written_down(&world).await, first);
+    }
+    let signature: Signature = first[0].0.parse().unwrap();
+    let told = world.incidents();
+    assert!(
+        told.iter().all(|told| matches!(told, Incident::HistoryGone { signature: of, .. } if *of == signature)),
+        "{told:?}"
+    );
+    assert!(!told.is_empty());
+    world.front().node().oldest = 0;
+    world.front().node().lag = 40;
+    rail.work().await.unwrap();
+    world.front().node().lag = 0;
+    world.settle(&rail).await;
+    assert!(is_done(&rail, &payout).await);
+    assert_eq!(world.tokens(&wallet).await, 5_000_000);
+}
+
+/// The status comes from a node that is behind the one that told the height: it proves nothing.
+#[tokio::test]
+async fn a_status_from_before_the_height_proves_nothing() {
+    let (world, rail) = funded(43).await;
+    let payout = world.payout(Keypair::new().pubkey(), 5_000_000);
+    rail.execute(&payout).await.unwrap();
+    rail.work().await.unwrap();
+    let first = written_down(&world).await;
+    for _ in 0..60 {
+        world.block().await;
+    }
+    // Behind a balancer: statuses come from a node 58 blocks behind, all else from one that is not.
+    world.front().node().status_lag = 61;
+    for _ in 0..5 {
+        rail.work().await.unwrap();
+        assert_eq!(written_down(&world).await, first);
+    }
+    world.front().node().status_lag = 0;
+    world.settle(&rail).await;
+    assert!(is_done(&rail, &payout).await);
+}
+
+/// Two withdrawals of one amount to one wallet would be the same bytes under one blockhash.
+#[tokio::test]
+async fn twins_are_two_transactions() {
+    let (mut world, _) = funded(44).await;
+    world.config.batch = 1;
+    let (one, two) = (world.rail().await, world.rail().await);
+    let wallet = Keypair::new().pubkey();
+    let twins = [world.payout(wallet, 3_000_000), world.payout(wallet, 3_000_000)];
+    for twin in &twins {
+        one.execute(twin).await.unwrap();
+    }
+    assert_eq!(one.work().await.unwrap().sent, 1);
+    assert_eq!(two.work().await.unwrap().sent, 0, "there is no new block yet");
+    world.settle(&one).await;
+    assert!(is_done(&one, &twins[0]).await && is_done(&two, &twins[1]).await);
+    assert_eq!(world.tokens(&wallet).await, 6_000_000);
+}
+
+/// Any number of processes may work on one queue.
+#[tokio::test]
+async fn four_processes_pay_each_once() {
+    let (world, _) = funded(45).await;
+    let mut rails = Vec::new();
+    for _ in 0..4 {
+        rails.push(world.rail().await);
+    }
+    let wallets: Vec<Pubkey> = (0..40).map(|_| Keypair::new().pubkey()).collect();
+    let payouts: Vec<Instruction> = wallets.iter().map(|wallet| world.payout(wallet, 1_000_000)).collect();
+    let accepted = join_all(payouts.iter().enumerate().map(|(i, payout)| rails[i % 4].execute(payout))).await;
+    assert!(accepted.iter().all(|answer| matches!(answer, Ok(Outcome::Pending { .. }))), "{accepted:?}");
+    for _ in 0..60 {
+        for result in join_all(rails.iter().map(SolanaRail::work)).await {
+            result.unwrap();
+        }
+        world.block().await;
+    }
+    for (wallet, payout) in wallets.iter().zip(&payouts) {
+        assert!(is_done(&rails[0], payout).await);
+        assert_eq!(world.tokens(wallet).await, 1_000_000);
+    }
+}
+
+/// Fees per withdrawal are the signature's, rent is booked apart; ten in one transaction share it.
+#[tokio::test]
+async fn ten_at_once_cost_one_signature() {
+    let (world, rail) = funded(46).await;
+    let payouts: Vec<Instruction> = (0..10).map(|_| world.payout(Keypair::new().pubkey(), 1_000_000)).collect();
+    for payout in &payouts {
+        rail.execute(payout).await.unwrap();
+    }
+    world.settle(&rail).await;
+    let mut all = Spent::default();
+    for payout in &payouts {
+        let spent = rail.spent(payout.id).await.unwrap().unwrap();
+        (all.fee, all.rent) = (all.fee + spent.fee, all.rent + spent.rent);
+    }
+    let rent = world.rpc.get_minimum_balance_for_rent_exemption(165).await.unwrap();
+    assert_eq!(all.rent, 10 * rent);
+    assert!(all.fee <= 10 * 5_000 / 2, "{} lamports for ten", all.fee);
+    let left = world.rpc.get_balance(&rail.treasury()).await.unwrap();
+    assert_eq!(left, 50 * SOL - all.fee - all.rent, "what was spent is what is told");
+}
+
+/// The receiver closes its token account between the check and the block: it is made anew, once.
+#[tokio::test]
+async fn an_account_that_is_closed_meanwhile_is_made_again() {
+    let (world, rail) = funded(47).await;
+    let receiver = Keypair::new();
+    world.send(&[world.create_account(&receiver.pubkey())], &[]).await;
+    let other = Keypair::new().pubkey();
+    let payouts = [world.payout(receiver.pubkey(), 2_000_000), world.payout(other, 1_000_000)];
+    for payout in &payouts {
+        rail.execute(payout).await.unwrap();
+    }
+    world.front().node().hold_next = 8;
+    assert_eq!(rail.work().await.unwrap().sent, 1);
+    let account = world.account_of(&receiver.pubkey());
+    let close = token::close_account(&TOKEN, &account, &receiver.pubkey(), &receiver.pubkey(), &[]).unwrap();
+    world.send(&[close], &[&receiver]).await;
+    world.settle(&rail).await;
+    assert!(is_done(&rail, &payouts[0]).await && is_done(&rail, &payouts[1]).await);
+    assert_eq!((world.tokens(&receiver.pubkey()).await, world.tokens(&other).await), (2_000_000, 1_000_000));
+    assert!(rail.spent(payouts[0].id).await.unwrap().unwrap().rent > 0);
+    let told = world.incidents();
+    assert!(matches!(told[..], [Incident::WithdrawalFailed { failures: 1, .. }]), "{told:?}");
+}
+
+/// One that goes bad on its way is declined, and the others of its transaction are paid.
+#[tokio::test]
+async fn a_frozen_receiver_does_not_stop_the_others() {
+    let (world, rail) = funded(48).await;
+    let (bad, good) = (Keypair::new().pubkey(), Keypair::new().pubkey());
+    let issuer = world.issuer.pubkey();
+    world.send(&[world.create_account(&bad)], &[]).await;
+    let payouts = [world.payout(bad, 2_000_000), world.payout(good, 1_000_000)];
+    for payout in &payouts {
+        rail.execute(payout).await.unwrap();
+    }
+    world.front().node().hold_next = 8;
+    rail.work().await.unwrap();
+    let freeze = token::freeze_account(&TOKEN, &world.account_of(&bad), &world.mint, &issuer, &[]).unwrap();
+    world.send(&[freeze], &[]).await;
+    world.settle(&rail).await;
+    assert_eq!(declined_as(&rail, &payouts[0]).await, "account_frozen");
+    assert!(is_done(&rail, &payouts[1]).await);
+    assert_eq!((world.tokens(&bad).await, world.tokens(&good).await), (0, 1_000_000));
+    assert_eq!(rail.execute(&payouts[0]).await.unwrap(), rail.lookup(&payouts[0]).await.unwrap().unwrap());
+}
+
+/// The issuer froze the treasury, or it is short of something: withdrawals wait, and it is told which.
+#[tokio::test]
+async fn a_treasury_in_trouble_is_told_and_waited_for() {
+    let (mut world, rail) = funded(49).await;
+    let issuer = world.issuer.pubkey();
+    let payout = world.payout(Keypair::new().pubkey(), 5_000_000);
+    rail.execute(&payout).await.unwrap();
+    let account = world.account_of(&rail.treasury());
+    let freeze = token::freeze_account(&TOKEN, &account, &world.mint, &issuer, &[]).unwrap();
+    world.send(&[freeze], &[]).await;
+    assert_eq!(rail.work().await.unwrap().sent, 0);
+    assert_eq!(world.incidents(), [Incident::TreasuryFrozen { account }]);
+    let thaw = token::thaw_account(&TOKEN, &account, &world.mint, &issuer, &[]).unwrap();
+    world.send(&[thaw], &[]).await;
+    // More than there is waits; what fits goes by.
+    let large = world.payout(Keypair::new().pubkey(), 2_000_000_000);
+    rail.execute(&large).await.unwrap();
+    for _ in 0..20 {
+        rail.work().await.unwrap();
+        world.block().await;
+    }
+    assert!(is_done(&rail, &payout).await);
+    assert!(matches!(rail.lookup(&large).await.unwrap(), Some(Outcome::Pending { .. })));
+    let told = world.incidents();
+    let needed = large.order.amount();
+    assert!(told.iter().all(|told| matches!(told, Incident::LowToken { needed: n, .. } if *n == needed)), "{told:?}");
+    world.issue(&rail.treasury(), 2_000_000_000).await;
+    world.settle(&rail).await;
+    assert!(is_done(&rail, &large).await);
+    // No SOL for the rent of a new account.
+    world.config.low_sol = 60 * SOL;
+    let rail = world.rail().await;
+    world.incidents();
+    rail.work().await.unwrap();
+    let told = world.incidents();
+    assert!(matches!(told[..], [Incident::LowSol { floor, .. }] if floor == 60 * SOL), "{told:?}");
+}
+
+/// A withdrawal above the limit waits for an operator, who approves it or says why not.
+#[tokio::test]
+async fn a_large_one_waits_for_an_operator() {
+    let (mut world, _) = funded(50).await;
+    world.config.approval_above = Some(10_000_000);
+    let rail = world.rail().await;
+    let wallets: Vec<Pubkey> = (0..3).map(|_| Keypair::new().pubkey()).collect();
+    let mut payouts: Vec<Instruction> = [10_000_000, 10_000_001, 20_000_000]
+        .into_iter()
+        .zip(&wallets)
+        .map(|(minor, wallet)| world.payout(wallet, minor))
+        .collect();
+    for payout in &payouts {
+        rail.execute(payout).await.unwrap();
+    }
+    for _ in 0..20 {
+        rail.work().await.unwrap();
+        world.block().await;
+    }
+    assert!(is_done(&rail, &payouts[0]).await);
+    for payout in &payouts[1..] {
+        assert!(matches!(rail.lookup(payout).await.unwrap(), Some(Outcome::NeedsAction(_))));
+    }
+    payouts[1].answer = Some("approve".into());
+    payouts[2].answer = Some("this is not the worker we know".into());
+    for payout in &payouts[1..] {
+        rail.execute(payout).await.unwrap();
+    }
+    world.settle(&rail).await;
+    assert!(is_done(&rail, &payouts[1]).await);
+    assert_eq!(declined_as(&rail, &payouts[2]).await, "refused_by_operator");
+    assert_eq!(world.tokens(&wallets[2]).await, 0);
+}
+
+#[tokio::test]
+async fn addresses_that_money_must_not_go_to() {
+    let (mut world, rail) = funded(51).await;
+    let issuer = world.issuer.pubkey();
+    let (frozen, given, owner) = (Keypair::new().pubkey(), Keypair::new(), Keypair::new().pubkey());
+    for wallet in [&frozen, &given.pubkey()] {
+        world.send(&[world.create_account(wallet)], &[]).await;
+    }
+    let freeze = token::freeze_account(&TOKEN, &world.account_of(&frozen), &world.mint, &issuer, &[]).unwrap();
+    let give = token::set_authority(
+        &TOKEN,
+        &world.account_of(&given.pubkey()),
+        Some(&owner),
+        AuthorityType::AccountOwner,
+        &given.pubkey(),
+        &[],
+    );
+    world.send(&[freeze, give.unwrap()], &[&given]).await;
+    let nobody = world.account_of(&Keypair::new().pubkey());
+    let bad = [
+        (String::new(), "not_base58"),
+        ("0x52908400098527886E0F7030069857D2E4169EE7".into(), "not_base58"),
+        ("EPjFWdd5AufqSSqeM2qN1xzybapC8G4wEGkGwyTDt1".into(), "not_base58"),
+        (nobody.to_string(), "off_curve"),
+        (world.account_of(&frozen).to_string(), "token_account"),
+        (world.mint.to_string(), "token_account"),
+        (TOKEN.to_string(), "not_a_wallet"),
+        (rail.treasury().to_string(), "treasury"),
+        (world.account_of(&rail.treasury()).to_string(), "treasury"),
+        (frozen.to_string(), "account_frozen"),
+        (given.pubkey().to_string(), "given_away"),
+    ];
+    for (address, code) in &bad {
+        let payout = world.payout(address, 5_000_000);
+        let answer = rail.execute(&payout).await.unwrap();
+        assert!(matches!(&answer, Outcome::Declined(decline) if decline.code == *code), "{address}: {answer:?}");
+        assert!(rail.check_address(address).await.unwrap().is_err());
+    }
+    let mut nowhere = world.payout("", 5_000_000);
+    if let Order::Payout { destination, .. } = &mut nowhere.order {
+        *destination = None;
+    }
+    let missing = rail.execute(&nowhere).await.unwrap();
+    assert!(matches!(missing, Outcome::Declined(decline) if decline.code == "missing_address"));
+    assert_eq!(rail.work().await.unwrap().waiting, 0);
+    assert!(matches!(
+        rail.check_address(&nobody.to_string()).await.unwrap(),
+        Err(AddressError::OffCurve { address }) if address == nobody
+    ));
+    // What is only odd is a warning.
+    let unused = Keypair::new().pubkey();
+    let checked = rail.check_address(&unused.to_string()).await.unwrap().unwrap();
+    assert_eq!(checked.warnings, [AddressWarning::Unused]);
+    world.config.shared_addresses = vec![issuer];
+    let checked = world.rail().await.check_address(&issuer.to_string()).await.unwrap().unwrap();
+    assert_eq!(checked.warnings, [AddressWarning::Shared]);
+}
+
+/// Amounts outside the profile, orders of other custodies, other clusters and other mints are refused.
+#[tokio::test]
+async fn what_is_not_this_rails_is_refused() {
+    let (world, rail) = funded(52).await;
+    let wallet = Keypair::new().pubkey();
+    for minor in [0, -1, world.config.amounts.max + 1] {
+        let payout = world.payout(wallet, minor);
+        assert_eq!(rail.execute(&payout).await.unwrap_err().kind(), RailErrorKind::Refused);
+        assert_eq!(rail.lookup(&payout).await.unwrap(), None);
+    }
+    let signer = std::sync::Arc::new(tradepost_solana::SeedSigner::new(&world.seed).unwrap());
+    let mut other_cluster = world.config.clone();
+    other_cluster.genesis = SolanaConfig::mainnet(0).genesis;
+    let mut no_mint = world.config.clone();
+    no_mint.mint = world.issuer.pubkey();
+    let mut other_decimals = world.config.clone();
+    other_decimals.currency = tradepost::money::Currency::EUR;
+    for config in [other_cluster, no_mint, other_decimals] {
+        let refused = SolanaRail::connect(config, world.rpc.clone(), signer.clone(), world.memory.clone()).await;
+        assert_eq!(refused.err().map(|error| error.kind()), Some(RailErrorKind::Refused));
+    }
+}
+
+/// With a bid for compute units, the limit is what the simulation took and a tenth.
+#[tokio::test]
+async fn a_bid_is_paid_for_what_is_used_only() {
+    let (mut world, _) = funded(53).await;
+    world.config.priority_fee = 1_000_000; // one lamport a unit
+    let rail = world.rail().await;
+    let wallet = Keypair::new().pubkey();
+    let payout = world.payout(wallet, 5_000_000);
+    rail.execute(&payout).await.unwrap();
+    world.settle(&rail).await;
+    assert!(is_done(&rail, &payout).await);
+    let fee = rail.spent(payout.id).await.unwrap().unwrap().fee;
+    assert!((5_001..5_000 + 60_000).contains(&fee), "{fee} lamports");
+}
+
+/// Sweeps: batched, the treasury pays, dust stays, holdings do not change (JP-24).
+#[tokio::test]
+async fn deposits_are_swept_into_the_treasury() {
+    let world = World::simulated(54).await;
+    let rail = world.rail().await;
+    let mut wallets = Vec::new();
+    for minor in [5_000_000, 999_999, 1_000_000, 3_000_000, 1, 2_000_000, 7_000_000, 1_500_000, 4_000_000] {
+        let wallet = rail.deposit_address(world.agent()).await.unwrap().wallet;
+        world.issue(&wallet, minor).await;
+        wallets.push((wallet, minor));
+    }
+    let issuer = world.issuer.pubkey();
+    let freeze = token::freeze_account(&TOKEN, &world.account_of(&wallets[5].0), &world.mint, &issuer, &[]).unwrap();
+    world.send(&[freeze], &[]).await;
+    let all: u64 = wallets.iter().map(|(_, minor)| minor).sum();
+    for _ in 0..40 {
+        rail.work().await.unwrap();
+        world.block().await;
+        assert_eq!(rail.holdings().await.unwrap().total.minor().unsigned_abs(), all, "swept or not, it is held");
+    }
+    let left: Vec<u64> = join_all(wallets.iter().map(|(wallet, _)| world.tokens(wallet))).await;
+    assert_eq!(left, [0, 999_999, 0, 0, 1, 2_000_000, 0, 0, 0]);
+    assert_eq!(world.tokens(&rail.treasury()).await, all - 999_999 - 1 - 2_000_000);
+    let requests = world.front().requests();
+    let account = world.account_of(&wallets[5].0);
+    assert!(requests["sendTransaction"] > 0);
+    let told = world.incidents();
+    assert!(!told.is_empty());
+    assert!(told.iter().all(|told| matches!(told, Incident::DepositFrozen { account: at, .. } if *at == account)));
+    for (wallet, minor) in &wallets {
+        assert_eq!(world.rpc.get_multiple_accounts(&[*wallet]).await.unwrap(), [None], "{minor}: it never had SOL");
+    }
+}
