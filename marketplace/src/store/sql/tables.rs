@@ -76,6 +76,7 @@ pub(super) struct Insert {
     pub(super) columns: Vec<&'static str>,
     /// A column that the database works out by itself, and its expression over the row `added`. Only
     /// where rows are handed over as arrays.
+    #[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "SQLite has no arrays"))]
     pub(super) computed: Option<(&'static str, &'static str)>,
     pub(super) conflict: String,
 }

@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{
-    Bulk, Failure,
+    Failure,
     session::{Cell, Session},
     tables::{BULK, Insert, Table, kind, places, record, table, text},
 };
@@ -293,7 +293,7 @@ async fn lookup(
         return Ok(found);
     }
     #[cfg(feature = "postgres")]
-    if session.dialect().bulk == Bulk::Arrays {
+    if session.dialect().bulk == super::Bulk::Arrays {
         let sql = text(session.dialect(), purpose, table, 0, || format!("{select} = ANY($2){tail}"));
         return session.rows(sql, vec![market.0.into(), Cell::List(keys)]).await;
     }

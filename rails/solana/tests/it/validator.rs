@@ -1,5 +1,5 @@
-//! A real validator, where one is on PATH: `solana-test-validator`. Without one these tests run on the
-//! simulated cluster only, and say so. `SOLANA_RPC_URL` names another cluster that may be used instead.
+//! A real validator, where one is on PATH: `solana-test-validator`. Without one these tests fail; the part of
+//! the test command leaves them out. `SOLANA_RPC_URL` names another cluster that may be used instead.
 
 use std::{
     process::{Child, Command, Stdio},
@@ -30,10 +30,10 @@ impl Drop for Validator {
     }
 }
 
-/// A cluster that is no simulation, or none.
-pub async fn start() -> Option<Validator> {
+/// A cluster that is no simulation.
+pub async fn start() -> Validator {
     if let Ok(url) = std::env::var("SOLANA_RPC_URL") {
-        return Some(Validator { url, process: None, folder: None });
+        return Validator { url, process: None, folder: None };
     }
     let folder = tempfile::tempdir().unwrap();
     let (rpc, gossip, faucet) = (ports(2), ports(40), ports(1));
@@ -50,17 +50,16 @@ pub async fn start() -> Option<Validator> {
         .spawn();
     let process = match started {
         Ok(process) => process,
-        Err(_) => {
-            println!("no solana-test-validator on PATH: shown on the simulated cluster only");
-            return None;
-        }
+        Err(error) => panic!(
+            "solana-test-validator is needed on PATH, or SOLANA_RPC_URL; without them run with `-- --skip on_a_validator`: {error}"
+        ),
     };
     let url = format!("http://127.0.0.1:{rpc}");
     let validator = Validator { url: url.clone(), process: Some(process), folder: Some(folder) };
     let client = RpcClient::new(url);
     for _ in 0..600 {
         if client.get_slot().await.is_ok_and(|slot| slot > 0) {
-            return Some(validator);
+            return validator;
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
