@@ -106,7 +106,7 @@ impl Insert {
             Bulk::Values => self.write_values(session, rows).await,
             #[cfg(feature = "postgres")]
             Bulk::Arrays => {
-                let sql = text(session.dialect(), "insert", self.table, 0, || self.from_arrays());
+                let sql = text(session.dialect(), "insert", self.table, 0, || self.arrays_text());
                 let column = |place: usize| Cell::List(rows.iter().map(|row| row[place].clone()).collect());
                 let cells = (0..self.columns.len()).map(column).collect();
                 self.all_written(session.run(sql, cells).await?, rows.len())
@@ -121,7 +121,7 @@ impl Insert {
         while !rest.is_empty() {
             let size = 1 << rest.len().min(BULK).ilog2();
             let (now, later) = rest.split_at(size);
-            let sql = text(session.dialect(), "insert", self.table, size, || self.from_values(size));
+            let sql = text(session.dialect(), "insert", self.table, size, || self.values_text(size));
             self.all_written(session.run(sql, now.iter().flatten().cloned().collect()).await?, size)?;
             rest = later;
         }
@@ -136,7 +136,7 @@ impl Insert {
     }
 
     #[cfg(feature = "sqlite")]
-    fn from_values(&self, rows: usize) -> String {
+    fn values_text(&self, rows: usize) -> String {
         let (width, mut values) = (self.columns.len(), String::new());
         for row in 0..rows {
             let comma = if row == 0 { "" } else { ", " };
@@ -147,7 +147,7 @@ impl Insert {
     }
 
     #[cfg(feature = "postgres")]
-    fn from_arrays(&self) -> String {
+    fn arrays_text(&self) -> String {
         let (column, expression) = match self.computed {
             Some((column, expression)) => (format!(", {column}"), format!(", {expression}")),
             None => Default::default(),
