@@ -1,29 +1,30 @@
 //! What parties and operators do about money that is stuck: a party answers what the rail asked for; an
 //! operator has the rail asked again, establishes an outcome, or takes a refused observation off the list.
 
-use std::sync::Arc;
-
+use async_trait::async_trait;
 use uuid::Uuid;
 
 use super::{
     Marketplace,
     command::Call,
     settlement::{after, fenced},
+    transact::{Attempt, Operation},
 };
 use crate::{
     actor::Actor,
     error::{Error, Rejection},
     ids::InstructionId,
-    ledger::Movement,
     policy::Range,
     rail::{Outcome, Party},
     store::{
-        Commit, CommitError, InstructionEvent, InstructionRecord, InstructionState, Journal, Key, KeyUse, Kind,
-        ObservationEvent, Observed, Record, Stored,
+        Commit, CommitError, InstructionEvent, InstructionRecord, InstructionState, Journal, Kept as _, KeyUse,
+        ObservationEvent, Observed, Stored,
     },
     text,
 };
 
+/// What can be dismissed.
+const REFUSED: &str = "refused observation";
 /// The longest answer of a party, in characters: room for a batch of signatures.
 const ANSWER: Range<u32> = Range { min: 1, max: 65_536 };
 
@@ -131,38 +132,8 @@ impl Marketplace {
     }
     /// Takes a refused observation off the list of what is unsettled.
     pub(super) async fn dismiss(&self, call: Call<'_>, id: Uuid, reason: String) -> Result<(), Error> {
-        const COMMAND: &str = "dismiss";
-        let used = self.key_use(&(COMMAND, id, &reason), call)?;
-        text::prose("reason", &reason, text::REASON)?;
-        self.may(COMMAND, matches!(call.actor, Actor::Operator(_)), "an operator", call.actor)?;
-        let key = Key { kind: Kind::Observation, id };
-        let missing = Rejection::NotFound { what: "refused observation", id: id.to_string() };
-        let journal: &dyn Journal = call.within.unwrap_or(&*self.inner.store);
-        if let Some((key, fingerprint)) = &used
-            && let Some(before) = journal.key(self.inner.market, key).await?
-        {
-            return match before.fingerprint == *fingerprint {
-                true => Ok(()),
-                false => Err(Rejection::KeyReused { key: key.clone() }.into()),
-            };
-        }
-        let (observed, version) = match journal.load(self.inner.market, key).await? {
-            Some(Stored { record: Record::Observed(observed), version, .. })
-                if observed.refused.is_some() && observed.dismissed.is_none() =>
-            {
-                (observed, version)
-            }
-            _ => return Err(missing.into()),
-        };
-        let record = Record::Observed(Arc::new(Observed { dismissed: Some(reason.clone()), ..(*observed).clone() }));
-        let event = ObservationEvent::Dismissed { reason };
-        let mut commit = self.observed_commit(record.clone(), version, Movement::new(), event, call);
-        commit.key = used.map(|(key, fingerprint)| KeyUse { key, fingerprint, answer: record });
-        match journal.commit(commit).await {
-            Ok(()) => Ok(()),
-            Err(CommitError::Store(error)) => Err(error.into()),
-            Err(_) => Err(Error::Contention { command: COMMAND, attempts: 1 }),
-        }
+        let mut operation = Dismissal { id, reason: &reason };
+        self.transact::<Observed>(call, &(operation.name(), id, &reason), &mut operation).await.map(drop)
     }
 
     /// Refuses an actor whose command it is not.
@@ -200,5 +171,32 @@ impl Marketplace {
             Err(CommitError::KeyReused(key)) => Err(Rejection::KeyReused { key }.into()),
             Err(error) => fenced(error),
         }
+    }
+}
+
+/// An operator's word that a refused observation is dealt with.
+struct Dismissal<'a> {
+    id: Uuid,
+    reason: &'a str,
+}
+
+#[async_trait]
+impl Operation for Dismissal<'_> {
+    fn name(&self) -> &'static str {
+        "dismiss"
+    }
+
+    async fn attempt(&mut self, on: &Attempt<'_>) -> Result<Commit, Error> {
+        text::prose("reason", self.reason, text::REASON)?;
+        on.market.may(self.name(), matches!(on.actor, Actor::Operator(_)), "an operator", on.actor)?;
+        let (observed, version) = on.load::<Observed>(REFUSED, self.id).await?;
+        if observed.refused.is_none() || observed.dismissed.is_some() {
+            return Err(Rejection::NotFound { what: REFUSED, id: self.id.to_string() }.into());
+        }
+        let dismissed = Some(self.reason.to_owned());
+        let mut commit = on.commit(observed.key(), version);
+        let event = ObservationEvent::Dismissed { reason: self.reason.to_owned() };
+        commit.write(Observed { dismissed, ..(*observed).clone() }, version, on.actor, [event]);
+        Ok(commit)
     }
 }

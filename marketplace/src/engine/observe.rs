@@ -19,9 +19,7 @@ use crate::{
     money::Money,
     policy::Range,
     rail::{Capability, Cursor, Custody, Observation, ObservationBody, Outcome, Push, SettlementRail},
-    store::{
-        Commit, CommitError, Event, EventBody, InstructionState, Journal, ObservationEvent, Observed, Record, Write,
-    },
+    store::{Commit, CommitError, InstructionState, Journal, ObservationEvent, Observed, Record, Write},
     text,
 };
 
@@ -226,7 +224,7 @@ impl Marketplace {
                 Ok(())
             }
             Err(CommitError::Conflict(_)) => match journal.load(self.inner.market, key).await?.map(|s| s.record) {
-                Some(Record::Observed(before)) if before.observation == observation => Ok(()), // taken in before
+                Some(Record::Observation(before)) if before.observation == observation => Ok(()), // taken in before
                 // A rail that reuses an id is kept for an operator, or it could never be read on.
                 _ if matches!(call.actor, Actor::Rail(_)) => {
                     let reason = format!("{:?} was reported before with something else in it", observation.id);
@@ -267,10 +265,10 @@ impl Marketplace {
             }
         };
         let (at, id) = (self.now(), observed_id(rail, &observation.id));
-        Record::Observed(Arc::new(Observed { id, rail, observation, at, refused, dismissed: None }))
+        Record::Observation(Arc::new(Observed { id, rail, observation, at, refused, dismissed: None }))
     }
 
-    pub(super) fn observed_commit(
+    fn observed_commit(
         &self,
         record: Record,
         version: u64,
@@ -278,20 +276,10 @@ impl Marketplace {
         event: ObservationEvent,
         call: Call<'_>,
     ) -> Commit {
-        let (at, subject) = (self.now(), record.key());
-        let body = EventBody::Observation(event);
-        Commit {
-            market: self.inner.market,
-            at,
-            contract: subject.id,
-            version: version + 1,
-            key: None,
-            writes: vec![Write { record, expected: version, claimed_until: None }],
-            events: vec![Event { subject, version: version + 1, at, actor: call.actor.clone(), body }],
-            movement,
-            documents: Vec::new(),
-            guards: Vec::new(),
-        }
+        let mut commit = Commit::new(self.inner.market, self.now(), record.key(), version);
+        commit.write(record, version, call.actor, [event]);
+        commit.movement = movement;
+        commit
     }
 }
 

@@ -142,7 +142,7 @@ impl Marketplace {
         open.append(&mut every(store, market, Kind::Observation, vec!["refused"]).await?);
         let unsettled = |record| match record {
             Record::Instruction(record) => Some(Unsettled::Instruction(record)),
-            Record::Observed(observed) => Some(Unsettled::Refused(observed)),
+            Record::Observation(observed) => Some(Unsettled::Refused(observed)),
             _ => None,
         };
         Ok(open.into_iter().filter_map(unsettled).collect())
@@ -162,7 +162,7 @@ impl Marketplace {
             .into_iter()
             .filter_map(|stored| match stored.record {
                 Record::Instruction(record) => Some(record),
-                Record::Job(_) | Record::Observed(_) | Record::Agent(_) | Record::Owner(_) => None,
+                Record::Job(_) | Record::Observation(_) | Record::Agent(_) | Record::Owner(_) => None,
             })
             .collect())
     }

@@ -16,6 +16,7 @@ use crate::{
     money::Money,
     policy::{Acceptance, DeadlineFrom, EscrowAt, OnExpiry, OnPass, Policy, PolicyVersion, Range, Review, Span},
     rail::{Instruction, RailProfile},
+    store::Kept as _,
     text,
 };
 

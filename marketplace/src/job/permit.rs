@@ -1,7 +1,7 @@
 //! Who may give which command to a job, and when.
 
 use super::{Job, JobCommand};
-use crate::{actor::Actor, clock::Timestamp, error::Rejection};
+use crate::{actor::Actor, clock::Timestamp, error::Rejection, store::Kept as _};
 
 /// Refuses what the job's status, the actor or the clock does not allow.
 pub(super) fn permit(job: &Job, command: &JobCommand, actor: &Actor, now: Timestamp) -> Result<(), Rejection> {
