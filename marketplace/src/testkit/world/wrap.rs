@@ -10,7 +10,7 @@ use super::stage::Stage;
 use crate::{
     clock::Timestamp,
     ids::MarketId,
-    ledger::{Account, Entry, Finding, TrialBalance},
+    ledger::{Account, Entry, Finding, Movement, TrialBalance},
     money::{Currency, Money},
     policy::{Policy, PolicyVersion},
     rail::{
@@ -207,6 +207,10 @@ impl Store for WorldStore {
         limit: u32,
     ) -> Result<Vec<Entry>, StoreError> {
         self.inner.history(market, account, after, limit).await
+    }
+
+    async fn movement(&self, market: MarketId, contract: Uuid, version: u64) -> Result<Movement, StoreError> {
+        self.inner.movement(market, contract, version).await
     }
 
     async fn trial_balance(&self, market: MarketId) -> Result<Vec<TrialBalance>, StoreError> {

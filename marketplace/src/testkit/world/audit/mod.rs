@@ -235,7 +235,7 @@ impl Auditor {
                     });
                     self.instruction_written(before, record);
                 }
-                (None, Record::Observation(_)) => {}
+                (None, Record::Observation(_) | Record::Adjustment(_)) => {}
                 (_, Record::Agent(_) | Record::Owner(_)) => {} // the world's people are the embedder's own
                 (Some(_), record) => self.problem(format!("{:?} became another kind of thing", record.key())),
             }
@@ -393,6 +393,6 @@ fn named(result: &Result<(), CommitError>) -> &'static str {
 const fn of_job(event: &Event) -> Option<&crate::job::JobEvent> {
     match &event.body {
         EventBody::Job(event) => Some(event),
-        EventBody::Instruction(_) | EventBody::Observation(_) | EventBody::Agent(_) => None,
+        _ => None,
     }
 }
