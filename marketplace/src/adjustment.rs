@@ -193,7 +193,7 @@ pub fn decide(
     if !matches!(actor, Actor::Operator(_)) {
         return Err(Rejection::WrongActor { command: name, allowed: "an operator", actor: actor.clone() });
     }
-    text::prose("reason", reason, text::REASON)?;
+    text::prose("reason", reason, text::WHY)?;
     let reason = reason.to_owned();
     let (id, what, movement, event) = match command {
         AdjustmentCommand::Book { id, bookings } => {

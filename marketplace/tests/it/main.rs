@@ -3,13 +3,17 @@
 #![allow(clippy::unwrap_used, reason = "a test says what it expects by failing")]
 
 mod agent;
+mod counter;
 mod engine;
 mod job;
 mod ledger;
 mod money;
+mod operators;
 mod policy;
 mod rail;
+mod settlement;
 mod store;
 mod support;
 mod trust;
+mod within;
 mod world;
