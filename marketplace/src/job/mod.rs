@@ -6,6 +6,9 @@
 mod command;
 mod decide;
 mod event;
+mod permit;
+mod post;
+mod report;
 mod settle;
 
 pub use command::{Delivery, JobCommand, JobOrder, Verdict};
