@@ -11,7 +11,7 @@ use crate::{
     clock::Timestamp,
     error::Rejection,
     ids::{AgentId, JobId},
-    ledger::Movement,
+    ledger::{Account, Movement, escrow},
     money::{Money, Rate},
     policy::{
         Acceptance, Award, DeadlineFrom, EscrowAt, FeeRate, OnExpiry, OnPass, Policy, PolicyVersion, Range, Review,
@@ -89,6 +89,7 @@ pub fn decide(job: Option<&Job>, command: &JobCommand, ctx: &Context<'_>) -> Res
         JobCommand::Tick => draft.tick()?,
         JobCommand::RecordOutcome { instruction, outcome } => draft.record_outcome(instruction, outcome)?,
         JobCommand::RecordHoldExpired => draft.record_hold_expired()?,
+        JobCommand::RecordHoldSettled { reference, legs } => draft.record_hold_settled(reference, legs)?,
     }
     Ok(draft.finish())
 }
@@ -118,7 +119,7 @@ fn authorize(job: &Job, command: &JobCommand, actor: &Actor) -> Result<(), Rejec
         JobCommand::Freeze { .. } | JobCommand::Unfreeze => (operator, "an operator"),
         JobCommand::RecordValidation { .. } => (operator, "the platform's validators"),
         JobCommand::Tick => (matches!(actor, Actor::Timer), "a timer"),
-        JobCommand::RecordOutcome { .. } | JobCommand::RecordHoldExpired => {
+        JobCommand::RecordOutcome { .. } | JobCommand::RecordHoldExpired | JobCommand::RecordHoldSettled { .. } => {
             (*actor == Actor::Rail(job.rail), "the job's rail")
         }
     };
@@ -147,7 +148,8 @@ fn in_time(job: &Job, command: &JobCommand, now: Timestamp) -> Result<(), Reject
         | JobCommand::Unfreeze
         | JobCommand::Tick
         | JobCommand::RecordOutcome { .. }
-        | JobCommand::RecordHoldExpired => false,
+        | JobCommand::RecordHoldExpired
+        | JobCommand::RecordHoldSettled { .. } => false,
     };
     match job.due_at().filter(|deadline| undoes && *deadline <= now) {
         Some(deadline) => Err(Rejection::TooLate { command: command.name(), deadline, now }),
@@ -395,12 +397,7 @@ impl<'a> Draft<'a> {
             let allowed = policy.cancellation.keys().copied().collect();
             return Err(Rejection::WrongStatus { command: self.command, status: self.job.status, allowed });
         };
-        let rounding = self.ctx.policy.fees.rounding;
-        let to_worker = self.job.terms.amount.at(terms.to_worker, rounding)?;
-        // Both shares may be rounded up: the worker's is whole, the platform's is what is left at most.
-        let left = self.job.terms.amount.minus(to_worker)?.minor();
-        let to_platform = self.job.terms.amount.at(terms.to_platform, rounding)?;
-        let to_platform = Money::new(to_platform.minor().min(left), to_platform.currency());
+        let (to_worker, to_platform) = terms.shares(self.job.terms.amount, self.ctx.policy.fees.rounding)?;
         self.call_off(CancelCause::Buyer, reason, Division::cancelled(&self.job, to_worker, to_platform)?)
     }
 
@@ -556,7 +553,8 @@ impl<'a> Draft<'a> {
             HoldState::Held => self.hold_lost()?,
             // The rail gave up while it was being asked to divide: nobody got a share, the payer has it all.
             HoldState::Settling(_) => {
-                self.shares_lost()?;
+                self.take_shares_back(Account::Rail(rail.id))?;
+                self.job.hold.state = HoldState::Settled;
                 self.events.push(JobEvent::PaymentLost { amount: refunded });
                 return Ok(());
             }
@@ -569,6 +567,28 @@ impl<'a> Draft<'a> {
             HoldState::Empty | HoldState::Settled => return Err(self.wrong_hold()),
         }
         self.hold_is_lost(refunded);
+        Ok(())
+    }
+
+    /// The parties agreed without us: what they did stands, whatever was asked of the rail meanwhile.
+    fn record_hold_settled(&mut self, reference: &str, legs: &[Leg]) -> Result<(), Rejection> {
+        let rail = self.ctx.rail;
+        if rail.custody != Custody::NonCustodial {
+            return Err(Rejection::WrongRail { command: self.command, rail: rail.id, needed: Custody::NonCustodial });
+        }
+        let division = Division::outside(&self.job, legs)?;
+        match self.job.hold.state {
+            HoldState::Held => {}
+            HoldState::Settling(_) => self.take_shares_back(escrow(self.job.id))?,
+            HoldState::Empty | HoldState::Funding(_) | HoldState::Settled => return Err(self.wrong_hold()),
+        }
+        self.settled_outside(division, reference)?;
+        let status = if division.worker.is_zero() { JobStatus::Refunded } else { JobStatus::Completed };
+        match self.job.status.is_final() {
+            true => self.job.timers = Timers::default(),
+            false => self.end(status),
+        }
+        self.events.push(JobEvent::SettledOutside { reference: reference.into(), legs: legs.to_vec() });
         Ok(())
     }
 
