@@ -56,6 +56,19 @@ def killed_half_way(folder: Path) -> None:
     ends("approve", "completed", 8000, 1800)(folder)
 
 
+def killed_in_a_crowd(folder: Path) -> None:
+    """Six at once carry the same job on in one file, and all are killed at work, again and again."""
+    command = [QUICKSTART, "--database", str(folder / "market.db")]
+    for lines in range(6):
+        crowd = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) for _ in range(6)]
+        for _ in range(lines):
+            crowd[lines].stdout.readline()
+        for process in crowd:
+            process.kill()
+            process.communicate()
+    ends("approve", "completed", 8000, 1800)(folder)
+
+
 def refuses(reason: str, *arguments: str):
     def case(folder: Path) -> None:
         done = run(folder, *arguments)
@@ -87,6 +100,7 @@ CASES = [
     ends("approve", "completed", 79_400_000, 20_000_000, "--policy", str(POLICIES / "justpayai.toml")),  # JP-10: 3 %
     ends("approve", "completed", 80, 18, "--policy", str(POLICIES / "agentmarket.toml"), "--job", str(credits_job)),  # AM-07
     killed_half_way,
+    killed_in_a_crowd,
     refuses("unknown field `colour`", "--job", odd["unknown"]),
     refuses("jobs.revisions", "--policy", odd["policy"]),
     refuses("20.00 EUR is needed", "--job", odd["poor"]),

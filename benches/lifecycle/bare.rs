@@ -28,7 +28,7 @@ const GROUP: usize = 256;
 const SQLITE_WRITERS: usize = 1;
 const POSTGRES_WRITERS: usize = 4;
 /// The most rows of one statement on SQLite, which is what the engine's statements hold.
-const BULK: usize = 64;
+const BULK: usize = 256;
 /// Transactions that lock accounts in another order fail as a deadlock and are tried again.
 const ATTEMPTS: usize = 8;
 
@@ -317,13 +317,10 @@ fn powers<T>(rows: &[T]) -> impl Iterator<Item = &[T]> {
     })
 }
 
-/// `($1, $2), ($3, $4)`
+/// `(?, ?), (?, ?)`: without names, which SQLite would look up one by one.
 fn values(rows: usize, width: usize) -> String {
-    let row = |row: usize| {
-        let places: Vec<String> = (1..=width).map(|place| format!("${}", row * width + place)).collect();
-        format!("({})", places.join(", "))
-    };
-    (0..rows).map(row).collect::<Vec<_>>().join(", ")
+    let row = format!("({})", vec!["?"; width].join(", "));
+    vec![row; rows].join(", ")
 }
 
 /// `$1::bigint[], $2::text[]`

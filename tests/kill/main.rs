@@ -79,7 +79,7 @@ impl Markets {
         let build = |name: &str| {
             let market = Marketplace::builder(name, store.clone(), Policy::voxpact()?);
             // Claims of the dead are free again soon.
-            Ok::<_, Box<dyn Error>>(market.lease(Span::seconds(1)))
+            Ok::<_, Box<dyn Error>>(market.lease(Span::seconds(2)))
         };
         Ok(Self {
             credits: build("credits")?.rail(CreditsRail::new(Currency::EUR)).build().await?,

@@ -43,6 +43,7 @@ impl Word<'_> {
         Some(KeyUse { key, fingerprint, answer })
     }
 }
+
 impl Marketplace {
     /// Takes in what the rail asked a party for, and goes on at once.
     pub(super) async fn answer_action(&self, call: Call<'_>, id: InstructionId, answer: String) -> Result<(), Error> {
@@ -130,6 +131,7 @@ impl Marketplace {
             _ => Err(Rejection::WrongInstruction { command, state: record.state.as_str() }.into()),
         }
     }
+
     /// Takes a refused observation off the list of what is unsettled.
     pub(super) async fn dismiss(&self, call: Call<'_>, id: Uuid, reason: String) -> Result<(), Error> {
         let mut operation = Dismissal { id, reason: &reason };

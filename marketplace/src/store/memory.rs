@@ -39,7 +39,7 @@ struct Market {
     due: BTreeSet<(Kind, Timestamp, Uuid)>,
     /// Each list ascending, since new ids are the highest.
     ids: FxHashMap<Listed, Vec<Uuid>>,
-    keys: HashMap<String, KeyRecord>,
+    keys: FxHashMap<String, KeyRecord>,
     events: Vec<LoggedEvent>,
     transfers: Vec<Moved>,
     accounts: FxHashMap<Account, Book>,

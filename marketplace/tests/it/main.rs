@@ -9,6 +9,7 @@ mod job;
 mod ledger;
 mod money;
 mod operators;
+mod outbound;
 mod policy;
 mod rail;
 mod settlement;

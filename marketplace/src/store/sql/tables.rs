@@ -71,6 +71,14 @@ pub(super) fn places(first: usize, count: usize) -> String {
     list
 }
 
+/// `?, ?, …`: `count` placeholders without names. SQLite looks a name up in a list of all of them, so that
+/// a statement with thousands of named ones would spend its time there.
+pub(super) fn nameless(count: usize) -> String {
+    let mut list = "?, ".repeat(count);
+    list.truncate(list.len().saturating_sub(2));
+    list
+}
+
 /// What is inserted in bulk, and what happens to rows that are there already.
 pub(super) struct Insert {
     pub(super) table: &'static str,
@@ -138,10 +146,10 @@ impl Insert {
 
     #[cfg(feature = "sqlite")]
     fn values_text(&self, rows: usize) -> String {
-        let (width, mut values) = (self.columns.len(), String::new());
-        for row in 0..rows {
-            let comma = if row == 0 { "" } else { ", " };
-            let _ = write!(values, "{comma}({})", places(row * width + 1, width));
+        let (row, mut values) = (nameless(self.columns.len()), String::new());
+        for number in 0..rows {
+            let comma = if number == 0 { "" } else { ", " };
+            let _ = write!(values, "{comma}({row})");
         }
         let (table, columns, conflict) = (self.table, self.columns.join(", "), &self.conflict);
         format!("INSERT INTO {table} ({columns}) VALUES {values}{conflict}")

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::{
     Failure,
     session::{Cell, Session},
-    tables::{BULK, Insert, Table, kind, places, record, table, text},
+    tables::{BULK, Insert, Table, kind, nameless, record, table, text},
 };
 use crate::{
     clock::Timestamp,
@@ -300,7 +300,7 @@ async fn lookup(
     // Sizes are powers of two, filled up with the last key, so that each is prepared once.
     for chunk in keys.chunks(BULK) {
         let size = chunk.len().next_power_of_two();
-        let make = || format!("{select} IN ({}){tail}", places(2, size));
+        let make = || format!("{} IN ({}){tail}", select.replacen("$1", "?", 1), nameless(size));
         let sql = text(session.dialect(), purpose, table, size, make);
         let padding = chunk.last().into_iter().cycle().take(size - chunk.len());
         let cells = [Cell::Int(market.0)].into_iter().chain(chunk.iter().chain(padding).cloned());

@@ -115,6 +115,7 @@ impl World {
         match &observation.body {
             // A hold ran out that a rail had lied about, so that the books never knew of it.
             ObservationBody::HoldExpired { hold } => self.stage.act().auditor.lied_to(JobId(hold.0)),
+            ObservationBody::HoldSettled { .. } => false,
             // The rail goes on lying after an operator has established the truth.
             ObservationBody::Outcome { instruction, .. } => self.memory.put_right.contains(instruction),
             ObservationBody::Deposit { .. } => self.memory.hostile_deposits.contains(&observation.id),
