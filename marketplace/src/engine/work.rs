@@ -129,7 +129,11 @@ impl Marketplace {
                     Err(error) => Err(error),
                 }
             }
-            Record::Agent(_) | Record::Instruction(_) | Record::Observation(_) | Record::Owner(_) => Ok(()),
+            Record::Agent(_)
+            | Record::Instruction(_)
+            | Record::Observation(_)
+            | Record::Owner(_)
+            | Record::Adjustment(_) => Ok(()),
         }
     }
 

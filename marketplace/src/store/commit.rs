@@ -6,6 +6,7 @@ use uuid::Uuid;
 use super::{InstructionRecord, InstructionState, Key, Kind, Record, StoreError};
 use crate::{
     actor::Actor,
+    adjustment::AdjustmentEvent,
     agent::AgentEvent,
     clock::Timestamp,
     ids::{AgentId, MarketId, RailId},
@@ -148,6 +149,8 @@ events! {
     Observation(ObservationEvent),
     /// To an agent.
     Agent(AgentEvent),
+    /// To the ledger, by an operator's hand.
+    Adjustment(AdjustmentEvent),
 }
 
 /// What happened to an instruction that its contract does not hear of.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
+    adjustment::Adjustment,
     agent::{Agent, Owner},
     clock::Timestamp,
     ids::RailId,
@@ -162,6 +163,8 @@ records! {
     Agent(Agent) = "agent",
     /// The people behind agents.
     Owner(Owner) = "owner",
+    /// What operators moved by hand.
+    Adjustment(Adjustment) = "adjustment",
 }
 
 /// A record's kind and id.

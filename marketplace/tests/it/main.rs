@@ -3,14 +3,18 @@
 #![allow(clippy::unwrap_used, reason = "a test says what it expects by failing")]
 
 mod agent;
+mod counter;
 mod engine;
 mod job;
 mod ledger;
 mod money;
 mod outbound;
+mod operators;
 mod policy;
 mod rail;
+mod settlement;
 mod store;
 mod support;
 mod trust;
+mod within;
 mod world;
