@@ -3,6 +3,7 @@
 
 pub mod actor;
 pub mod agent;
+pub mod bid;
 pub mod clock;
 pub mod engine;
 pub mod error;

@@ -11,7 +11,7 @@ use crate::{
     clock::Timestamp,
     error::{Error, Rejection},
     ids::JobId,
-    job::{Context, Decision, Job, JobCommand, decide},
+    job::{Candidate, Context, Decision, Job, JobCommand, decide},
     ledger::{Account, LedgerError},
     policy::{Policy, PolicyVersion, Range},
     store::{
@@ -184,9 +184,10 @@ impl Marketplace {
             None => Ok(None),
         };
         let tier = tier.map_err(|reason| Error::Part { part: "the tier source", reason })?;
-        let worker_tier = tier.as_deref().unwrap_or(policy.initial_tier());
+        let tier = tier.as_deref().unwrap_or(policy.initial_tier());
+        let worker = Candidate { tier, active_jobs: 0, capabilities: None };
         let rail = self.rail(rail)?.profile();
-        let context = Context { now, actor, policy: &policy, version, rail, worker_tier };
+        let context = Context { now, actor, policy: &policy, version, rail, worker };
         Ok(decide(job, command, &context)?)
     }
 

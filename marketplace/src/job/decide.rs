@@ -3,8 +3,8 @@
 use chrono::TimeDelta;
 
 use super::{
-    CancelCause, Delivery, Frozen, Hold, HoldState, Job, JobCommand, JobEvent, JobOrder, JobStatus, PayoutStatus,
-    Terms, Timers, Verdict, settle::Division,
+    CancelCause, Candidate, Delivery, Frozen, Hold, HoldState, Job, JobCommand, JobEvent, JobOrder, JobStatus,
+    PayoutStatus, Terms, Timers, Verdict, open::opened, settle::Division,
 };
 use crate::{
     actor::Actor,
@@ -14,8 +14,7 @@ use crate::{
     ledger::Movement,
     money::{Money, Rate},
     policy::{
-        Acceptance, Award, DeadlineFrom, EscrowAt, FeeRate, OnExpiry, OnPass, Policy, PolicyVersion, Range, Review,
-        Span,
+        Acceptance, DeadlineFrom, EscrowAt, FeeRate, OnExpiry, OnPass, Policy, PolicyVersion, Range, Review, Span,
     },
     rail::{Capability, Custody, Instruction, Leg, Outcome, RailProfile, Receipt},
     text,
@@ -39,8 +38,8 @@ pub struct Context<'a> {
     pub version: PolicyVersion,
     /// The job's rail.
     pub rail: &'a RailProfile,
-    /// The tier of the worker that the command names or comes from.
-    pub worker_tier: &'a str,
+    /// The agent that the command makes the job's worker, if it makes one.
+    pub worker: Candidate<'a>,
 }
 
 /// What a command does: plain data, written in one transaction or not at all.
@@ -71,7 +70,7 @@ pub fn decide(job: Option<&Job>, command: &JobCommand, ctx: &Context<'_>) -> Res
     };
     authorize(job, command, ctx.actor)?;
     in_time(job, command, ctx.now)?;
-    let mut draft = Draft::of(job.clone(), command, ctx);
+    let mut draft = Draft::of(job.clone(), command.name(), ctx);
     match command {
         JobCommand::Post { .. } => unreachable!("posting is legal in no status"),
         JobCommand::RetryPayment => draft.retry_payment()?,
@@ -149,7 +148,7 @@ fn in_time(job: &Job, command: &JobCommand, now: Timestamp) -> Result<(), Reject
         | JobCommand::RecordOutcome { .. }
         | JobCommand::RecordHoldExpired => false,
     };
-    match job.due_at().filter(|deadline| undoes && *deadline <= now) {
+    match job.next_timer().filter(|deadline| undoes && *deadline <= now) {
         Some(deadline) => Err(Rejection::TooLate { command: command.name(), deadline, now }),
         None => Ok(()),
     }
@@ -163,8 +162,8 @@ fn post(id: JobId, order: &JobOrder, ctx: &Context<'_>) -> Result<Decision, Reje
     if order.worker == Some(buyer) {
         return Err(Rejection::SameParty { agent: buyer, job: id });
     }
-    if order.worker.is_none() && ctx.policy.open_jobs.map(|open| open.award) != Some(Award::FirstCome) {
-        return Err(Rejection::WorkerMissing);
+    if order.worker.is_some() && order.open.is_some() {
+        return Err(Rejection::Form { field: "open", form: "left out where a worker is named" });
     }
     text::line("title", &order.title, policy.title)?;
     text::json("task", &order.task, policy.task_bytes)?;
@@ -182,6 +181,15 @@ fn post(id: JobId, order: &JobOrder, ctx: &Context<'_>) -> Result<Decision, Reje
         let Range { min, max } = allowed;
         return Err(Rejection::Time { field: "deadline", min, max, actual: time_allowed });
     }
+    let open = match order.worker {
+        Some(_) => None,
+        None => {
+            let wanted = order.open.clone().unwrap_or_default();
+            Some(opened(&wanted, order.amount, time_allowed, ctx)?)
+        }
+    };
+    let by_offer = open.as_ref().is_some_and(|open| open.closes_at.is_some());
+    let fund_by = (!by_offer).then(|| ctx.now + policy.fund_within.delta());
     let job = Job {
         id,
         buyer,
@@ -200,11 +208,15 @@ fn post(id: JobId, order: &JobOrder, ctx: &Context<'_>) -> Result<Decision, Reje
         },
         posted_at: ctx.now,
         time_allowed: time_allowed.as_seconds(),
-        timers: Timers { fund_by: Some(ctx.now + policy.fund_within.delta()), ..Timers::default() },
+        timers: Timers { fund_by, ..Timers::default() },
         revisions: 0,
         validated: ctx.policy.validation.is_some() && order.validation.is_some(),
+        open,
         frozen: None,
     };
+    if job.worker.is_some() {
+        ctx.worker.check_tier(order.amount, ctx.policy)?;
+    }
     let total = job.terms.total()?;
     if ctx.rail.custody.is_per_hold() && !ctx.rail.can(Capability::Split) {
         return Err(Rejection::Unsupported { rail: ctx.rail.id, capability: Capability::Split });
@@ -221,13 +233,13 @@ fn post(id: JobId, order: &JobOrder, ctx: &Context<'_>) -> Result<Decision, Reje
     if policy.deadline.from == DeadlineFrom::Posting {
         draft.job.timers.deadline = Some(ctx.now + time_allowed.delta());
     }
-    if policy.escrow == EscrowAt::Posting && draft.fund()? {
+    if policy.escrow == EscrowAt::Posting && !by_offer && draft.fund()? {
         draft.funded()?;
     }
     Ok(draft.finish())
 }
 
-fn in_range(field: &'static str, amount: Money, min: i64, max: i64) -> Result<(), Rejection> {
+pub(super) fn in_range(field: &'static str, amount: Money, min: i64, max: i64) -> Result<(), Rejection> {
     match (min..=max).contains(&amount.minor()) && amount.is_positive() {
         true => Ok(()),
         false => Err(Rejection::Amount { field, currency: amount.currency(), min, max, actual: amount.minor() }),
@@ -235,13 +247,13 @@ fn in_range(field: &'static str, amount: Money, min: i64, max: i64) -> Result<()
 }
 
 /// The terms of a job, with its fee where that can be known yet (VP-21, JP-10).
-fn terms(amount: Money, worker: Option<AgentId>, ctx: &Context<'_>) -> Result<Terms, Rejection> {
+pub(super) fn terms(amount: Money, worker: Option<AgentId>, ctx: &Context<'_>) -> Result<Terms, Rejection> {
     let fees = &ctx.policy.fees;
     let rate = match &fees.rate {
         FeeRate::Flat(rate) => Some(*rate),
         FeeRate::ByTier(_) if worker.is_none() => None,
-        FeeRate::ByTier(rates) => Some(*rates.get(ctx.worker_tier).ok_or_else(|| Rejection::UnknownTier {
-            tier: ctx.worker_tier.into(),
+        FeeRate::ByTier(rates) => Some(*rates.get(ctx.worker.tier).ok_or_else(|| Rejection::UnknownTier {
+            tier: ctx.worker.tier.into(),
             known: rates.keys().cloned().collect(),
         })?),
     };
@@ -262,18 +274,17 @@ pub(super) struct Draft<'a> {
 }
 
 impl<'a> Draft<'a> {
-    fn of(job: Job, command: &JobCommand, ctx: &'a Context<'a>) -> Self {
-        let command = command.name();
+    pub(super) fn of(job: Job, command: &'static str, ctx: &'a Context<'a>) -> Self {
         Self { job, command, events: Vec::new(), movement: Movement::new(), instructions: Vec::new(), ctx }
     }
 
-    fn finish(self) -> Decision {
+    pub(super) fn finish(self) -> Decision {
         let Self { job, events, movement, instructions, .. } = self;
         Decision { job, events, movement, instructions }
     }
 
     fn retry_payment(&mut self) -> Result<(), Rejection> {
-        if self.job.hold.state != HoldState::Empty || self.escrow_waits_for_worker() {
+        if self.job.hold.state != HoldState::Empty || self.escrow_waits_for_worker() || self.by_offer() {
             return Err(self.wrong_hold());
         }
         if self.fund()? {
@@ -283,7 +294,14 @@ impl<'a> Draft<'a> {
     }
 
     fn accept(&mut self) -> Result<(), Rejection> {
+        if self.by_offer() {
+            return Err(Rejection::ByOffer { job: self.job.id });
+        }
+        self.ctx.worker.check_tier(self.job.terms.amount, self.ctx.policy)?;
         if self.job.worker.is_none() {
+            if let Some(open) = &self.job.open {
+                self.ctx.worker.check_fit(open, self.ctx.policy)?;
+            }
             self.job.worker = self.ctx.actor.agent();
             let terms = terms(self.job.terms.amount, self.job.worker, self.ctx)?;
             if self.job.hold.state == HoldState::Held && terms.total()? != self.job.terms.total()? {
@@ -453,12 +471,15 @@ impl<'a> Draft<'a> {
         for timer in [&mut timers.fund_by, &mut timers.stale_at, &mut timers.deadline, &mut timers.release_at] {
             *timer = timer.map(|at| at + pause);
         }
+        if let Some(open) = &mut self.job.open {
+            open.closes_at = open.closes_at.map(|at| at + pause);
+        }
         self.job.status = was;
         self.events.push(JobEvent::Unfrozen {});
     }
 
     fn tick(&mut self) -> Result<(), Rejection> {
-        let (now, next) = (self.ctx.now, self.job.due_at());
+        let (now, next) = (self.ctx.now, self.job.next_timer());
         let Some(at) = next.filter(|at| *at <= now) else { return Err(Rejection::NothingDue { next }) };
         let Timers { fund_by, stale_at, deadline, release_at, .. } = self.job.timers;
         let cause = match Some(at) {
@@ -467,6 +488,7 @@ impl<'a> Draft<'a> {
             due if due == fund_by => CancelCause::Unpaid,
             due if due == stale_at => CancelCause::Stale,
             due if due == deadline => CancelCause::DeadlineExpired,
+            due if due == self.job.open.as_ref().and_then(|open| open.closes_at) => CancelCause::NoAward,
             _ => CancelCause::HoldExpired,
         };
         let delivered = matches!(self.job.status, JobStatus::Delivered | JobStatus::Validating);
@@ -494,6 +516,7 @@ impl<'a> Draft<'a> {
                 self.job.hold.state = HoldState::Empty;
                 let (instruction, decline) = (instruction.id, decline.clone());
                 self.events.push(JobEvent::PaymentFailed { instruction, decline });
+                self.reopen()?;
             }
             Outcome::Declined(decline) => {
                 let retry = self.instruct(instruction.order.clone());
@@ -586,12 +609,12 @@ impl<'a> Draft<'a> {
     }
 
     /// The job's money is reserved: it waits for its worker, or goes on at once.
-    fn funded(&mut self) -> Result<(), Rejection> {
+    pub(super) fn funded(&mut self) -> Result<(), Rejection> {
         self.job.timers.fund_by = None;
         self.events.push(JobEvent::Funded { amount: self.job.terms.total()? });
         self.enter(JobStatus::Funded);
         let automatic = self.ctx.policy.jobs.acceptance == Acceptance::Automatic && self.job.worker.is_some();
-        let accepted_before = self.ctx.policy.jobs.escrow == EscrowAt::Acceptance;
+        let accepted_before = self.ctx.policy.jobs.escrow == EscrowAt::Acceptance || self.by_offer();
         match automatic || accepted_before {
             true => self.accepted(),
             false => Ok(()),
@@ -605,6 +628,7 @@ impl<'a> Draft<'a> {
         let now = self.job.frozen.map_or(self.ctx.now, |frozen| frozen.since);
         let worker = self.job.worker.ok_or_else(|| self.wrong_hold())?;
         self.enter(JobStatus::Accepted);
+        self.search_ends();
         if policy.deadline.from == DeadlineFrom::Acceptance {
             self.job.timers.deadline = Some(now + Span::seconds(self.job.time_allowed).delta());
         }
@@ -623,6 +647,7 @@ impl<'a> Draft<'a> {
     }
 
     fn end(&mut self, status: JobStatus) {
+        self.search_ends();
         self.job.status = status;
         self.job.frozen = None;
         self.job.timers = Timers::default();
@@ -632,6 +657,11 @@ impl<'a> Draft<'a> {
     /// named has not accepted yet: accepting gives the first instruction.
     fn escrow_waits_for_worker(&self) -> bool {
         self.ctx.policy.jobs.escrow == EscrowAt::Acceptance && self.job.hold.instructions == 0
+    }
+
+    /// Whether it goes to an offer that is accepted: what pays it is that offer's price.
+    fn by_offer(&self) -> bool {
+        self.job.open.as_ref().is_some_and(|open| open.closes_at.is_some())
     }
 
     pub(super) fn wrong_hold(&self) -> Rejection {

@@ -60,6 +60,7 @@ impl Sample {
             timers: Timers::default(),
             revisions: 0,
             validated: false,
+            open: None,
             frozen: None,
         };
         Self { market, job, version: 0 }

@@ -354,6 +354,7 @@ impl World {
             rail: None,
             deadline: None,
             validation: (self.rng.random_range(0..4) == 0).then(|| Value::from("it is there")),
+            open: None,
         };
         if self.rng.random_range(0..16) == 0 {
             let policy = &self.plan.policy.jobs;

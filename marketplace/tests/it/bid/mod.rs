@@ -1,0 +1,4 @@
+//! Open jobs: bids, counter-offers, applications, and who becomes the worker.
+
+mod desk;
+mod rules;
