@@ -17,6 +17,7 @@ use crate::{
         Acceptance, DeadlineFrom, EscrowAt, FeeRate, OnExpiry, OnPass, Policy, PolicyVersion, Range, Review, Span,
     },
     rail::{Capability, Custody, Instruction, Leg, Outcome, RailProfile, Receipt},
+    store::Kept as _,
     text,
 };
 

@@ -16,6 +16,7 @@ pub use open::{Candidate, Open, OpenOrder, Search, Wanted};
 pub(crate) use open::{award, counted, looking};
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::{
     clock::Timestamp,
@@ -23,6 +24,7 @@ use crate::{
     money::{Money, MoneyError, Rate},
     policy::{Bearer, PolicyVersion},
     rail::Leg,
+    store::Kept,
 };
 
 /// Where a job is in its life (VP-14).
@@ -248,14 +250,27 @@ pub struct Frozen {
     pub since: Timestamp,
 }
 
-impl Job {
-    /// When the engine has to do something about it: a timer is due, or bids have to be told how the job
-    /// ended.
-    pub fn due_at(&self) -> Option<Timestamp> {
-        let bids = self.has_bids_to_close().then_some(self.posted_at);
-        bids.or(self.next_timer())
+impl Kept for Job {
+    fn id(&self) -> Uuid {
+        self.id.0
     }
 
+    fn status(&self) -> &'static str {
+        self.status.as_str()
+    }
+
+    /// Its buyer and its worker.
+    fn parties(&self) -> [Option<Uuid>; 2] {
+        [Some(self.buyer.0), self.worker.map(|worker| worker.0)]
+    }
+
+    /// At once while bids have to be told how it ended, otherwise when a timer is due.
+    fn due_at(&self) -> Option<Timestamp> {
+        self.has_bids_to_close().then_some(self.posted_at).or_else(|| self.next_timer())
+    }
+}
+
+impl Job {
     /// The next moment at which something happens by itself.
     ///
     /// Deadlines stand still while a job is frozen; a hold's expiry does not, since the rail's own
