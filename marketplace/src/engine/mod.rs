@@ -15,6 +15,7 @@ mod agents;
 mod builder;
 mod command;
 mod feed;
+mod intervene;
 mod observe;
 mod recent;
 mod reconcile;

@@ -7,6 +7,9 @@ mod command;
 mod decide;
 mod event;
 mod open;
+mod permit;
+mod post;
+mod report;
 mod settle;
 
 pub use command::{Delivery, JobCommand, JobOrder, Verdict};

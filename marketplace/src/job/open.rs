@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Context, Decision, HoldState, Job, JobEvent, JobStatus,
-    decide::{Draft, in_range, terms},
+    decide::Draft,
+    post::{in_range, terms},
 };
 use crate::{
     clock::Timestamp,
@@ -320,10 +321,16 @@ impl Draft<'_> {
         open.search = Search::Looking;
         let most = open.most;
         self.job.worker = None;
+        self.job.hold.expired = false; // that was the payment before
         self.job.timers.fund_by = None;
         self.job.terms = terms(most, None, self.ctx)?;
         self.events.push(JobEvent::Reopened { bid });
         Ok(())
+    }
+
+    /// Whether the job goes to an offer that is accepted: what pays it is that offer's price.
+    pub(super) fn goes_by_offer(&self) -> bool {
+        self.job.open.as_ref().is_some_and(|open| open.closes_at.is_some())
     }
 
     /// A worker was found, or is looked for no more.
