@@ -15,11 +15,13 @@ pub use decide::{Context, Decision, close, decide};
 pub use event::{BidEvent, BidLoss};
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::{
     clock::Timestamp,
     ids::{AgentId, BidId, JobId},
     money::Money,
+    store::Kept,
 };
 
 /// Where a bid is in its life.
@@ -82,6 +84,21 @@ pub struct Bid {
     pub counter_offers: u32,
     /// When it was made, or last made anew.
     pub placed_at: Timestamp,
+}
+
+impl Kept for Bid {
+    fn id(&self) -> Uuid {
+        self.id.0
+    }
+
+    fn status(&self) -> &'static str {
+        self.status.as_str()
+    }
+
+    /// Its job and its worker.
+    fn parties(&self) -> [Option<Uuid>; 2] {
+        [Some(self.job.0), Some(self.worker.0)]
+    }
 }
 
 /// A price that one side offers and the other may accept (VP-26).

@@ -12,11 +12,13 @@
 //! records themselves say when they are due.
 
 mod agents;
+mod bids;
 mod builder;
 mod command;
 mod feed;
 mod intervene;
 mod observe;
+mod parties;
 mod recent;
 mod reconcile;
 mod session;
@@ -25,6 +27,7 @@ mod transact;
 mod work;
 
 pub use agents::{AgentParts, Registered, Verified, WebhookPing};
+pub use bids::{OpenJob, OpenJobs};
 pub use builder::MarketplaceBuilder;
 pub use feed::Subscription;
 pub use reconcile::{Difference, Reconciliation, Unsettled};

@@ -146,7 +146,7 @@ impl Marketplace {
                 all.extend(page.into_iter().filter_map(|stored| match stored.record {
                     Record::Instruction(record) => Some(Unsettled::Instruction(record)),
                     Record::Observation(observed) => Some(Unsettled::Refused(observed)),
-                    Record::Job(_) | Record::Agent(_) | Record::Owner(_) => None,
+                    Record::Job(_) | Record::Agent(_) | Record::Owner(_) | Record::Bid(_) => None,
                 }));
                 if last {
                     break;
@@ -170,7 +170,7 @@ impl Marketplace {
             .into_iter()
             .filter_map(|stored| match stored.record {
                 Record::Instruction(record) => Some(record),
-                Record::Job(_) | Record::Observation(_) | Record::Agent(_) | Record::Owner(_) => None,
+                Record::Job(_) | Record::Observation(_) | Record::Agent(_) | Record::Owner(_) | Record::Bid(_) => None,
             })
             .collect())
     }

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use crate::{
     agent::{Agent, Owner},
+    bid::Bid,
     clock::Timestamp,
     ids::RailId,
     job::Job,
@@ -162,6 +163,8 @@ records! {
     Agent(Agent) = "agent",
     /// The people behind agents.
     Owner(Owner) = "owner",
+    /// Bids on open jobs, and applications for them.
+    Bid(Bid) = "bid",
 }
 
 /// A record's kind and id.

@@ -94,6 +94,7 @@ impl Sample {
             events: vec![self.event()],
             movement: Movement::new(),
             documents: Vec::new(),
+            tags: Vec::new(),
             guards: Vec::new(),
         }
     }

@@ -10,6 +10,7 @@ use tradepost::{
     money::{Currency, Money},
     policy::{Award, EscrowAt, Policy, Range, Span},
     rail::Custody,
+    store::Kept as _,
 };
 
 use super::desk::{BidDesk, open_order, price};
