@@ -19,6 +19,7 @@ mod feed;
 mod intervene;
 mod observe;
 mod parties;
+mod rails;
 mod recent;
 mod reconcile;
 mod session;
