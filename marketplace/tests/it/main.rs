@@ -3,13 +3,14 @@
 #![allow(clippy::unwrap_used, reason = "a test says what it expects by failing")]
 
 mod agent;
+mod bid;
 mod counter;
 mod engine;
 mod job;
 mod ledger;
 mod money;
-mod outbound;
 mod operators;
+mod outbound;
 mod policy;
 mod rail;
 mod settlement;
