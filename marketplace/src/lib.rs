@@ -4,6 +4,7 @@
 pub mod actor;
 pub mod adjustment;
 pub mod agent;
+pub mod bid;
 pub mod clock;
 pub mod engine;
 pub mod error;

@@ -12,12 +12,11 @@ use super::{
 };
 use crate::{
     actor::Actor,
-    clock::Timestamp,
     error::{Error, Rejection},
     ids::JobId,
-    job::{Context, Decision, Job, JobCommand, decide},
+    job::{Job, JobCommand},
     ledger::{Account, LedgerError},
-    policy::{Policy, PolicyVersion, Range},
+    policy::Range,
     store::{CommitError, Document, Journal, Key, KeyUse, Kind, Record, Stored, Write},
     text,
 };
@@ -125,35 +124,6 @@ impl Marketplace {
             Some(before) if before.fingerprint == fingerprint => refused(CommitError::Replayed(before.answer), actor),
             Some(_) => refused(CommitError::KeyReused(key), actor),
         }
-    }
-
-    /// Gathers what the decision may look at, and decides.
-    pub(super) async fn decide_job(
-        &self,
-        job: Option<&Job>,
-        command: &JobCommand,
-        actor: &Actor,
-        now: Timestamp,
-    ) -> Result<Decision, Error> {
-        self.authorize(actor, command.name(), job)?;
-        let (version, policy): (PolicyVersion, Arc<Policy>) = match job {
-            Some(job) => (job.policy, self.pinned(job.policy).await?),
-            None => self.policy(),
-        };
-        let (rail, worker) = match (job, command) {
-            (None, JobCommand::Post { order, .. }) => (order.rail, order.worker),
-            (Some(job), JobCommand::Accept) => (Some(job.rail), job.worker.or(actor.agent())),
-            (job, _) => (job.map(|job| job.rail), None),
-        };
-        let tier = match worker {
-            Some(worker) => self.inner.tiers.tier(worker).await,
-            None => Ok(None),
-        };
-        let tier = tier.map_err(|reason| Error::Part { part: "the tier source", reason })?;
-        let worker_tier = tier.as_deref().unwrap_or(policy.initial_tier());
-        let rail = self.rail(rail)?.profile();
-        let context = Context { now, actor, policy: &policy, version, rail, worker_tier };
-        Ok(decide(job, command, &context)?)
     }
 
     /// The key to look for and the digest of what is commanded, checked.

@@ -13,11 +13,13 @@
 
 mod adjust;
 mod agents;
+mod bids;
 mod builder;
 mod command;
 mod feed;
 mod intervene;
 mod observe;
+mod parties;
 mod rails;
 mod recent;
 mod reconcile;
@@ -27,6 +29,7 @@ mod transact;
 mod work;
 
 pub use agents::{AgentParts, Registered, Verified, WebhookPing};
+pub use bids::{OpenJob, OpenJobs};
 pub use builder::MarketplaceBuilder;
 pub use feed::Subscription;
 pub use reconcile::{Difference, Reconciliation, Unsettled};

@@ -2,7 +2,7 @@
 //! others.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, hash_map::Entry},
+    collections::{BTreeMap, BTreeSet, HashMap, btree_map::Entry as TagEntry, hash_map::Entry},
     sync::{Arc, Mutex, MutexGuard},
 };
 
@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::{
     Admitted, Claim, Commit, CommitError, Facts, Journal, Key, KeyRecord, Kind, LoggedEvent, Position, Query, Record,
-    Store, StoreError, Stored, admit,
+    Store, StoreError, Stored, Tagged, Tagging, admit,
 };
 use crate::{
     clock::Timestamp,
@@ -39,6 +39,7 @@ struct Market {
     due: BTreeSet<(Kind, Timestamp, Uuid)>,
     /// Each list ascending, since new ids are the highest.
     ids: FxHashMap<Listed, Vec<Uuid>>,
+    tags: BTreeMap<(Kind, String), BTreeSet<Uuid>>,
     keys: FxHashMap<String, KeyRecord>,
     events: Vec<LoggedEvent>,
     transfers: Vec<Moved>,
@@ -66,6 +67,7 @@ struct Row {
     /// Its events' places in the log.
     events: Vec<u32>,
     documents: Vec<(String, String)>,
+    tags: Vec<String>,
 }
 
 /// An account: its entries' places in the transfers, and the balances that are kept.
@@ -114,7 +116,7 @@ fn index(market: MarketId) -> usize {
 
 impl Market {
     fn write(&mut self, commit: Commit, admitted: Admitted) {
-        let Commit { at, contract, version, key, writes, events, movement, documents, .. } = commit;
+        let Commit { at, contract, version, key, writes, events, movement, documents, tags, .. } = commit;
         let subject = writes.first().map(|write| write.record.key());
         for write in writes {
             self.put(write.record, write.expected + 1, write.claimed_until);
@@ -143,6 +145,9 @@ impl Market {
         if let Some(row) = subject.and_then(|subject| self.rows.get_mut(&subject)) {
             row.documents.extend(documents.into_iter().map(|document| (document.name, document.body)));
         }
+        for tagging in tags {
+            self.tag(tagging);
+        }
         if let Some(used) = key {
             self.keys.insert(used.key, KeyRecord { fingerprint: used.fingerprint, answer: used.answer });
         }
@@ -160,7 +165,15 @@ impl Market {
                 before
             }
             Entry::Vacant(row) => {
-                row.insert(Row { record, version, claimed_until, claims, events: vec![], documents: vec![] });
+                row.insert(Row {
+                    record,
+                    version,
+                    claimed_until,
+                    claims,
+                    events: vec![],
+                    documents: vec![],
+                    tags: vec![],
+                });
                 insert_sorted(self.ids.entry((key.kind, None)).or_default(), key.id);
                 Default::default()
             }
@@ -178,6 +191,21 @@ impl Market {
                     insert_sorted(self.ids.entry((key.kind, Some((place, party)))).or_default(), key.id);
                 }
             }
+        }
+    }
+
+    fn tag(&mut self, Tagging { subject, tags }: Tagging) {
+        let Some(row) = self.rows.get_mut(&subject) else { return };
+        for tag in std::mem::replace(&mut row.tags, tags.clone()) {
+            if let TagEntry::Occupied(mut ids) = self.tags.entry((subject.kind, tag)) {
+                ids.get_mut().remove(&subject.id);
+                if ids.get().is_empty() {
+                    ids.remove();
+                }
+            }
+        }
+        for tag in tags {
+            self.tags.entry((subject.kind, tag)).or_default().insert(subject.id);
         }
     }
 
@@ -284,6 +312,20 @@ impl Store for MemoryStore {
         let ids = market.ids.get(&(query.kind, query.party)).map_or(&[][..], Vec::as_slice);
         let found = ids.iter().rev().filter_map(|id| matches(*id));
         Ok(found.skip(query.offset as usize).take(query.limit as usize).collect())
+    }
+
+    async fn count(&self, market: MarketId, query: &Query) -> Result<u32, StoreError> {
+        let found = self.find(market, &Query { offset: 0, ..query.clone() }).await?;
+        Ok(u32::try_from(found.len()).unwrap_or(u32::MAX))
+    }
+
+    async fn tagged(&self, market: MarketId, tagged: &Tagged) -> Result<Vec<Stored>, StoreError> {
+        let markets = self.lock();
+        let market = markets.market(market);
+        let Some(ids) = market.tags.get(&(tagged.kind, tagged.tag.clone())) else { return Ok(Vec::new()) };
+        let older = ids.range(..tagged.before.unwrap_or(Uuid::max())).rev();
+        let page = older.skip(tagged.offset as usize).take(tagged.limit as usize);
+        Ok(page.filter_map(|id| market.rows.get(&Key { kind: tagged.kind, id: *id })).map(Row::stored).collect())
     }
 
     async fn claim(&self, market: MarketId, claim: &Claim) -> Result<Vec<Stored>, StoreError> {

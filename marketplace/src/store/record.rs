@@ -8,6 +8,7 @@ use uuid::Uuid;
 use crate::{
     adjustment::Adjustment,
     agent::{Agent, Owner},
+    bid::Bid,
     clock::Timestamp,
     ids::RailId,
     job::Job,
@@ -165,6 +166,8 @@ records! {
     Owner(Owner) = "owner",
     /// What operators moved by hand.
     Adjustment(Adjustment) = "adjustment",
+    /// Bids on open jobs, and applications for them.
+    Bid(Bid) = "bid",
 }
 
 /// A record's kind and id.

@@ -34,6 +34,7 @@ use uuid::Uuid;
 use self::{failure::Failure, shelf::Shelf, write::Prepared, writer::Queue};
 use super::{
     Claim, Commit, CommitError, Journal, Key, KeyRecord, LoggedEvent, Position, Query, Store, StoreError, Stored,
+    Tagged,
 };
 use crate::{
     clock::Timestamp,
@@ -169,6 +170,14 @@ impl<D: 'static> Store for SqlStore<D> {
 
     async fn find(&self, market: MarketId, query: &Query) -> Result<Vec<Stored>, StoreError> {
         ask!(self.readers, queries::find, market, query)
+    }
+
+    async fn count(&self, market: MarketId, query: &Query) -> Result<u32, StoreError> {
+        ask!(self.readers, queries::count, market, query)
+    }
+
+    async fn tagged(&self, market: MarketId, tagged: &Tagged) -> Result<Vec<Stored>, StoreError> {
+        ask!(self.readers, queries::tagged, market, tagged)
     }
 
     async fn claim(&self, market: MarketId, claim: &Claim) -> Result<Vec<Stored>, StoreError> {

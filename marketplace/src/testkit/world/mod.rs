@@ -14,6 +14,7 @@
 
 mod audit;
 mod heal;
+mod offers;
 mod plan;
 mod player;
 mod stage;

@@ -12,7 +12,7 @@ use crate::{
     engine::{Marketplace, Session},
     error::Error,
     ids::{AgentId, InstructionId, JobId, RailId},
-    job::{Delivery, HoldState, Job, JobCommand, JobOrder, JobStatus, Verdict},
+    job::{Delivery, HoldState, Job, JobCommand, JobOrder, JobStatus, OpenOrder, Verdict},
     money::{Currency, Money},
     policy::{EscrowAt, Policy, PolicyVersion, Span},
     rail::{Cursor, Custody, Decline, Outcome, Push, Receipt},
@@ -136,6 +136,7 @@ impl World {
             245..248 => self.put_right(market, &mut task),
             248..250 => self.dismiss(market, &mut task),
             250..310 if !self.memory.keyed.is_empty() => self.repeat(market, &mut task),
+            310..400 => self.offer(market, &mut task),
             _ => self.command(market, &mut task),
         };
         let mut act = self.stage.act();
@@ -339,7 +340,7 @@ impl World {
     }
 
     /// A command to a job, or a new job.
-    fn command(&mut self, market: Marketplace, task: &mut Task) -> (String, Option<String>) {
+    pub(super) fn command(&mut self, market: Marketplace, task: &mut Task) -> (String, Option<String>) {
         let open = self.stage.act().auditor.open.len();
         let posts = open < 4 || self.rng.random_range(0..OPEN * 4) > open * 4 + 2 || self.rng.random_range(0..60) == 0;
         let (actor, job, command) = if posts {
@@ -402,12 +403,12 @@ impl World {
         (body, scoped)
     }
 
-    fn agent(&mut self) -> AgentId {
+    pub(super) fn agent(&mut self) -> AgentId {
         let place = self.rng.random_range(0..self.plan.agents.len());
         self.plan.agents[place]
     }
 
-    fn anybody(&mut self) -> Actor {
+    pub(super) fn anybody(&mut self) -> Actor {
         match self.rng.random_range(0..12) {
             0 => operator(),
             1 => Actor::Timer,
@@ -446,7 +447,11 @@ impl World {
             rail: self.places.get(1).map(|further| further.profile.id).filter(|_| self.rng.random()),
             deadline: None,
             validation: (self.rng.random_range(0..4) == 0).then(|| Value::from("it is there")),
+            open: None,
         };
+        if order.worker.is_none() {
+            order.open = Some(self.wanted());
+        }
         if self.rng.random_range(0..16) == 0 {
             let policy = &self.plan.policy.jobs;
             match self.rng.random_range(0..10) {
@@ -466,6 +471,17 @@ impl World {
             }
         }
         order
+    }
+
+    /// What an open job says, as far as its policy asks for it.
+    fn wanted(&mut self) -> OpenOrder {
+        let described = self.plan.policy.open_jobs.is_some_and(|open| open.description.is_some());
+        OpenOrder {
+            description: described.then(|| "from here to there and back".into()),
+            category: self.rng.random::<bool>().then(|| "errands".into()),
+            requires: if self.rng.random() { vec!["carrying".into()] } else { Vec::new() },
+            ..OpenOrder::default()
+        }
     }
 
     /// What a job's people would do next, or something else.

@@ -19,7 +19,7 @@ use crate::{
     },
     store::{
         Claim, Commit, CommitError, Journal, Key, KeyRecord, LoggedEvent, Position, Query, Store, StoreError,
-        StoreErrorKind, Stored,
+        StoreErrorKind, Stored, Tagged,
     },
 };
 
@@ -187,6 +187,16 @@ impl Store for WorldStore {
     async fn find(&self, market: MarketId, query: &Query) -> Result<Vec<Stored>, StoreError> {
         let _alone = self.read().await?;
         self.inner.find(market, query).await
+    }
+
+    async fn count(&self, market: MarketId, query: &Query) -> Result<u32, StoreError> {
+        let _alone = self.read().await?;
+        self.inner.count(market, query).await
+    }
+
+    async fn tagged(&self, market: MarketId, tagged: &Tagged) -> Result<Vec<Stored>, StoreError> {
+        let _alone = self.read().await?;
+        self.inner.tagged(market, tagged).await
     }
 
     async fn claim(&self, market: MarketId, claim: &Claim) -> Result<Vec<Stored>, StoreError> {

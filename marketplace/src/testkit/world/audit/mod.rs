@@ -4,6 +4,7 @@
 //! ([`job`]), and every few hundred steps its books are held against what the store says and what
 //! truly happened outside ([`full`]).
 
+mod bid;
 pub(super) mod full;
 mod job;
 mod sums;
@@ -14,8 +15,9 @@ use rustc_hash::FxHashMap;
 
 use super::{Place, plan::Tiers, trace::Trace};
 use crate::{
+    bid::Bid,
     error::{Error, Rejection},
-    ids::{InstructionId, JobId, RailId},
+    ids::{BidId, InstructionId, JobId, RailId},
     job::Job,
     ledger::{Account, LedgerError, Limit, Transfer},
     policy::{Policy, PolicyVersion},
@@ -41,6 +43,7 @@ pub(super) struct Auditor {
     seen: usize,
     keys: HashMap<String, UsedKey>,
     policies: BTreeMap<PolicyVersion, Policy>,
+    pub(super) bids: BTreeMap<JobId, BTreeMap<BidId, Bid>>,
     pub(super) jobs: Vec<JobId>,
     pub(super) open: BTreeSet<JobId>,
     instructions: Vec<InstructionId>,
@@ -88,6 +91,7 @@ impl Auditor {
             seen: 0,
             keys: HashMap::new(),
             policies: BTreeMap::new(),
+            bids: BTreeMap::new(),
             jobs: Vec::new(),
             open: BTreeSet::new(),
             instructions: Vec::new(),
@@ -266,12 +270,14 @@ impl Auditor {
                         self.problem(format!("{before:?} became {now:?}"));
                     }
                 }
+                (_, Record::Bid(_)) => {} // once all of the commit is there
                 (_, Record::Agent(_) | Record::Owner(_)) => {} // the world's people are the embedder's own
                 (Some(_), record) => self.problem(format!("{:?} became another kind of thing", record.key())),
             }
             let kept = Kept { record: write.record.clone(), version: write.expected + 1 };
             self.records.insert(write.record.key(), kept);
         }
+        self.bids_written(commit);
     }
 
     /// Books the movement, and checks every limit afterwards.
