@@ -321,6 +321,12 @@ impl Operation for Bidding<'_> {
         let decision = bid::decide(&job, bid_before, self.command, &context)?;
         let mut commit = on.commit(job.key(), job_version);
         let bid_version = bid.as_ref().map_or(0, |(_, version)| *version);
+        if decision.bids.is_empty()
+            && let Some((bid, version)) = &bid
+        {
+            // It was read before the job: another offer may stand by now.
+            commit.guards.push((bid.key(), *version));
+        }
         for (bid, event) in decision.bids {
             commit.write(bid, bid_version, on.actor, [event]);
         }

@@ -172,7 +172,7 @@ impl<'a> Session<'a> {
 
     /// Ends an instruction, as an operator who has established outside what became of it and put the
     /// rest right there: the way out of a mismatch, and of a rail that never answers. A receipt must say
-    /// what was asked for.
+    /// what was asked for, under the rail's own reference: a hold is divided by the reference that funded it.
     ///
     /// # Errors
     /// [`Error`]

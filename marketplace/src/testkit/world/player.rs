@@ -205,12 +205,20 @@ impl World {
 
     /// An operator finds out what truly became of an instruction that the rail has lied about.
     fn put_right(&mut self, market: Marketplace, task: &mut Task) -> (String, Option<String>) {
-        let lied: Vec<InstructionRecord> = {
+        // What a liar calls it is true: the money is found by that name, and a hold divided.
+        let lied: Vec<(InstructionRecord, String)> = {
             let auditor = &self.stage.act().auditor;
             let open = auditor.unfinished.iter().filter_map(|id| auditor.instruction(*id));
-            open.filter(|record| matches!(record.state, InstructionState::Mismatch { .. })).cloned().collect()
+            let lie = |record: &InstructionRecord| match &record.state {
+                InstructionState::Mismatch { outcome } => match &**outcome {
+                    Outcome::Done(receipt) => Some((record.clone(), receipt.reference.clone())),
+                    _ => None,
+                },
+                _ => None,
+            };
+            open.filter_map(lie).collect()
         };
-        let Some(record) = lied.choose(&mut self.rng) else { return self.command(market, task) };
+        let Some((record, reference)) = lied.choose(&mut self.rng).cloned() else { return self.command(market, task) };
         let Some(outside) =
             self.places.iter().find(|place| place.profile.id == record.rail).and_then(|p| p.outside.clone())
         else {
@@ -222,7 +230,7 @@ impl World {
             0 => Outcome::Declined(Decline { code: "by_hand".into(), message: "nothing has moved".into() }),
             _ => Outcome::Done(Receipt {
                 instruction,
-                reference: format!("by hand {instruction}"),
+                reference,
                 amount: record.instruction.order.amount(),
                 legs: truth.legs,
                 cost: None,
