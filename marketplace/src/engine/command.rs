@@ -11,7 +11,7 @@ use crate::{
     clock::Timestamp,
     error::{Error, Rejection},
     ids::JobId,
-    job::{Context, Decision, Job, JobCommand, decide},
+    job::{Context, Decision, Job, JobCommand, Purse, decide},
     ledger::{Account, LedgerError},
     policy::{Policy, PolicyVersion, Range},
     store::{
@@ -186,7 +186,7 @@ impl Marketplace {
         let tier = tier.map_err(|reason| Error::Part { part: "the tier source", reason })?;
         let worker_tier = tier.as_deref().unwrap_or(policy.initial_tier());
         let rail = self.rail(rail)?.profile();
-        let context = Context { now, actor, policy: &policy, version, rail, worker_tier };
+        let context = Context { now, actor, policy: &policy, version, rail, worker_tier, purse: Purse::default() };
         Ok(decide(job, command, &context)?)
     }
 
@@ -199,7 +199,7 @@ impl Marketplace {
         now: Timestamp,
         claimed_until: Option<Timestamp>,
     ) -> Commit {
-        let Decision { job, events, movement, instructions } = decision;
+        let Decision { job, events, movement, instructions, .. } = decision;
         let subject = Key { kind: Kind::Job, id: job.id.0 };
         let rail = job.rail;
         let mut writes = Vec::with_capacity(1 + instructions.len());

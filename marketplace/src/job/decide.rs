@@ -18,6 +18,7 @@ use crate::{
         Span,
     },
     rail::{Capability, Custody, Instruction, Leg, Outcome, RailProfile, Receipt},
+    spending::{Allowance, Budget},
     text,
 };
 
@@ -41,6 +42,17 @@ pub struct Context<'a> {
     pub rail: &'a RailProfile,
     /// The tier of the worker that the command names or comes from.
     pub worker_tier: &'a str,
+    /// What is known of the parties' money.
+    pub purse: Purse<'a>,
+}
+
+/// What a decision may know of the parties' money beyond the job. Nothing is what most jobs need.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Purse<'a> {
+    /// What the worker owes, taken from what it earns before that becomes available.
+    pub owed: Option<Money>,
+    /// What the buyer may spend, where its spending is limited or this job's was counted (VP-08).
+    pub allowance: Option<&'a Allowance>,
 }
 
 /// What a command does: plain data, written in one transaction or not at all.
@@ -54,6 +66,8 @@ pub struct Decision {
     pub movement: Movement,
     /// What the rail is asked to do, and from when on.
     pub instructions: Vec<(Instruction, Timestamp)>,
+    /// The buyer's budget as it will be, if that changes (VP-08).
+    pub budget: Option<Budget>,
 }
 
 /// Decides a command.
@@ -190,14 +204,7 @@ fn post(id: JobId, order: &JobOrder, ctx: &Context<'_>) -> Result<Decision, Reje
         rail: ctx.rail.id,
         policy: ctx.version,
         terms: terms(order.amount, order.worker, ctx)?,
-        hold: Hold {
-            state: HoldState::Empty,
-            instructions: 0,
-            declined: 0,
-            funding: String::new(),
-            expired: false,
-            legs: Vec::new(),
-        },
+        hold: Hold::default(),
         posted_at: ctx.now,
         time_allowed: time_allowed.as_seconds(),
         timers: Timers { fund_by: Some(ctx.now + policy.fund_within.delta()), ..Timers::default() },
@@ -210,7 +217,7 @@ fn post(id: JobId, order: &JobOrder, ctx: &Context<'_>) -> Result<Decision, Reje
         return Err(Rejection::Unsupported { rail: ctx.rail.id, capability: Capability::Split });
     }
     let mut draft =
-        Draft { job, command: "post", events: vec![], movement: Movement::new(), instructions: vec![], ctx };
+        Draft { job, command: "post", events: vec![], movement: Movement::new(), instructions: vec![], budget: None, ctx };
     draft.events.push(JobEvent::Created {
         buyer,
         worker: order.worker,
@@ -258,18 +265,20 @@ pub(super) struct Draft<'a> {
     pub(super) events: Vec<JobEvent>,
     pub(super) movement: Movement,
     pub(super) instructions: Vec<(Instruction, Timestamp)>,
+    pub(super) budget: Option<Budget>,
     pub(super) ctx: &'a Context<'a>,
 }
 
 impl<'a> Draft<'a> {
     fn of(job: Job, command: &JobCommand, ctx: &'a Context<'a>) -> Self {
         let command = command.name();
-        Self { job, command, events: Vec::new(), movement: Movement::new(), instructions: Vec::new(), ctx }
+        let (movement, budget) = (Movement::new(), None);
+        Self { job, command, events: Vec::new(), movement, instructions: Vec::new(), budget, ctx }
     }
 
     fn finish(self) -> Decision {
-        let Self { job, events, movement, instructions, .. } = self;
-        Decision { job, events, movement, instructions }
+        let Self { job, events, movement, instructions, budget, .. } = self;
+        Decision { job, events, movement, instructions, budget }
     }
 
     fn retry_payment(&mut self) -> Result<(), Rejection> {
@@ -492,6 +501,7 @@ impl<'a> Draft<'a> {
             }
             Outcome::Declined(decline) if funding => {
                 self.job.hold.state = HoldState::Empty;
+                self.give_back_to_budget(self.job.terms.total()?)?;
                 let (instruction, decline) = (instruction.id, decline.clone());
                 self.events.push(JobEvent::PaymentFailed { instruction, decline });
             }

@@ -47,6 +47,16 @@ pub enum TransferKind {
     Payout,
     /// Money was to leave and stays with the rail in its owner's name, who may spend it.
     Kept,
+    /// An agent's money is to leave its wallet.
+    Withdrawal,
+    /// What leaving costs an agent (JP-26).
+    WithdrawalFee,
+    /// Money that was to leave is back in its wallet.
+    WithdrawalReturned,
+    /// What an agent owed was taken from its money.
+    DebtRepaid,
+    /// The platform's own money was put where the parties' is, or taken back.
+    OwnMoney,
     /// What a rail charged for its work.
     RailCost,
     /// An earlier movement was undone.
@@ -68,13 +78,18 @@ impl TransferKind {
             Self::Refund => "refund",
             Self::Payout => "payout",
             Self::Kept => "kept",
+            Self::Withdrawal => "withdrawal",
+            Self::WithdrawalFee => "withdrawal_fee",
+            Self::WithdrawalReturned => "withdrawal_returned",
+            Self::DebtRepaid => "debt_repaid",
+            Self::OwnMoney => "own_money",
             Self::RailCost => "rail_cost",
             Self::Reversal => "reversal",
         }
     }
 
     /// Every kind.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 18] = [
         Self::Deposit,
         Self::Grant,
         Self::ActivationFee,
@@ -86,6 +101,11 @@ impl TransferKind {
         Self::Refund,
         Self::Payout,
         Self::Kept,
+        Self::Withdrawal,
+        Self::WithdrawalFee,
+        Self::WithdrawalReturned,
+        Self::DebtRepaid,
+        Self::OwnMoney,
         Self::RailCost,
         Self::Reversal,
     ];
