@@ -12,4 +12,5 @@ mod rail;
 mod store;
 mod support;
 mod trust;
+mod wallet;
 mod world;

@@ -12,7 +12,7 @@ use tradepost::{
     clock::Timestamp,
     error::Rejection,
     ids::{AgentId, IdSource, JobId, OwnerId, RailId},
-    job::{Context, Decision, Delivery, Job, JobCommand, JobEvent, JobOrder, JobStatus, decide},
+    job::{Context, Decision, Delivery, Job, JobCommand, JobEvent, JobOrder, JobStatus, Purse, decide},
     ledger::{Account, LedgerError, Limit, Movement, TransferKind},
     money::{Currency, Money, Rate},
     policy::{Award, OpenJobPolicy, Policy, PolicyVersion, Range, Span},
@@ -306,6 +306,7 @@ impl Desk {
             version: PolicyVersion(1),
             rail: &self.rail,
             worker_tier: &self.tier,
+            purse: Purse::default(),
         };
         decide(self.job.as_ref(), command, &context)
     }
