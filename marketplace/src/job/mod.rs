@@ -6,6 +6,9 @@
 mod command;
 mod decide;
 mod event;
+mod permit;
+mod post;
+mod report;
 mod settle;
 
 pub use command::{Delivery, JobCommand, JobOrder, Verdict};
@@ -13,6 +16,7 @@ pub use decide::{Context, Decision, Purse, decide};
 pub use event::{CancelCause, JobEvent, PayoutStatus};
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::{
     clock::Timestamp,
@@ -20,6 +24,7 @@ use crate::{
     money::{Money, MoneyError, Rate},
     policy::{Bearer, PolicyVersion},
     rail::Leg,
+    store::Kept,
 };
 
 /// Where a job is in its life (VP-14).
@@ -171,6 +176,18 @@ impl Terms {
     }
 }
 
+impl Job {
+    /// What of the buyer's money it has reserved or spent. What a job cost that was called off is not
+    /// counted.
+    pub(crate) fn reserved(&self) -> Result<Money, MoneyError> {
+        match (self.hold.state, self.status) {
+            (HoldState::Funding(_) | HoldState::Held, _)
+            | (HoldState::Settling(_) | HoldState::Settled, JobStatus::Completed) => self.terms.total(),
+            _ => Ok(Money::zero(self.terms.amount.currency())),
+        }
+    }
+}
+
 /// A job's money, as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hold {
@@ -249,12 +266,25 @@ pub struct Frozen {
     pub since: Timestamp,
 }
 
-impl Job {
+impl Kept for Job {
+    fn id(&self) -> Uuid {
+        self.id.0
+    }
+
+    fn status(&self) -> &'static str {
+        self.status.as_str()
+    }
+
+    /// Its buyer and its worker.
+    fn parties(&self) -> [Option<Uuid>; 2] {
+        [Some(self.buyer.0), self.worker.map(|worker| worker.0)]
+    }
+
     /// The next moment at which something happens by itself.
     ///
     /// Deadlines stand still while a job is frozen; a hold's expiry does not, since the rail's own
     /// clock goes on.
-    pub fn due_at(&self) -> Option<Timestamp> {
+    fn due_at(&self) -> Option<Timestamp> {
         let t = &self.timers;
         match self.frozen {
             Some(_) => t.hold_until,

@@ -374,6 +374,23 @@ pub enum ObservationBody {
         /// The hold.
         hold: HoldId,
     },
+    /// The platform's own money was put where the parties' is, or taken back.
+    OwnMoney {
+        /// Which.
+        way: Way,
+        /// How much.
+        amount: Money,
+    },
+}
+
+/// Which way the platform's own money went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Way {
+    /// To where the parties' money is.
+    In,
+    /// Back to the platform.
+    Out,
 }
 
 /// A message that the outside world sent to us over HTTP. Its `Debug` shows neither headers nor body:

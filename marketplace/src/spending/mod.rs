@@ -10,6 +10,7 @@
 
 use chrono::{Datelike, Months, NaiveTime};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::{
     clock::Timestamp,
@@ -17,6 +18,7 @@ use crate::{
     ids::{AgentId, BudgetId},
     money::Money,
     policy::{SpendingPeriod, SpendingPolicy},
+    store::Kept,
 };
 
 /// An agent's limit, and what it has spent of it.
@@ -123,6 +125,20 @@ impl Budget {
         }
         let spent = before.unwrap_or(self.spent);
         Ok((Self { limit, spent, ..self.clone() }, BudgetEvent::LimitSet { agent: self.agent, limit, spent }))
+    }
+}
+
+impl Kept for Budget {
+    fn id(&self) -> Uuid {
+        self.id.0
+    }
+
+    fn status(&self) -> &'static str {
+        match self.limit {
+            SpendingLimit::Default => "default",
+            SpendingLimit::Unlimited => "unlimited",
+            SpendingLimit::Most(_) => "limited",
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use crate::{
     clock::Timestamp,
     error::Rejection,
     ids::{InstructionId, OwnerId},
-    ledger::{Account, Movement, RevenueKind, TransferKind, available},
+    ledger::{Account, LedgerError, Movement, RevenueKind, TransferKind, available},
     money::Money,
     policy::{Policy, Range, Switch, WithdrawalPolicy},
     rail::{Capability, Custody, Instruction, Order, Outcome, RailProfile, Receipt},
@@ -175,7 +175,11 @@ impl<'a> Draft<'a> {
         let least = policy.min.max(min.saturating_add(policy.fee));
         let most = max.saturating_add(policy.fee);
         self.in_range(amount, least, most)?;
-        self.repay_debt()?;
+        let left = self.repay_debt()?;
+        if left.minor() < amount.minor() {
+            let account = available(self.wallet.agent);
+            return Err(LedgerError::Overdraft { account, needed: amount, available: left }.into());
+        }
         self.send(PayoutPurpose::Withdrawal, amount, fee, Some(to))
     }
 

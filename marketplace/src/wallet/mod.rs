@@ -15,11 +15,13 @@ pub use view::{Balances, Earnings, EarningsLine, HistoryKind, HistoryLine, Warni
 pub(crate) use view::{in_history, spent};
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::{
     clock::Timestamp,
     ids::{AgentId, InstructionId, WalletId},
     money::Money,
+    store::Kept,
 };
 
 /// An agent's wallet: everything about it that is not a balance. An agent that never set an address,
@@ -109,9 +111,15 @@ impl Wallet {
         let first = self.emergency.is_none() && decide::check_address("source", source).is_ok();
         first.then(|| Self { emergency: Some(SavedAddress { address: source.into(), since: now }), ..self.clone() })
     }
+}
 
-    /// The word for where it is: whether money is on its way out.
-    pub(crate) const fn status(&self) -> &'static str {
+impl Kept for Wallet {
+    fn id(&self) -> Uuid {
+        self.id.0
+    }
+
+    /// Whether money is on its way out.
+    fn status(&self) -> &'static str {
         if self.payouts.is_empty() { "resting" } else { "paying" }
     }
 }

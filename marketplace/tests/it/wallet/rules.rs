@@ -117,12 +117,8 @@ fn jp_25_the_first_address_is_good_at_once_and_a_changed_one_cools_down() {
     assert_eq!(names(&counter.save(HOME)), [""; 0], "the same again changes nothing");
     let changed = counter.save(OTHER);
     let next = start() + Span::hours(24).delta();
-    let event = WalletEvent::AddressChanged {
-        agent: worker(),
-        address: OTHER.into(),
-        before: HOME.into(),
-        cools_until: next,
-    };
+    let event =
+        WalletEvent::AddressChanged { agent: worker(), address: OTHER.into(), before: HOME.into(), cools_until: next };
     assert_eq!(changed.events, [event]);
     let refused = Rejection::TooSoon { command: "withdraw_money", next };
     for wait in [Span::seconds(0), Span::hours(23)] {
@@ -252,10 +248,7 @@ fn jp_27_a_panic_sends_everything_past_the_cool_down_and_without_a_fee() {
     let decision = counter.own(WalletCommand::Panic).unwrap();
     assert_eq!(names(&decision), ["wallet.payout_requested"]);
     let order = decision.instruction.unwrap().order;
-    assert_eq!(
-        order,
-        Order::Payout { agent: worker(), destination: Some(SOURCE.into()), amount: usdc(6_000_001) }
-    );
+    assert_eq!(order, Order::Payout { agent: worker(), destination: Some(SOURCE.into()), amount: usdc(6_000_001) });
     assert_eq!(counter.of(Account::Available(worker())), 0);
     assert_eq!(counter.wallet.payouts[0].purpose, PayoutPurpose::Panic);
     // There is nothing left for a second one.
