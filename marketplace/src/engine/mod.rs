@@ -17,6 +17,7 @@ mod command;
 mod feed;
 mod intervene;
 mod observe;
+mod rails;
 mod recent;
 mod reconcile;
 mod session;

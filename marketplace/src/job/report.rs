@@ -3,9 +3,10 @@
 use super::{CancelCause, HoldState, JobEvent, JobStatus, PayoutStatus, Timers, decide::Draft, settle::Division};
 use crate::{
     error::Rejection,
+    ledger::{Account, escrow},
     money::Money,
     policy::Span,
-    rail::{Custody, Instruction, Leg, Outcome, Receipt},
+    rail::{Custody, Instruction, Leg, Outcome, Party, Receipt},
 };
 
 /// How long a settlement that was declined waits before it is asked for again, at first.
@@ -95,7 +96,9 @@ impl Draft<'_> {
             HoldState::Held => self.hold_lost()?,
             // The rail gave up while it was being asked to divide: nobody got a share, the payer has it all.
             HoldState::Settling(_) => {
-                self.shares_lost()?;
+                self.give_back_to_budget(refunded.minus(self.buyers_leg())?)?;
+                self.take_shares_back(Account::Rail(rail.id))?;
+                self.job.hold.state = HoldState::Settled;
                 self.events.push(JobEvent::PaymentLost { amount: refunded });
                 return Ok(());
             }
@@ -109,6 +112,38 @@ impl Draft<'_> {
         }
         self.hold_is_lost(refunded);
         Ok(())
+    }
+
+    /// The parties agreed without us: what they did stands, whatever was asked of the rail meanwhile.
+    pub(super) fn record_hold_settled(&mut self, reference: &str, legs: &[Leg]) -> Result<(), Rejection> {
+        let rail = self.ctx.rail;
+        if rail.custody != Custody::NonCustodial {
+            return Err(Rejection::WrongRail { command: self.command, rail: rail.id, needed: Custody::NonCustodial });
+        }
+        let division = Division::outside(&self.job, legs)?;
+        match self.job.hold.state {
+            HoldState::Held => {}
+            HoldState::Settling(_) => {
+                let buyers = self.buyers_leg();
+                self.give_back_to_budget(Money::zero(buyers.currency()).minus(buyers)?)?;
+                self.take_shares_back(escrow(self.job.id))?;
+            }
+            HoldState::Empty | HoldState::Funding(_) | HoldState::Settled => return Err(self.wrong_hold()),
+        }
+        self.settled_outside(division, reference)?;
+        let status = if division.worker.is_zero() { JobStatus::Refunded } else { JobStatus::Completed };
+        match self.job.status.is_final() {
+            true => self.job.timers = Timers::default(),
+            false => self.end(status),
+        }
+        self.events.push(JobEvent::SettledOutside { reference: reference.into(), legs: legs.to_vec() });
+        Ok(())
+    }
+
+    /// What of the hold the rail is asked to give back to the buyer.
+    fn buyers_leg(&self) -> Money {
+        let leg = self.job.hold.legs.iter().find(|leg| matches!(leg.to, Party::Buyer(_)));
+        leg.map_or(Money::zero(self.job.terms.amount.currency()), |leg| leg.amount)
     }
 
     /// The payer has the money back: there is nothing to work for any more.

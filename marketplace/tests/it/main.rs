@@ -7,6 +7,7 @@ mod engine;
 mod job;
 mod ledger;
 mod money;
+mod outbound;
 mod policy;
 mod rail;
 mod store;
