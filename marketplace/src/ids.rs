@@ -50,6 +50,8 @@ id! {
     OwnerId;
     /// A job.
     JobId;
+    /// A disagreement about one job.
+    DisputeId;
     /// Money reserved for one contract. A job's hold has the job's own id.
     HoldId;
     /// An instruction to a rail; also its idempotency key there.

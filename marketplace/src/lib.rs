@@ -4,6 +4,7 @@
 pub mod actor;
 pub mod agent;
 pub mod clock;
+pub mod dispute;
 pub mod engine;
 pub mod error;
 pub mod ids;

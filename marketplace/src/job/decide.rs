@@ -3,22 +3,24 @@
 use chrono::TimeDelta;
 
 use super::{
-    CancelCause, Delivery, Frozen, Hold, HoldState, Job, JobCommand, JobEvent, JobOrder, JobStatus, PayoutStatus,
-    Terms, Timers, Verdict, settle::Division,
+    CancelCause, Delivery, Disputed, Frozen, Hold, HoldState, Job, JobCommand, JobEvent, JobOrder, JobStatus,
+    PayoutStatus, Terms, Timers, Verdict, settle::Division,
 };
 use crate::{
     actor::Actor,
     clock::Timestamp,
+    dispute::{Award, DisputeEnding},
     error::Rejection,
-    ids::{AgentId, JobId},
+    ids::{AgentId, DisputeId, JobId},
     ledger::Movement,
     money::{Money, Rate},
     policy::{
-        Acceptance, Award, DeadlineFrom, EscrowAt, FeeRate, OnExpiry, OnPass, Policy, PolicyVersion, Range, Review,
-        Span,
+        self, Acceptance, DeadlineFrom, Disputant, EscrowAt, FeeRate, OnExpiry, OnPass, Policy, PolicyVersion, Range,
+        Review, Span,
     },
     rail::{Capability, Custody, Instruction, Leg, Outcome, RailProfile, Receipt},
     text,
+    trust::Side,
 };
 
 /// How long a settlement that was declined waits before it is asked for again, at first.
@@ -84,6 +86,8 @@ pub fn decide(job: Option<&Job>, command: &JobCommand, ctx: &Context<'_>) -> Res
         JobCommand::Cancel { reason } => draft.cancel(reason)?,
         JobCommand::Withdraw { reason } => draft.withdraw(reason)?,
         JobCommand::Refund { reason } => draft.refund(reason)?,
+        JobCommand::Dispute { dispute } => draft.dispute(*dispute)?,
+        JobCommand::EndDispute { ending } => draft.end_dispute(ending)?,
         JobCommand::Freeze { reason } => draft.freeze(reason)?,
         JobCommand::Unfreeze => draft.unfreeze(),
         JobCommand::Tick => draft.tick()?,
@@ -115,6 +119,11 @@ fn authorize(job: &Job, command: &JobCommand, actor: &Actor) -> Result<(), Rejec
             (worker, "the job's worker")
         }
         JobCommand::Refund { .. } => (worker || operator, "the job's worker or an operator"),
+        JobCommand::Dispute { .. } => (buyer || worker, "a party of the job"),
+        JobCommand::EndDispute { .. } => {
+            let timer = matches!(actor, Actor::Timer);
+            (buyer || worker || operator || timer, "a party of the job, an operator or a timer")
+        }
         JobCommand::Freeze { .. } | JobCommand::Unfreeze => (operator, "an operator"),
         JobCommand::RecordValidation { .. } => (operator, "the platform's validators"),
         JobCommand::Tick => (matches!(actor, Actor::Timer), "a timer"),
@@ -137,12 +146,14 @@ fn in_time(job: &Job, command: &JobCommand, now: Timestamp) -> Result<(), Reject
         | JobCommand::Start
         | JobCommand::Deliver { .. }
         | JobCommand::RequestRevision { .. }
-        | JobCommand::Cancel { .. } => true,
+        | JobCommand::Cancel { .. }
+        | JobCommand::Dispute { .. } => true,
         JobCommand::Post { .. }
         | JobCommand::RecordValidation { .. }
         | JobCommand::Approve
         | JobCommand::Withdraw { .. }
         | JobCommand::Refund { .. }
+        | JobCommand::EndDispute { .. }
         | JobCommand::Freeze { .. }
         | JobCommand::Unfreeze
         | JobCommand::Tick
@@ -163,7 +174,7 @@ fn post(id: JobId, order: &JobOrder, ctx: &Context<'_>) -> Result<Decision, Reje
     if order.worker == Some(buyer) {
         return Err(Rejection::SameParty { agent: buyer, job: id });
     }
-    if order.worker.is_none() && ctx.policy.open_jobs.map(|open| open.award) != Some(Award::FirstCome) {
+    if order.worker.is_none() && ctx.policy.open_jobs.map(|open| open.award) != Some(policy::Award::FirstCome) {
         return Err(Rejection::WorkerMissing);
     }
     text::line("title", &order.title, policy.title)?;
@@ -204,6 +215,7 @@ fn post(id: JobId, order: &JobOrder, ctx: &Context<'_>) -> Result<Decision, Reje
         revisions: 0,
         validated: ctx.policy.validation.is_some() && order.validation.is_some(),
         frozen: None,
+        dispute: None,
     };
     let total = job.terms.total()?;
     if ctx.rail.custody.is_per_hold() && !ctx.rail.can(Capability::Split) {
@@ -367,7 +379,7 @@ impl<'a> Draft<'a> {
             net: division.worker,
             fee: division.platform,
             payout_status,
-            auto_released: matches!(self.ctx.actor, Actor::Timer),
+            auto_released: matches!(self.ctx.actor, Actor::Timer) && self.job.dispute.is_none(),
         });
         Ok(())
     }
@@ -430,11 +442,64 @@ impl<'a> Draft<'a> {
 
     fn refund(&mut self, reason: &str) -> Result<(), Rejection> {
         text::prose("reason", reason, text::REASON)?;
+        self.give_back(reason)
+    }
+
+    fn give_back(&mut self, reason: &str) -> Result<(), Rejection> {
         let division = Division::refunded(&self.job)?;
         self.settle(division)?;
         self.end(JobStatus::Refunded);
         self.events.push(JobEvent::Refunded { reason: reason.into(), amount: division.buyer });
         Ok(())
+    }
+
+    /// The job stands still until its dispute is over (VP-30, JP-13).
+    fn dispute(&mut self, id: DisputeId) -> Result<(), Rejection> {
+        let policy = self.ctx.policy.disputes.as_ref().ok_or(Rejection::NotOffered { what: "disputes" })?;
+        let was = self.job.status;
+        if !policy.statuses.contains(&was) {
+            let (command, allowed) = (self.command, policy.statuses.clone());
+            return Err(Rejection::WrongStatus { command, status: was, allowed });
+        }
+        let by = self.job.side_of(self.ctx.actor).filter(|by| policy.by == Disputant::Either || *by == Side::Buyer);
+        let Some(by) = by else {
+            let (command, actor) = (self.command, self.ctx.actor.clone());
+            return Err(Rejection::WrongActor { command, allowed: "the job's buyer", actor });
+        };
+        if self.job.hold.state != HoldState::Held {
+            return Err(self.wrong_hold());
+        }
+        self.job.dispute = Some(Disputed { id, by, was, since: self.ctx.now });
+        self.job.status = JobStatus::Disputed;
+        self.events.push(JobEvent::Disputed { dispute: id, by });
+        Ok(())
+    }
+
+    /// What the dispute came to is done: the money is divided, or the job goes on where it stood.
+    fn end_dispute(&mut self, ending: &DisputeEnding) -> Result<(), Rejection> {
+        // The rail's clock goes on while the job is frozen, nothing else does.
+        let possible = self.job.frozen.is_none() || matches!(ending, DisputeEnding::Lapsed { .. });
+        let Some(Disputed { id, was, since, .. }) = self.job.dispute.filter(|_| possible) else {
+            let (command, status) = (self.command, self.job.status);
+            return Err(Rejection::WrongStatus { command, status, allowed: vec![JobStatus::Disputed] });
+        };
+        self.events.push(JobEvent::DisputeEnded { dispute: id, ending: ending.clone() });
+        let award = match ending {
+            DisputeEnding::Withdrawn => {
+                self.job.dispute = None;
+                self.job.status = was;
+                self.resume(since);
+                return Ok(());
+            }
+            DisputeEnding::Ruled { award } | DisputeEnding::Agreed { award } | DisputeEnding::Lapsed { award } => award,
+        };
+        match award {
+            Award::Buyer => self.give_back(ending.as_str()),
+            Award::Worker => self.complete(Division::completed(&self.job)?),
+            Award::Split { to_worker } => {
+                self.complete(Division::split(&self.job, *to_worker, self.ctx.policy.fees.rounding)?)
+            }
+        }
     }
 
     fn freeze(&mut self, reason: &str) -> Result<(), Rejection> {
@@ -448,13 +513,21 @@ impl<'a> Draft<'a> {
     /// The job goes on where it stood: every deadline moves by as long as it was frozen.
     fn unfreeze(&mut self) {
         let Some(Frozen { was, since }) = self.job.frozen.take() else { return };
+        // A dispute has stopped the timers before, and counts this pause in with its own.
+        if self.job.dispute.is_none() {
+            self.resume(since);
+        }
+        self.job.status = was;
+        self.events.push(JobEvent::Unfrozen {});
+    }
+
+    /// Moves every deadline by as long as the job stood still.
+    fn resume(&mut self, since: Timestamp) {
         let pause = (self.ctx.now - since).max(TimeDelta::zero()); // a machine's clock may step back
         let timers = &mut self.job.timers;
         for timer in [&mut timers.fund_by, &mut timers.stale_at, &mut timers.deadline, &mut timers.release_at] {
             *timer = timer.map(|at| at + pause);
         }
-        self.job.status = was;
-        self.events.push(JobEvent::Unfrozen {});
     }
 
     fn tick(&mut self) -> Result<(), Rejection> {

@@ -15,11 +15,13 @@ pub use event::{CancelCause, JobEvent, PayoutStatus};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    actor::Actor,
     clock::Timestamp,
-    ids::{AgentId, InstructionId, JobId, RailId},
+    ids::{AgentId, DisputeId, InstructionId, JobId, RailId},
     money::{Money, MoneyError, Rate},
     policy::{Bearer, PolicyVersion},
     rail::Leg,
+    trust::Side,
 };
 
 /// Where a job is in its life (VP-14).
@@ -132,6 +134,9 @@ pub struct Job {
     /// While frozen: what it was before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frozen: Option<Frozen>,
+    /// The dispute that it is in, or that ended it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dispute: Option<Disputed>,
 }
 
 /// A job's money, as agreed when it was posted (or, for the fee, when its worker became known).
@@ -242,14 +247,37 @@ pub struct Frozen {
     pub since: Timestamp,
 }
 
+/// What a disputed job was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disputed {
+    /// The dispute.
+    pub id: DisputeId,
+    /// Who opened it.
+    pub by: Side,
+    /// The job's status before.
+    pub was: JobStatus,
+    /// Since when.
+    pub since: Timestamp,
+}
+
 impl Job {
+    /// The side of the job that somebody is on.
+    pub fn side_of(&self, actor: &Actor) -> Option<Side> {
+        match actor.agent() {
+            Some(agent) if agent == self.buyer => Some(Side::Buyer),
+            Some(agent) if Some(agent) == self.worker => Some(Side::Worker),
+            _ => None,
+        }
+    }
+
     /// The next moment at which something happens by itself.
     ///
     /// Deadlines stand still while a job is frozen; a hold's expiry does not, since the rail's own
-    /// clock goes on.
+    /// clock goes on. A disputed job has no timers: its dispute keeps the time, the rail's too.
     pub fn due_at(&self) -> Option<Timestamp> {
         let t = &self.timers;
         match self.frozen {
+            _ if self.dispute.is_some() => None,
             Some(_) => t.hold_until,
             None => [t.fund_by, t.stale_at, t.deadline, t.release_at, t.hold_until].into_iter().flatten().min(),
         }

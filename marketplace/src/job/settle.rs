@@ -6,7 +6,8 @@ use crate::{
     error::Rejection,
     ids::InstructionId,
     ledger::{Account, RevenueKind, TransferKind, available, escrow},
-    money::Money,
+    money::{Money, Rate, Rounding},
+    policy::Bearer,
     rail::{Custody, Instruction, Landing, Leg, LegReceipt, Order, Party, Receipt, ReceiptMismatch},
 };
 
@@ -48,6 +49,19 @@ impl Division {
     pub(super) fn refunded(job: &Job) -> Result<Self, Rejection> {
         let none = Money::zero(job.terms.amount.currency());
         Self::cancelled(job, none, none)
+    }
+
+    /// The worker gets a share of what the whole work would have brought, the platform the same share
+    /// of its fee, the buyer all the rest (VP-30, JP-13).
+    pub(super) fn split(job: &Job, to_worker: Rate, rounding: Rounding) -> Result<Self, Rejection> {
+        let platform = job.terms.fee.at(to_worker, rounding)?;
+        let gross = job.terms.amount.at(to_worker, rounding)?;
+        let worker = match job.terms.bearer {
+            Bearer::Buyer => gross,
+            Bearer::Worker => gross.minus(platform)?,
+        };
+        let buyer = job.terms.total()?.minus(worker)?.minus(platform)?;
+        Ok(Self { worker, platform, buyer, ..Self::completed(job)? })
     }
 
     fn revenue(&self) -> Account {

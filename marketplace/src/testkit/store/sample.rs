@@ -61,6 +61,7 @@ impl Sample {
             revisions: 0,
             validated: false,
             frozen: None,
+            dispute: None,
         };
         Self { market, job, version: 0 }
     }
