@@ -89,6 +89,10 @@ pub struct Case {
     pub reason: String,
     /// What the other party answers.
     pub answer: Option<String>,
+    /// Why a party asked for people after the automated tier had ruled.
+    pub appeal: Option<String>,
+    /// What the automated tier thought without being sure enough.
+    pub opinion: Option<Judgement>,
     /// What both have submitted, each side's in its order.
     pub evidence: Vec<Submitted>,
     /// Why it was ruled as it was, first ruling to last.

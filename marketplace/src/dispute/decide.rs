@@ -9,13 +9,14 @@ use crate::{
     clock::Timestamp,
     error::Rejection,
     ids::DisputeId,
-    job::{self, Job, JobCommand, JobStatus},
-    ledger::{Account, RevenueKind, TransferKind, available},
+    job::{Job, JobCommand, JobStatus},
+    ledger::{Account, Movement, RevenueKind, TransferKind, available},
     money::{Money, Rate},
     policy::{
-        AutomatedTier, DisputeFee, DisputePolicy, EvidenceKind, FeePayer, FeeReturn, OnExpiry, Range, Restricted, Span,
-        SplitRuling,
+        AutomatedTier, DisputeFee, DisputePolicy, EvidenceKind, FeePayer, FeeReturn, OnExpiry, Policy, Range,
+        Restricted, Span, SplitRuling,
     },
+    store::Kept as _,
     text,
     trust::{ClientReputation, Side},
 };
@@ -34,8 +35,12 @@ const RETRY_MOST: Span = Span::seconds(900);
 /// What a decision may look at besides the job, the dispute and the command.
 #[derive(Clone, Copy, Debug)]
 pub struct Context<'a> {
-    /// What a decision about the job may look at.
-    pub job: job::Context<'a>,
+    /// The present moment.
+    pub now: Timestamp,
+    /// Who gives the command.
+    pub actor: &'a Actor,
+    /// The job's own policy.
+    pub policy: &'a Policy,
     /// Whether the marketplace has an arbiter.
     pub arbiter: bool,
     /// What whoever opens the dispute is like to work for (JP-33).
@@ -49,8 +54,10 @@ pub struct Decision {
     pub dispute: Dispute,
     /// What happened to it, in order.
     pub events: Vec<DisputeEvent>,
-    /// What becomes of its job, with everything that moves in the ledger.
-    pub job: Option<job::Decision>,
+    /// What moves in the ledger besides the job's money: fees.
+    pub movement: Movement,
+    /// What the job is told in the same commit; what it refuses, the dispute does.
+    pub job: Option<JobCommand>,
     /// What is kept beside it: names and texts.
     pub documents: Vec<(String, String)>,
 }
@@ -77,8 +84,8 @@ pub fn decide(
         let allowed = vec![JobStatus::Disputed];
         return Err(Rejection::WrongStatus { command: command.name(), status: job.status, allowed });
     }
-    authorize(job, dispute, command, ctx.job.actor)?;
-    in_time(dispute, command, ctx.job.now)?;
+    authorize(job, dispute, command, ctx.actor)?;
+    in_time(dispute, command, ctx.now)?;
     let mut draft = Draft::of(dispute.clone(), job, command.name(), ctx)?;
     match command {
         DisputeCommand::Open { .. } => return Err(wrong_status(command, dispute.status)),
@@ -145,12 +152,11 @@ fn in_time(dispute: &Dispute, command: &DisputeCommand, now: Timestamp) -> Resul
 
 fn open(job: &Job, id: DisputeId, filing: &Filing, ctx: &Context<'_>) -> Result<Decision, Rejection> {
     let command = "open_dispute";
-    let disputed = job::decide(Some(job), &JobCommand::Dispute { dispute: id }, &ctx.job)?;
-    let (Some(by), Some(worker)) = (job.side_of(ctx.job.actor), job.worker) else {
-        let actor = ctx.job.actor.clone();
+    let policy = policy_of(ctx)?;
+    let (Some(by), Some(worker)) = (job.side_of(ctx.actor), job.worker) else {
+        let actor = ctx.actor.clone();
         return Err(Rejection::WrongActor { command, allowed: "a party of the job", actor });
     };
-    let policy = policy_of(ctx)?;
     if by == Side::Buyer {
         unrestricted(command, Restricted::Dispute, policy, ctx.client)?;
     }
@@ -165,14 +171,14 @@ fn open(job: &Job, id: DisputeId, filing: &Filing, ctx: &Context<'_>) -> Result<
         claimant: by,
         status: DisputeStatus::Answering,
         category: filing.category.clone(),
-        opened_at: ctx.job.now,
+        opened_at: ctx.now,
         policy: job.policy,
         fees: Sides { buyer: none, worker: none },
         evidence: Sides { buyer: 0, worker: 0 },
         answered_at: None,
         offer: None,
         ruling: None,
-        deadline: policy.answer_within.map(|within| ctx.job.now + within.delta()),
+        deadline: policy.answer_within.map(|within| ctx.now + within.delta()),
         ask_at: None,
         asked: 0,
         handler: None,
@@ -181,7 +187,7 @@ fn open(job: &Job, id: DisputeId, filing: &Filing, ctx: &Context<'_>) -> Result<
         frozen_since: None,
     };
     let mut draft = Draft::of(dispute, job, command, ctx)?;
-    draft.ended = Some(disputed);
+    draft.job = Some(JobCommand::Dispute { dispute: id });
     if let Some(fee) = &policy.fee {
         draft.charge(fee)?;
     }
@@ -226,7 +232,7 @@ pub(crate) fn unrestricted(
 }
 
 fn policy_of<'a>(ctx: &Context<'a>) -> Result<&'a DisputePolicy, Rejection> {
-    ctx.job.policy.disputes.as_ref().ok_or(Rejection::NotOffered { what: "disputes" })
+    ctx.policy.disputes.as_ref().ok_or(Rejection::NotOffered { what: "disputes" })
 }
 
 fn check_category(policy: &DisputePolicy, category: Option<&str>) -> Result<(), Rejection> {
@@ -253,7 +259,8 @@ pub(crate) fn one_of(field: &'static str, word: &str, allowed: &[String]) -> Res
 struct Draft<'a> {
     dispute: Dispute,
     events: Vec<DisputeEvent>,
-    ended: Option<job::Decision>,
+    movement: Movement,
+    job: Option<JobCommand>,
     documents: Vec<(String, String)>,
     before: &'a Job,
     command: &'static str,
@@ -264,20 +271,21 @@ struct Draft<'a> {
 impl<'a> Draft<'a> {
     fn of(dispute: Dispute, before: &'a Job, command: &'static str, ctx: &'a Context<'a>) -> Result<Self, Rejection> {
         let (events, documents) = (Vec::new(), Vec::new());
-        Ok(Self { dispute, events, ended: None, documents, before, command, policy: policy_of(ctx)?, ctx })
+        let (movement, policy) = (Movement::new(), policy_of(ctx)?);
+        Ok(Self { dispute, events, movement, job: None, documents, before, command, policy, ctx })
     }
 
     fn finish(self) -> Decision {
-        let Self { dispute, events, ended, documents, .. } = self;
-        Decision { dispute, events, job: ended, documents }
+        let Self { dispute, events, movement, job, documents, .. } = self;
+        Decision { dispute, events, movement, job, documents }
     }
 
     /// The side that acts.
     fn side(&self) -> Result<Side, Rejection> {
-        self.before.side_of(self.ctx.job.actor).ok_or_else(|| Rejection::WrongActor {
+        self.before.side_of(self.ctx.actor).ok_or_else(|| Rejection::WrongActor {
             command: self.command,
             allowed: "a party of the dispute",
-            actor: self.ctx.job.actor.clone(),
+            actor: self.ctx.actor.clone(),
         })
     }
 
@@ -299,15 +307,8 @@ impl<'a> Draft<'a> {
         *self.dispute.fees.of_mut(claimant) = own;
         *self.dispute.fees.of_mut(respondent) = others;
         let (payer, debtor) = (self.dispute.agent(claimant), self.dispute.agent(respondent));
-        self.transfer(available(payer), REVENUE, own, TransferKind::DisputeFee)?;
-        self.transfer(Account::Debt(debtor), REVENUE, others, TransferKind::DisputeFee)
-    }
-
-    /// Adds a transfer to what moves with the job.
-    fn transfer(&mut self, from: Account, to: Account, amount: Money, kind: TransferKind) -> Result<(), Rejection> {
-        if let Some(job) = &mut self.ended {
-            job.movement.transfer(from, to, amount, kind)?;
-        }
+        self.movement.transfer(available(payer), REVENUE, own, TransferKind::DisputeFee)?;
+        self.movement.transfer(Account::Debt(debtor), REVENUE, others, TransferKind::DisputeFee)?;
         Ok(())
     }
 
@@ -316,7 +317,7 @@ impl<'a> Draft<'a> {
             return Err(Rejection::DoneBefore { what: "the dispute was answered" });
         }
         text::prose("answer", answer, self.policy.reason)?;
-        self.dispute.answered_at = Some(self.ctx.job.now);
+        self.dispute.answered_at = Some(self.ctx.now);
         self.documents.push(("answer".into(), json(answer)));
         self.events.push(DisputeEvent::Answered {});
         self.submit(self.dispute.respondent(), evidence)?;
@@ -356,7 +357,7 @@ impl<'a> Draft<'a> {
 
     /// The first tier that the policy has begins.
     fn begin(&mut self) {
-        let now = self.ctx.job.now;
+        let now = self.ctx.now;
         match self.policy.automated {
             None => _ = self.to_people(),
             Some(_) if !self.ctx.arbiter => self.escalate(Escalation::NoArbiter),
@@ -369,7 +370,7 @@ impl<'a> Draft<'a> {
     }
 
     fn to_people(&mut self) -> Timestamp {
-        let due = self.ctx.job.now + self.policy.human.within.delta();
+        let due = self.ctx.now + self.policy.human.within.delta();
         self.dispute.status = DisputeStatus::Review;
         self.dispute.deadline = Some(due);
         self.dispute.ask_at = None;
@@ -416,7 +417,7 @@ impl<'a> Draft<'a> {
 
     fn take_up(&mut self) -> Result<(), Rejection> {
         self.free_for_me()?;
-        if let Actor::Operator(name) = self.ctx.job.actor {
+        if let Actor::Operator(name) = self.ctx.actor {
             self.dispute.handler = Some(name.clone());
         }
         self.events.push(DisputeEvent::TakenUp {});
@@ -435,7 +436,7 @@ impl<'a> Draft<'a> {
     /// who is away does not keep others from it for ever.
     fn free_for_me(&self) -> Result<(), Rejection> {
         let Some(handler) = self.dispute.handler.as_ref().filter(|_| !self.dispute.overdue) else { return Ok(()) };
-        match self.ctx.job.actor {
+        match self.ctx.actor {
             Actor::Operator(name) if name == handler => Ok(()),
             _ => Err(Rejection::TakenUp { command: self.command, handler: handler.clone() }),
         }
@@ -445,14 +446,14 @@ impl<'a> Draft<'a> {
         self.free_for_me()?;
         self.check_award(award)?;
         text::prose("reason", reason, REASONING)?;
-        let name = self.ctx.job.actor.operator().unwrap_or_default().to_owned();
+        let name = self.ctx.actor.operator().unwrap_or_default().to_owned();
         self.record_ruling(award, RuledBy::Operator(name), reason);
         self.end(DisputeEnding::Ruled { award })
     }
 
     fn record_ruling(&mut self, award: Award, by: RuledBy, reason: &str) {
         let number = self.dispute.ruling.as_ref().map_or(0, |before| before.number) + 1;
-        self.dispute.ruling = Some(Ruling { number, award, by, at: self.ctx.job.now });
+        self.dispute.ruling = Some(Ruling { number, award, by, at: self.ctx.now });
         self.documents.push((ruling_name(number), json(reason)));
     }
 
@@ -464,7 +465,7 @@ impl<'a> Draft<'a> {
             Answer::Unavailable => {
                 let wait = RETRY_FIRST.as_seconds().saturating_mul(2u32.saturating_pow(self.dispute.asked));
                 self.dispute.asked = self.dispute.asked.saturating_add(1);
-                self.dispute.ask_at = Some(self.ctx.job.now + Span::seconds(wait).min(RETRY_MOST).delta());
+                self.dispute.ask_at = Some(self.ctx.now + Span::seconds(wait).min(RETRY_MOST).delta());
             }
         }
     }
@@ -481,7 +482,7 @@ impl<'a> Draft<'a> {
             }
             Ok(()) => {
                 self.record_ruling(award, RuledBy::Arbiter { confidence }, reasoning);
-                let appeal_until = self.ctx.job.now + appeal_within.delta();
+                let appeal_until = self.ctx.now + appeal_within.delta();
                 self.dispute.status = DisputeStatus::Ruled;
                 (self.dispute.ask_at, self.dispute.offer) = (None, None);
                 self.dispute.deadline = Some(appeal_until);
@@ -491,7 +492,7 @@ impl<'a> Draft<'a> {
     }
 
     fn tick(&mut self) -> Result<(), Rejection> {
-        let now = self.ctx.job.now;
+        let now = self.ctx.now;
         let due = |at: Option<Timestamp>| at.is_some_and(|at| at <= now);
         if due(self.dispute.hold_until) {
             return self.lapse();
@@ -536,8 +537,7 @@ impl<'a> Draft<'a> {
             DisputeEnding::Lapsed { .. } => DisputeStatus::Lapsed,
             DisputeEnding::Withdrawn => DisputeStatus::Withdrawn,
         });
-        let command = JobCommand::EndDispute { ending: ending.clone() };
-        self.ended = Some(job::decide(Some(self.before), &command, &self.ctx.job)?);
+        self.job = Some(JobCommand::EndDispute { ending: ending.clone() });
         if let DisputeEnding::Ruled { award } = ending {
             self.return_fee(award)?;
         }
@@ -549,7 +549,8 @@ impl<'a> Draft<'a> {
         let returned = self.policy.fee.is_some_and(|fee| fee.returned == FeeReturn::ToWinner);
         let Some(winner) = award.winner().filter(|_| returned) else { return Ok(()) };
         let (agent, paid) = (self.dispute.agent(winner), *self.dispute.fees.of(winner));
-        self.transfer(REVENUE, available(agent), paid, TransferKind::Reversal)
+        self.movement.transfer(REVENUE, available(agent), paid, TransferKind::Reversal)?;
+        Ok(())
     }
 
     /// A share that leaves something to both, as the policy divides (JP-13).

@@ -26,16 +26,19 @@ mod follow;
 pub use arbiter::{Answer, Arbiter, Case, Judgement, NoJudgement, Submitted};
 pub use command::{DisputeCommand, EvidenceItem, Filing};
 pub use decide::{Context, Decision, decide};
+pub(crate) use decide::{evidence_name, ruling_name};
 pub use event::{DisputeEvent, Escalation};
 pub use follow::follow;
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::{
     clock::Timestamp,
     ids::{AgentId, DisputeId, JobId},
     money::{Money, Rate},
     policy::PolicyVersion,
+    store::Kept,
     trust::Side,
 };
 
@@ -287,6 +290,13 @@ impl Dispute {
         self.claimant.other()
     }
 
+    /// Whether it is the arbiter's turn, and nothing else is due.
+    pub(crate) fn waits_for_arbiter(&self, now: Timestamp) -> bool {
+        let due = |at: Option<Timestamp>| at.is_some_and(|at| at <= now);
+        let first = self.deadline.into_iter().chain(self.hold_until).min();
+        self.status == DisputeStatus::Arbitration && due(self.ask_at) && !due(first)
+    }
+
     /// The agent on a side.
     pub const fn agent(&self, side: Side) -> AgentId {
         match side {
@@ -294,10 +304,25 @@ impl Dispute {
             Side::Worker => self.worker,
         }
     }
+}
+
+impl Kept for Dispute {
+    fn id(&self) -> Uuid {
+        self.id.0
+    }
+
+    fn status(&self) -> &'static str {
+        self.status.as_str()
+    }
+
+    /// Its buyer and its worker.
+    fn parties(&self) -> [Option<Uuid>; 2] {
+        [Some(self.buyer.0), Some(self.worker.0)]
+    }
 
     /// The next moment at which something happens by itself. While the job is frozen only the rail's
     /// own clock goes on.
-    pub fn due_at(&self) -> Option<Timestamp> {
+    fn due_at(&self) -> Option<Timestamp> {
         let step = match self.status {
             _ if self.frozen_since.is_some() => None,
             DisputeStatus::Arbitration => self.ask_at.into_iter().chain(self.deadline).min(),

@@ -14,12 +14,15 @@
 mod agents;
 mod builder;
 mod command;
+mod disputes;
 mod feed;
+mod intervene;
 mod observe;
 mod recent;
 mod reconcile;
 mod session;
 mod settlement;
+mod transact;
 mod work;
 
 pub use agents::{AgentParts, Registered, Verified, WebhookPing};
@@ -36,10 +39,12 @@ use std::{
 
 use async_trait::async_trait;
 use tokio::sync::Notify;
+use uuid::Uuid;
 
 use crate::{
     actor::Actor,
     clock::{Clock, Timestamp},
+    dispute::Arbiter,
     error::{Error, Rejection},
     ids::{AgentId, IdSource, JobId, MarketId, RailId},
     job::Job,
@@ -47,7 +52,7 @@ use crate::{
     money::{Currency, Money},
     policy::{Policy, PolicyVersion, Span},
     rail::SettlementRail,
-    store::{Key, Kind, Query, Record, Store, StoreError, StoreErrorKind, Stored},
+    store::{Key, Kind, OfKind as _, Query, Store, StoreError, StoreErrorKind},
 };
 
 /// A marketplace: the one type an embedder holds. Clones share everything and cost a counter.
@@ -65,6 +70,7 @@ struct Inner {
     tiers: Arc<dyn TierSource>,
     authorizer: Arc<dyn Authorizer>,
     agents: Option<AgentParts>,
+    arbiter: Option<Arc<dyn Arbiter>>,
     newest: RwLock<(PolicyVersion, Arc<Policy>)>,
     pinned: RwLock<HashMap<PolicyVersion, Arc<Policy>>>,
     lease: Span,
@@ -137,10 +143,8 @@ impl Marketplace {
     /// [`Rejection::NotFound`], or the store's failure.
     pub async fn job(&self, id: JobId) -> Result<Arc<Job>, Error> {
         let stored = self.inner.store.load(self.inner.market, Key { kind: Kind::Job, id: id.0 }).await?;
-        match stored.map(|stored| stored.record) {
-            Some(Record::Job(job)) => Ok(job),
-            _ => Err(Rejection::NotFound { what: "job", id: id.to_string() }.into()),
-        }
+        let job = stored.and_then(|stored| Job::of(stored.record));
+        job.ok_or_else(|| Rejection::NotFound { what: "job", id: id.to_string() }.into())
     }
 
     /// An agent's jobs as buyer or as worker, newest first, in any of the given statuses (VP-15).
@@ -156,7 +160,7 @@ impl Marketplace {
         let statuses = statuses.into_iter().map(crate::job::JobStatus::as_str).collect();
         let query = Query { kind: Kind::Job, party, statuses, offset, limit: limit.min(JobsOf::LIMIT) };
         let found = self.inner.store.find(self.inner.market, &query).await?;
-        Ok(found.into_iter().filter_map(|stored| into_job(stored.record)).collect())
+        Ok(found.into_iter().filter_map(|stored| Job::of(stored.record)).collect())
     }
 
     /// What is to be done for a job, as its buyer posted it, in JSON.
@@ -164,7 +168,7 @@ impl Marketplace {
     /// # Errors
     /// [`Rejection::NotFound`], or the store's failure.
     pub async fn task(&self, job: JobId) -> Result<serde_json::Value, Error> {
-        self.document(job, "task").await
+        self.document_of("job", job.0, "task").await
     }
 
     /// What was handed in as a job's `number`-th delivery, counted from 1, in JSON.
@@ -172,12 +176,13 @@ impl Marketplace {
     /// # Errors
     /// [`Rejection::NotFound`], or the store's failure.
     pub async fn delivery(&self, job: JobId, number: u32) -> Result<serde_json::Value, Error> {
-        self.document(job, &format!("delivery/{number}")).await
+        self.document_of("job", job.0, &format!("delivery/{number}")).await
     }
 
-    async fn document(&self, job: JobId, name: &str) -> Result<serde_json::Value, Error> {
-        let text = self.inner.store.document(self.inner.market, job.0, name).await?;
-        let missing = || Rejection::NotFound { what: "document of job", id: format!("{job}: {name}") };
+    /// What is kept beside a record under a name.
+    async fn document_of(&self, what: &'static str, subject: Uuid, name: &str) -> Result<serde_json::Value, Error> {
+        let text = self.inner.store.document(self.inner.market, subject, name).await?;
+        let missing = || Rejection::NotFound { what: "document", id: format!("{name} of {what} {subject}") };
         let text = text.ok_or_else(missing)?;
         let unreadable = |e| StoreError::new(StoreErrorKind::Corrupt, "a document is not JSON").caused_by(e);
         Ok(serde_json::from_str(&text).map_err(|e: serde_json::Error| unreadable(e))?)
@@ -334,20 +339,4 @@ pub enum Role {
     Buyer(AgentId),
     /// Who works.
     Worker(AgentId),
-}
-
-/// The job of a record, if it is one.
-fn into_job(record: Record) -> Option<Arc<Job>> {
-    match record {
-        Record::Job(job) => Some(job),
-        _ => None,
-    }
-}
-
-/// The job of a stored record and its version.
-fn as_job(stored: &Stored) -> Option<(&Arc<Job>, u64)> {
-    match &stored.record {
-        Record::Job(job) => Some((job, stored.version)),
-        _ => None,
-    }
 }

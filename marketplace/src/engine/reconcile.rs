@@ -145,8 +145,8 @@ impl Marketplace {
                 let last = page.len() < PAGE as usize;
                 all.extend(page.into_iter().filter_map(|stored| match stored.record {
                     Record::Instruction(record) => Some(Unsettled::Instruction(record)),
-                    Record::Observed(observed) => Some(Unsettled::Refused(observed)),
-                    Record::Job(_) | Record::Agent(_) | Record::Owner(_) => None,
+                    Record::Observation(observed) => Some(Unsettled::Refused(observed)),
+                    Record::Job(_) | Record::Agent(_) | Record::Owner(_) | Record::Dispute(_) => None,
                 }));
                 if last {
                     break;
@@ -170,7 +170,9 @@ impl Marketplace {
             .into_iter()
             .filter_map(|stored| match stored.record {
                 Record::Instruction(record) => Some(record),
-                Record::Job(_) | Record::Observed(_) | Record::Agent(_) | Record::Owner(_) => None,
+                Record::Job(_) | Record::Observation(_) | Record::Agent(_) | Record::Owner(_) | Record::Dispute(_) => {
+                    None
+                }
             })
             .collect())
     }

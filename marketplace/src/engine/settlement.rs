@@ -22,24 +22,19 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use super::{
-    Marketplace, as_job,
-    command::{Call, claimed_now},
-};
+use super::{Marketplace, command::Call, intervene::Word, transact::Attempt};
 use crate::{
     actor::Actor,
     clock::Timestamp,
     error::{Error, Rejection},
     ids::{InstructionId, JobId},
-    job::JobCommand,
-    ledger::Movement,
-    policy::{Range, Span},
-    rail::{Decline, Order, Outcome, Party, RailError, RailErrorKind, SettlementRail},
+    job::{Job, JobCommand},
+    policy::Span,
+    rail::{Decline, Order, Outcome, RailError, RailErrorKind, SettlementRail},
     store::{
-        Commit, CommitError, Event, EventBody, InstructionEvent, InstructionRecord, InstructionState, Journal, Key,
-        KeyUse, Kind, Record, Stored, Write,
+        Commit, CommitError, InstructionEvent, InstructionRecord, InstructionState, Journal, Kept as _, Key, Kind,
+        Record, Stored,
     },
-    text,
 };
 
 /// How often an outcome is decided anew because others were faster, before the next claim tries again.
@@ -50,24 +45,6 @@ const WAIT_FIRST: Span = Span::seconds(2);
 const WAIT_MOST: Span = Span::hours(1);
 /// How long an instruction waits that the rail refuses as the engine is configured.
 const WAIT_REFUSED: Span = Span::seconds(300);
-/// The longest answer of a party, in characters: room for a batch of signatures.
-const ANSWER: Range<u32> = Range { min: 1, max: 65_536 };
-
-/// What an operator says of an instruction, and how.
-struct Word<'a> {
-    event: InstructionEvent,
-    call: Call<'a>,
-    key: Option<(String, [u8; 32])>,
-}
-
-impl Word<'_> {
-    /// The key, with the commit's instruction as what is answered.
-    fn key_use(&self, commit: &Commit) -> Option<KeyUse> {
-        let (key, fingerprint) = self.key.clone()?;
-        let answer = commit.writes.last()?.record.clone();
-        Some(KeyUse { key, fingerprint, answer })
-    }
-}
 
 /// What asking the rail came to.
 pub(super) enum Answer {
@@ -117,12 +94,12 @@ impl Marketplace {
 
     /// Has the rail act on an instruction that has had no effect yet.
     async fn begin(&self, rail: &dyn SettlementRail, record: &InstructionRecord) -> Result<Answer, Error> {
-        if matches!(record.instruction.order, Order::Fund { .. }) && record.contract.kind == Kind::Job {
-            let job = self.load_job(&*self.inner.store, JobId(record.contract.id)).await?;
-            if as_job(&job).is_some_and(|(job, _)| job.status.is_final()) {
-                let (code, message) = ("called_off".into(), "the job was called off before it was paid".into());
-                return Ok(Answer::Outcome(Outcome::Declined(Decline { code, message })));
-            }
+        if matches!(record.instruction.order, Order::Fund { .. })
+            && record.contract.kind == Kind::Job
+            && self.job(JobId(record.contract.id)).await?.status.is_final()
+        {
+            let (code, message) = ("called_off".into(), "the job was called off before it was paid".into());
+            return Ok(Answer::Outcome(Outcome::Declined(Decline { code, message })));
         }
         Ok(execute(rail, record).await)
     }
@@ -166,7 +143,7 @@ impl Marketplace {
 
     /// Commits the instruction's new state together with what its contract makes of it, and with an
     /// operator's word if it was one who established the outcome.
-    async fn tell_contract(
+    pub(super) async fn tell_contract(
         &self,
         record: &InstructionRecord,
         version: u64,
@@ -174,57 +151,28 @@ impl Marketplace {
         outcome: Outcome,
         word: Option<Word<'_>>,
     ) -> Result<Vec<Stored>, Error> {
-        if record.contract.kind != Kind::Job {
-            let reason = format!("no rule takes in the outcome of a {}'s instruction", record.contract.kind.as_str());
-            return self.mismatch(record, version, &outcome, reason, self.now()).await;
-        }
-        let journal: &dyn Journal = word.as_ref().and_then(|word| word.call.within).unwrap_or(&*self.inner.store);
-        let within = word.as_ref().is_some_and(|word| word.call.within.is_some());
-        let actor = Actor::Rail(record.rail);
-        let instruction = Box::new(record.instruction.clone());
-        let command = JobCommand::RecordOutcome { instruction, outcome: Box::new(outcome.clone()) };
+        let rail = Actor::Rail(record.rail);
+        let call = word.as_ref().map_or(Call::by(&rail), |word| word.call);
+        let said = || word.as_ref().map(|word| word.event.clone());
         for _ in 0..ATTEMPTS {
-            let now = self.now();
-            let stored = self.load_job(journal, JobId(record.contract.id)).await?;
-            let before = as_job(&stored);
-            let decision = match self.decide_job(before.map(|(job, _)| &**job), &command, &actor, now).await {
-                Ok(decision) => decision,
+            let on = Attempt::new(self, call);
+            let mut commit = match self.hear(&on, record, &outcome).await {
+                Ok(commit) => commit,
                 // Nothing moved, and the contract has gone on without it: there is nothing to book.
                 Err(Error::Rejected(Rejection::WrongHold { .. })) if matches!(outcome, Outcome::Declined(_)) => {
-                    let (events, actor) = match &word {
-                        Some(word) => (vec![word.event.clone()], word.call.actor),
-                        None => (Vec::new(), &actor),
-                    };
-                    let mut commit = self.instruction_commit(next, version, events, actor, now, None);
-                    commit.key = word.as_ref().and_then(|word| word.key_use(&commit));
-                    return journal.commit(commit).await.or_else(fenced).map(|()| Vec::new());
+                    on.commit(record.key(), version)
                 }
                 Err(Error::Rejected(rejection)) if word.is_some() => return Err(rejection.into()),
                 Err(Error::Rejected(rejection)) => {
-                    return self.mismatch(record, version, &outcome, rejection.to_string(), now).await;
+                    return self.mismatch(record, version, &outcome, rejection.to_string(), on.now).await;
                 }
                 Err(error) => return Err(error),
             };
-            let job_version = before.map_or(0, |(_, version)| version);
-            let claimed_until = (!within).then(|| now + self.inner.lease.delta());
-            let mut commit = self.commit_of(decision, job_version, &actor, now, claimed_until);
-            let follow = commit.writes[1..].iter().filter_map(claimed_now).collect();
-            let job = commit.writes[0].record.clone();
-            let instruction = Record::Instruction(Arc::new(next.clone()));
-            if let Some(word) = &word {
-                let (subject, actor) = (instruction.key(), word.call.actor.clone());
-                let body = EventBody::Instruction(word.event.clone());
-                commit.events.push(Event { subject, version: version + 1, at: now, actor, body });
-            }
-            commit.writes.push(Write { record: instruction, expected: version, claimed_until: None });
+            commit.write(next.clone(), version, call.actor, said());
             commit.key = word.as_ref().and_then(|word| word.key_use(&commit));
-            match journal.commit(commit).await {
-                Ok(()) => {
-                    self.inner.recent.put(&job, job_version + 1);
-                    self.inner.committed.notify_waiters();
-                    return Ok(follow);
-                }
-                Err(CommitError::Conflict(Key { kind: Kind::Job, .. })) => {}
+            match self.write(call, commit).await {
+                Ok(follow) => return Ok(follow),
+                Err(CommitError::Conflict(key)) if key != record.key() => {}
                 Err(CommitError::Conflict(_)) if word.is_some() => {
                     return Err(Error::Contention { command: "resolve", attempts: 1 });
                 }
@@ -235,12 +183,30 @@ impl Marketplace {
                 }
                 Err(CommitError::Ledger(error)) if word.is_some() => return Err(Rejection::from(error).into()),
                 Err(CommitError::Ledger(error)) => {
-                    return self.mismatch(record, version, &outcome, error.to_string(), now).await;
+                    return self.mismatch(record, version, &outcome, error.to_string(), on.now).await;
                 }
                 Err(error) => return fenced(error).map(|()| Vec::new()),
             }
         }
         Err(Error::Contention { command: "record_outcome", attempts: ATTEMPTS })
+    }
+
+    /// What an instruction's contract makes of its outcome: a commit about the contract.
+    async fn hear(&self, on: &Attempt<'_>, record: &InstructionRecord, outcome: &Outcome) -> Result<Commit, Error> {
+        let (rail, Key { kind, id }) = (Actor::Rail(record.rail), record.contract);
+        match kind {
+            Kind::Job => {
+                let (job, version) = on.load::<Job>("job", id).await?;
+                let mut commit = on.commit(record.contract, version);
+                let instruction = Box::new(record.instruction.clone());
+                let command = JobCommand::RecordOutcome { instruction, outcome: Box::new(outcome.clone()) };
+                on.command_job_as(&rail, &mut commit, Some((&*job, version)), &command).await?;
+                Ok(commit)
+            }
+            Kind::Instruction | Kind::Observation | Kind::Agent | Kind::Owner | Kind::Dispute => {
+                Err(Rejection::NotFound { what: "contract", id: format!("{} {id}", kind.as_str()) }.into())
+            }
+        }
     }
 
     /// Keeps the rail's answer for an operator; nothing is booked.
@@ -299,7 +265,7 @@ impl Marketplace {
         Ok(Vec::new())
     }
 
-    fn instruction_commit(
+    pub(super) fn instruction_commit(
         &self,
         next: InstructionRecord,
         version: u64,
@@ -312,27 +278,10 @@ impl Marketplace {
             Actor::Timer => Actor::Rail(next.rail),
             actor => actor.clone(),
         };
-        let record = Record::Instruction(Arc::new(next));
-        let subject = record.key();
-        let event = |body| Event {
-            subject,
-            version: version + 1,
-            at: now,
-            actor: actor.clone(),
-            body: EventBody::Instruction(body),
-        };
-        Commit {
-            market: self.inner.market,
-            at: now,
-            contract: subject.id,
-            version: version + 1,
-            key: None,
-            events: events.into_iter().map(event).collect(),
-            writes: vec![Write { record, expected: version, claimed_until }],
-            movement: Movement::new(),
-            documents: Vec::new(),
-            guards: Vec::new(),
-        }
+        let mut commit = Commit::new(self.inner.market, now, next.key(), version);
+        commit.write(next, version, &actor, events);
+        commit.writes[0].claimed_until = claimed_until;
+        commit
     }
 
     /// An instruction as it is now, and its version.
@@ -340,137 +289,16 @@ impl Marketplace {
         self.instruction_in(Call::by(&Actor::Timer), id).await
     }
 
-    async fn instruction_in(&self, call: Call<'_>, id: InstructionId) -> Result<(Arc<InstructionRecord>, u64), Error> {
+    pub(super) async fn instruction_in(
+        &self,
+        call: Call<'_>,
+        id: InstructionId,
+    ) -> Result<(Arc<InstructionRecord>, u64), Error> {
         let journal: &dyn Journal = call.within.unwrap_or(&*self.inner.store);
         let stored = journal.load(self.inner.market, Key { kind: Kind::Instruction, id: id.0 }).await?;
         match stored {
             Some(Stored { record: Record::Instruction(record), version, .. }) => Ok((record, version)),
             _ => Err(Rejection::NotFound { what: "instruction", id: id.to_string() }.into()),
-        }
-    }
-
-    /// Takes in what the rail asked a party for, and goes on at once.
-    pub(super) async fn answer_action(&self, call: Call<'_>, id: InstructionId, answer: String) -> Result<(), Error> {
-        const COMMAND: &str = "answer";
-        let key = self.key_use(&(COMMAND, id, &answer), call)?;
-        text::prose(COMMAND, &answer, ANSWER)?;
-        let (record, version) = self.instruction_in(call, id).await?;
-        let InstructionState::NeedsAction(action) = &record.state else {
-            return self.not_now(COMMAND, &record, key, call).await;
-        };
-        let asked = match action.who {
-            Party::Buyer(agent) | Party::Worker(agent) => call.actor.agent() == Some(agent),
-            Party::Platform => matches!(call.actor, Actor::Operator(_)),
-        };
-        self.may(COMMAND, asked, "the party that the rail asked", call.actor)?;
-        let mut next = InstructionRecord { problem: None, failures: 0, ..(*record).clone() };
-        next.instruction.answer = Some(answer);
-        self.go_on(next, version, InstructionEvent::Answered {}, call, key).await
-    }
-
-    /// Has the rail asked again about an instruction.
-    pub(super) async fn look_again(&self, call: Call<'_>, id: InstructionId, reason: String) -> Result<(), Error> {
-        const COMMAND: &str = "look_again";
-        let key = self.key_use(&(COMMAND, id, &reason), call)?;
-        text::prose("reason", &reason, text::REASON)?;
-        self.may(COMMAND, matches!(call.actor, Actor::Operator(_)), "an operator", call.actor)?;
-        let (record, version) = self.instruction_in(call, id).await?;
-        let state = match &record.state {
-            InstructionState::Done(_) | InstructionState::Declined(_) => {
-                return self.not_now(COMMAND, &record, key, call).await;
-            }
-            InstructionState::Queued => InstructionState::Unknown,
-            // The rail has had an effect, if not the one asked for: it is asked, never told again.
-            InstructionState::Mismatch { .. } => InstructionState::Pending { reference: "a mismatch".into() },
-            state => state.clone(),
-        };
-        let next = InstructionRecord { state, failures: 0, ..(*record).clone() };
-        self.go_on(next, version, InstructionEvent::AskedAgain { reason }, call, key).await
-    }
-
-    /// Ends an instruction with the outcome that an operator has established outside.
-    pub(super) async fn resolve(
-        &self,
-        call: Call<'_>,
-        id: InstructionId,
-        outcome: Outcome,
-        reason: String,
-    ) -> Result<(), Error> {
-        const COMMAND: &str = "resolve";
-        let key = self.key_use(&(COMMAND, id, &outcome, &reason), call)?;
-        text::prose("reason", &reason, text::REASON)?;
-        self.may(COMMAND, matches!(call.actor, Actor::Operator(_)), "an operator", call.actor)?;
-        let (record, version) = self.instruction_in(call, id).await?;
-        let ended = matches!(record.state, InstructionState::Done(_) | InstructionState::Declined(_));
-        if ended || !outcome.is_final() {
-            return self.not_now(COMMAND, &record, key, call).await;
-        }
-        if let Outcome::Done(receipt) = &outcome {
-            record.instruction.check(receipt).map_err(Rejection::from)?;
-        }
-        let next = after(&record, &outcome, self.now());
-        let word = Word { event: InstructionEvent::Resolved { reason }, call, key };
-        for follow in self.tell_contract(&record, version, next, outcome, Some(word)).await? {
-            self.work_on(follow).await?;
-        }
-        Ok(())
-    }
-
-    /// Refuses what an instruction's state does not allow, unless it was done before under this key.
-    async fn not_now(
-        &self,
-        command: &'static str,
-        record: &InstructionRecord,
-        key: Option<(String, [u8; 32])>,
-        call: Call<'_>,
-    ) -> Result<(), Error> {
-        let journal: &dyn Journal = call.within.unwrap_or(&*self.inner.store);
-        let before = match &key {
-            Some((key, _)) => journal.key(self.inner.market, key).await?,
-            None => None,
-        };
-        match (before, key) {
-            (Some(before), Some((_, fingerprint))) if before.fingerprint == fingerprint => Ok(()),
-            (Some(_), Some((key, _))) => Err(Rejection::KeyReused { key }.into()),
-            _ => Err(Rejection::WrongInstruction { command, state: record.state.as_str() }.into()),
-        }
-    }
-
-    /// Refuses an actor whose command it is not.
-    pub(super) fn may(
-        &self,
-        command: &'static str,
-        allowed: bool,
-        who: &'static str,
-        actor: &Actor,
-    ) -> Result<(), Rejection> {
-        if !allowed {
-            return Err(Rejection::WrongActor { command, allowed: who, actor: actor.clone() });
-        }
-        self.authorize(actor, command, None)
-    }
-
-    /// Writes an instruction, claimed, and works on it; in an embedder's transaction the workers do.
-    async fn go_on(
-        &self,
-        next: InstructionRecord,
-        version: u64,
-        event: InstructionEvent,
-        call: Call<'_>,
-        key: Option<(String, [u8; 32])>,
-    ) -> Result<(), Error> {
-        let now = self.now();
-        let next = InstructionRecord { run_at: now, ..next };
-        let claimed_until = call.within.is_none().then(|| now + self.inner.lease.delta());
-        let mut commit = self.instruction_commit(next, version, vec![event], call.actor, now, claimed_until);
-        let record = commit.writes[0].record.clone();
-        commit.key = key.map(|(key, fingerprint)| KeyUse { key, fingerprint, answer: record.clone() });
-        match call.within.unwrap_or(&*self.inner.store).commit(commit).await {
-            Ok(()) if call.within.is_some() => Ok(()),
-            Ok(()) => self.work_on(Stored { record, version: version + 1, claims: 1 }).await,
-            Err(CommitError::Conflict(_)) => Err(Error::Contention { command: "instruction", attempts: 1 }),
-            Err(CommitError::KeyReused(key)) => Err(Rejection::KeyReused { key }.into()),
-            Err(error) => fenced(error),
         }
     }
 }
@@ -497,7 +325,7 @@ fn executing(state: &InstructionState, error: &RailError) -> InstructionState {
 }
 
 /// The instruction after an answer.
-fn after(record: &InstructionRecord, outcome: &Outcome, now: Timestamp) -> InstructionRecord {
+pub(super) fn after(record: &InstructionRecord, outcome: &Outcome, now: Timestamp) -> InstructionRecord {
     let state = match outcome.clone() {
         Outcome::Done(receipt) => InstructionState::Done(receipt),
         Outcome::Declined(decline) => InstructionState::Declined(decline),

@@ -10,15 +10,16 @@ use crate::{
     agent::AgentCommand,
     clock::Timestamp,
     error::{Error, Rejection},
-    ids::{AgentId, JobId},
     job::JobCommand,
-    store::{Claim, Kind, Stored},
+    store::{Claim, Kind, Record, Stored},
 };
 
+/// The kinds that come due by themselves; instructions are worked on apart.
+const TIMED: &[Kind] = &[Kind::Job, Kind::Agent];
 /// How many records one round claims of a kind.
 const BATCH: u32 = 64;
-/// How many rails' answers one round waits for at once.
-const AT_ONCE: usize = 16;
+/// How many rails' or arbiters' answers one round waits for at once.
+pub(super) const AT_ONCE: usize = 16;
 
 /// What one round of work did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,26 +30,34 @@ pub struct Worked {
     pub instructions: usize,
     /// Jobs and agents whose timers were due.
     pub timers: usize,
+    /// Disputes worked on.
+    pub disputes: usize,
 }
 
 impl Worked {
     /// Whether there was nothing to do.
     pub const fn is_idle(&self) -> bool {
-        self.observed == 0 && self.instructions == 0 && self.timers == 0
+        self.observed == 0 && self.instructions == 0 && self.timers == 0 && self.disputes == 0
     }
 }
 
 impl Marketplace {
-    /// One round: what rails report, instructions that are due, timers that are due. Any number of
-    /// processes may do this at once.
+    /// One round: what rails report, instructions that are due, timers that are due, disputes. Any number
+    /// of processes may do this at once. It waits for the arbiter, which [`Marketplace::run`] does apart.
     ///
     /// # Errors
     /// The store's failure. A rail that does not answer is no failure, nor is one record that cannot
     /// be worked on: it is logged, and tried again later.
     pub async fn work(&self) -> Result<Worked, Error> {
+        let worked = self.round().await?;
+        Ok(Worked { disputes: self.arbitrate().await?, ..worked })
+    }
+
+    async fn round(&self) -> Result<Worked, Error> {
         self.refresh_policy().await?;
         let observed = self.observe_rails().await;
-        Ok(Worked { observed, instructions: self.settle_due().await?, timers: self.fire_due().await? })
+        let (instructions, timers) = (self.settle_due().await?, self.fire_due().await?);
+        Ok(Worked { observed, instructions, timers, disputes: 0 })
     }
 
     /// Works until nothing is due any more, for tests and scripts.
@@ -61,18 +70,11 @@ impl Marketplace {
     }
 
     /// Works for ever: spawn this once or more, in any number of processes. Failures of the store are
-    /// logged and tried again.
+    /// logged and tried again. An arbiter that is slow keeps nothing but disputes waiting.
     pub async fn run(&self, idle: Duration) {
-        loop {
-            match self.work().await {
-                Ok(worked) if !worked.is_idle() => {}
-                Ok(_) => tokio::time::sleep(idle).await,
-                Err(error) => {
-                    tracing::error!(%error, "a round of work failed");
-                    tokio::time::sleep(idle).await;
-                }
-            }
-        }
+        let money = async || self.round().await.map(|worked| worked.is_idle());
+        let disputes = async || self.arbitrate().await.map(|count| count == 0);
+        tokio::join!(again(idle, money), again(idle, disputes));
     }
 
     /// Works on the instructions that are due; how many there were.
@@ -94,42 +96,66 @@ impl Marketplace {
 
     /// Fires the timers that are due; how many there were.
     pub(crate) async fn fire_due(&self) -> Result<usize, Error> {
-        let (claimed, _) = self.claim(Kind::Job).await?;
-        let count = claimed.len();
-        let fire = |stored: Stored| async move {
-            let job = JobId(stored.record.key().id);
-            self.inner.recent.put(&stored.record, stored.version);
-            match self.command_job(Some(job), JobCommand::Tick, Call::by(&Actor::Timer)).await {
-                // Somebody acted between the claim and the tick: the timer is not due any more.
-                Ok(_) | Err(Error::Rejected(Rejection::NothingDue { .. })) => {}
-                Err(error) => tracing::error!(%job, %error, "a timer cannot fire"),
-            }
-        };
-        futures::stream::iter(claimed).for_each_concurrent(AT_ONCE, fire).await;
-        Ok(count + self.close_due().await?)
-    }
-
-    /// Ends the deletions of agents that a process began and did not end.
-    async fn close_due(&self) -> Result<usize, Error> {
-        if self.inner.agents.is_none() {
-            return Ok(0);
-        }
-        let (claimed, _) = self.claim(Kind::Agent).await?;
-        let count = claimed.len();
-        for stored in claimed {
-            let agent = AgentId(stored.record.key().id);
-            match self.command_agent(Some(agent), AgentCommand::Close, Call::by(&Actor::Timer)).await {
-                Ok(_) | Err(Error::Rejected(Rejection::WrongAgentStatus { .. })) => {} // ended meanwhile
-                Err(error) => tracing::error!(%agent, %error, "an agent's deletion cannot be ended"),
-            }
+        let mut count = 0;
+        for &kind in TIMED {
+            let (claimed, _) = self.claim(kind).await?;
+            count += claimed.len();
+            let fire = |stored: Stored| async move {
+                let key = stored.record.key();
+                if let Err(error) = self.fire(stored).await {
+                    tracing::error!(kind = key.kind.as_str(), id = %key.id, %error, "a timer cannot fire");
+                }
+            };
+            futures::stream::iter(claimed).for_each_concurrent(AT_ONCE, fire).await;
         }
         Ok(count)
     }
 
+    /// Does what a record is due for. That somebody acted between the claim and this is no failure.
+    async fn fire(&self, stored: Stored) -> Result<(), Error> {
+        let timer = Call::by(&Actor::Timer);
+        match stored.record {
+            Record::Job(job) => {
+                let id = job.id;
+                self.inner.recent.put(job, stored.version);
+                match self.command_job(Some(id), JobCommand::Tick, timer).await {
+                    Ok(_) | Err(Error::Rejected(Rejection::NothingDue { .. })) => Ok(()),
+                    Err(error) => Err(error),
+                }
+            }
+            // A deletion that a process began and did not end.
+            Record::Agent(agent) if self.inner.agents.is_some() => {
+                match self.command_agent(Some(agent.id), AgentCommand::Close, timer).await {
+                    Ok(_) | Err(Error::Rejected(Rejection::WrongAgentStatus { .. })) => Ok(()),
+                    Err(error) => Err(error),
+                }
+            }
+            Record::Agent(_)
+            | Record::Instruction(_)
+            | Record::Observation(_)
+            | Record::Owner(_)
+            | Record::Dispute(_) => Ok(()),
+        }
+    }
+
     /// Claims what is due of a kind, and until when.
-    async fn claim(&self, kind: Kind) -> Result<(Vec<Stored>, Timestamp), Error> {
+    pub(super) async fn claim(&self, kind: Kind) -> Result<(Vec<Stored>, Timestamp), Error> {
         let now = self.now();
         let claim = Claim { kind, now, until: now + self.inner.lease.delta(), limit: BATCH };
         Ok((self.inner.store.claim(self.inner.market, &claim).await?, claim.until))
+    }
+}
+
+/// Does a round of work for ever, with a pause after each in which there was nothing to do.
+async fn again(idle: Duration, round: impl AsyncFn() -> Result<bool, Error>) {
+    loop {
+        match round().await {
+            Ok(false) => {}
+            Ok(true) => tokio::time::sleep(idle).await,
+            Err(error) => {
+                tracing::error!(%error, "a round of work failed");
+                tokio::time::sleep(idle).await;
+            }
+        }
     }
 }

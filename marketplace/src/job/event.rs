@@ -171,8 +171,8 @@ pub enum JobEvent {
     /// gone again.
     #[serde(rename = "payment.expired")]
     PaymentExpired {},
-    /// The rail gave the hold up before it had divided it: the payer has everything back, and whoever
-    /// was to get a share has nothing.
+    /// The rail gave the hold up before it had divided it, or before anybody knew that it was funded: the
+    /// payer has everything back, and whoever was to get a share has nothing.
     #[serde(rename = "payment.lost")]
     PaymentLost {
         /// How much.

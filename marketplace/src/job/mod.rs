@@ -5,7 +5,11 @@
 
 mod command;
 mod decide;
+mod dispute;
 mod event;
+mod permit;
+mod post;
+mod report;
 mod settle;
 
 pub use command::{Delivery, JobCommand, JobOrder, Verdict};
@@ -13,6 +17,7 @@ pub use decide::{Context, Decision, decide};
 pub use event::{CancelCause, JobEvent, PayoutStatus};
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::{
     actor::Actor,
@@ -21,6 +26,7 @@ use crate::{
     money::{Money, MoneyError, Rate},
     policy::{Bearer, PolicyVersion},
     rail::Leg,
+    store::Kept,
     trust::Side,
 };
 
@@ -269,12 +275,27 @@ impl Job {
             _ => None,
         }
     }
+}
+
+impl Kept for Job {
+    fn id(&self) -> Uuid {
+        self.id.0
+    }
+
+    fn status(&self) -> &'static str {
+        self.status.as_str()
+    }
+
+    /// Its buyer and its worker.
+    fn parties(&self) -> [Option<Uuid>; 2] {
+        [Some(self.buyer.0), self.worker.map(|worker| worker.0)]
+    }
 
     /// The next moment at which something happens by itself.
     ///
     /// Deadlines stand still while a job is frozen; a hold's expiry does not, since the rail's own
     /// clock goes on. A disputed job has no timers: its dispute keeps the time, the rail's too.
-    pub fn due_at(&self) -> Option<Timestamp> {
+    fn due_at(&self) -> Option<Timestamp> {
         let t = &self.timers;
         match self.frozen {
             _ if self.dispute.is_some() => None,

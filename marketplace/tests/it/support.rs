@@ -321,19 +321,20 @@ impl Desk {
     /// Decides and writes, or writes nothing.
     pub(crate) fn give(&mut self, actor: Actor, command: JobCommand) -> Result<Vec<JobEvent>, Rejection> {
         let decision = self.ask(&actor, &command)?;
-        self.write(decision)
-    }
-
-    /// Writes a decision, or nothing of it.
-    pub(crate) fn write(&mut self, decision: Decision) -> Result<Vec<JobEvent>, Rejection> {
-        self.books.apply(&decision.movement)?;
-        for transfer in decision.movement.transfers() {
-            *self.moved.entry(transfer.kind()).or_default() += i128::from(transfer.amount().minor());
-        }
+        self.book(&decision.movement)?;
         self.job = Some(decision.job);
         self.events.extend(decision.events.clone());
         self.instructions.extend(decision.instructions);
         Ok(decision.events)
+    }
+
+    /// Books a movement, or refuses it whole.
+    pub(crate) fn book(&mut self, movement: &Movement) -> Result<(), LedgerError> {
+        self.books.apply(movement)?;
+        for transfer in movement.transfers() {
+            *self.moved.entry(transfer.kind()).or_default() += i128::from(transfer.amount().minor());
+        }
+        Ok(())
     }
 
     /// Gives a command that must be legal.

@@ -30,12 +30,13 @@ pub(super) const fn table(kind: Kind) -> Table {
         Kind::Observation => Table { name: "observations", parties: &[] },
         Kind::Agent => Table { name: "agents", parties: &["owner"] },
         Kind::Owner => Table { name: "owners", parties: &[] },
+        Kind::Dispute => Table { name: "disputes", parties: &["buyer", "worker"] },
     }
 }
 
 /// The kind of this name in a database.
 pub(super) fn kind(name: &str) -> Result<Kind, Failure> {
-    let found = Kind::ALL.into_iter().find(|kind| kind.as_str() == name);
+    let found = Kind::ALL.iter().copied().find(|kind| kind.as_str() == name);
     found.ok_or_else(|| Failure::corrupt(format!("{name:?} is no kind of record")))
 }
 

@@ -10,8 +10,8 @@ use tradepost::{
     },
     error::Rejection,
     ids::{AgentId, DisputeId},
-    job::{self, JobCommand},
-    policy::{EvidenceKind, Policy, PolicyVersion, Span},
+    job::JobCommand,
+    policy::{EvidenceKind, Policy, Span},
     rail::Custody,
     trust::ClientReputation,
 };
@@ -59,19 +59,15 @@ impl Court {
 
     /// Decides and writes both, or writes nothing.
     pub(super) fn give(&mut self, actor: Actor, command: DisputeCommand) -> Result<Vec<DisputeEvent>, Rejection> {
-        let job = job::Context {
-            now: self.desk.now,
-            actor: &actor,
-            policy: &self.desk.policy,
-            version: PolicyVersion(1),
-            rail: &self.desk.rail,
-            worker_tier: &self.desk.tier,
-        };
-        let context = Context { job, arbiter: self.arbiter, client: self.client };
+        let (policy, arbiter, client) = (&self.desk.policy, self.arbiter, self.client);
+        let context = Context { now: self.desk.now, actor: &actor, policy, arbiter, client };
         let decision = decide(self.desk.job(), self.dispute.as_ref(), &command, &context)?;
-        if let Some(job) = decision.job {
-            self.desk.write(job)?;
+        let mut desk = self.desk.clone();
+        if let Some(told) = decision.job {
+            desk.give(actor, told)?;
         }
+        desk.book(&decision.movement)?;
+        self.desk = desk;
         for (name, body) in decision.documents {
             assert!(self.documents.insert(name.clone(), body).is_none(), "{name} is written once");
         }

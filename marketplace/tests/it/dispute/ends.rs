@@ -8,6 +8,7 @@ use tradepost::{
     ledger::{Account, RevenueKind, TransferKind},
     policy::{DisputeFee, FeePayer, FeeReturn, OnExpiry, Policy, Range, Span},
     rail::Custody,
+    store::Kept as _,
 };
 
 use super::desk::*;

@@ -7,6 +7,7 @@ use tradepost::{
     job::JobStatus,
     policy::{Disputant, DisputePolicy, EvidenceKind, Policy, Span},
     rail::Custody,
+    store::Kept as _,
     trust::{ClientReputation, Side},
 };
 
@@ -50,7 +51,7 @@ fn vp_30_either_party_disputes_a_delivered_job_and_nobody_else_does() {
         let mut court = Court::delivered(voxpact(), Custody::Internal, AMOUNT);
         let refused = court.give(actor.clone(), open()).unwrap_err();
         let allowed = "a party of the job";
-        assert_eq!(refused, Rejection::WrongActor { command: "dispute", allowed, actor });
+        assert_eq!(refused, Rejection::WrongActor { command: "open_dispute", allowed, actor });
     }
     let only_buyers = vp(|policy| policy.by = Disputant::Buyer);
     let mut court = Court::delivered(only_buyers, Custody::Internal, AMOUNT);

@@ -1,5 +1,6 @@
 //! VP-39: what happens by itself; and freezing, which stops it.
 
+use tradepost::store::Kept as _;
 use tradepost::{
     actor::Actor,
     clock::Timestamp,
@@ -194,7 +195,25 @@ fn vp_39_a_hold_that_expires_before_its_funding_is_known_ends_the_job() {
     assert_eq!(desk.status(), JobStatus::PendingPayment);
     desk.must(Actor::Rail(RAIL), outcome(&desk.last_instruction(), done(&desk.last_instruction())));
     assert_eq!(desk.status(), JobStatus::Cancelled);
+    came_and_went(&desk);
+}
+
+/// The job was called off before either was known: nothing is left to end, and the log says still where
+/// the money went.
+#[test]
+fn vp_39_a_hold_that_expires_before_its_funding_is_known_returns_a_called_off_jobs_money() {
+    let mut desk = Desk::new(voxpact(), Custody::PerHold).posted(10_000);
+    desk.must(by(buyer()), cancel()).must(Actor::Rail(RAIL), JobCommand::RecordHoldExpired);
+    let told = desk.give(Actor::Rail(RAIL), outcome(&desk.last_instruction(), done(&desk.last_instruction())));
+    let amount = desk.job().terms.total().unwrap();
+    assert_eq!(told, Ok(vec![JobEvent::PaymentLost { amount }]));
+    came_and_went(&desk);
+}
+
+fn came_and_went(desk: &Desk) {
     assert!(desk.books.is_empty(), "{:?}", desk.books);
+    assert_eq!(desk.job().hold.state, HoldState::Settled);
+    assert_eq!(desk.job().due_at(), None);
     assert_eq!(desk.instructions.len(), 1, "the rail is asked nothing more");
 }
 

@@ -191,7 +191,9 @@ async fn a_newer_database_is_refused(database: &impl Behind) {
     database.execute("INSERT INTO schema_versions (version, checksum) VALUES (99, 'x')").await.unwrap();
     let error = opening_fails(database).await;
     assert_eq!(error.kind(), StoreErrorKind::Newer);
-    assert!(error.to_string().contains("99") && error.to_string().contains("up to 2"), "{error}");
+    let migrations = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/sqlite");
+    let known = std::fs::read_dir(migrations).unwrap().count();
+    assert!(error.to_string().ends_with(&format!("version 99, this library knows up to {known}")), "{error}");
 }
 
 async fn a_changed_migration_is_refused(database: &impl Behind) {

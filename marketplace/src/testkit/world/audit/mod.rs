@@ -235,8 +235,9 @@ impl Auditor {
                     });
                     self.instruction_written(before, record);
                 }
-                (None, Record::Observed(_)) => {}
+                (None, Record::Observation(_)) => {}
                 (_, Record::Agent(_) | Record::Owner(_)) => {} // the world's people are the embedder's own
+                (_, Record::Dispute(_)) => {}                  // the job's own commit says what it did
                 (Some(_), record) => self.problem(format!("{:?} became another kind of thing", record.key())),
             }
             let kept = Kept { record: write.record.clone(), version: write.expected + 1 };
@@ -393,6 +394,6 @@ fn named(result: &Result<(), CommitError>) -> &'static str {
 const fn of_job(event: &Event) -> Option<&crate::job::JobEvent> {
     match &event.body {
         EventBody::Job(event) => Some(event),
-        EventBody::Instruction(_) | EventBody::Observation(_) | EventBody::Agent(_) => None,
+        EventBody::Instruction(_) | EventBody::Observation(_) | EventBody::Agent(_) | EventBody::Dispute(_) => None,
     }
 }
