@@ -90,9 +90,10 @@ pub enum DisputeEvent {
         /// How.
         ending: DisputeEnding,
     },
-    /// The rail gave the money back to the buyer before the dispute was over.
-    #[serde(rename = "dispute.money_lost")]
-    MoneyLost {
+    /// The money left before the dispute was over: the rail gave it back, or the parties divided it
+    /// outside by themselves.
+    #[serde(rename = "dispute.lapsed")]
+    Lapsed {
         /// About which job.
         job: JobId,
     },
@@ -145,7 +146,7 @@ impl DisputeEvent {
             Self::HandedBack {} => "dispute.handed_back",
             Self::Overdue {} => "dispute.overdue",
             Self::Resolved { .. } => "dispute.resolved",
-            Self::MoneyLost { .. } => "dispute.money_lost",
+            Self::Lapsed { .. } => "dispute.lapsed",
         }
     }
 }

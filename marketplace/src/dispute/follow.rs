@@ -6,7 +6,7 @@ use super::{Dispute, DisputeEvent, DisputeStatus};
 use crate::{clock::Timestamp, job::Job};
 
 /// What becomes of an open dispute when its job is changed by something else than the dispute: frozen
-/// or let go on by an operator, or ended by the rail. `None` when nothing does.
+/// or let go on by an operator, or ended by what the rail or the parties did outside. `None` when nothing does.
 pub fn follow(dispute: &Dispute, job: &Job, now: Timestamp) -> Option<(Dispute, Vec<DisputeEvent>)> {
     if dispute.status.is_final() {
         return None;
@@ -16,7 +16,7 @@ pub fn follow(dispute: &Dispute, job: &Job, now: Timestamp) -> Option<(Dispute, 
     match (job.frozen, dispute.frozen_since) {
         _ if job.status.is_final() => {
             next.close(DisputeStatus::Lapsed);
-            events.push(DisputeEvent::MoneyLost { job: job.id });
+            events.push(DisputeEvent::Lapsed { job: job.id });
         }
         (Some(frozen), None) => next.frozen_since = Some(frozen.since),
         (None, Some(since)) => {

@@ -18,6 +18,7 @@ mod disputes;
 mod feed;
 mod intervene;
 mod observe;
+mod rails;
 mod recent;
 mod reconcile;
 mod session;

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     actor::Actor,
     error::{Error, Rejection},
-    ids::{AgentId, InstructionId, JobId, RailId},
+    ids::{AgentId, HoldId, InstructionId, JobId, RailId},
     job::JobCommand,
     ledger::{Account, Movement, TransferKind, available},
     money::Money,
@@ -116,17 +116,30 @@ impl Marketplace {
                 }
             }
             ObservationBody::HoldExpired { hold } => {
-                let record = self.observed(rail, observation.clone(), ObservationEvent::Taken {});
-                let write = Write { record, expected: 0, claimed_until: None };
-                let job = Some(JobId(hold.0));
-                match self.command_job_with(job, JobCommand::RecordHoldExpired, call, Some(write)).await {
-                    Ok(_) => Ok(()),
-                    Err(Error::Rejected(rejection)) => {
-                        self.refuse(call, rail, observation, rejection.to_string()).await
-                    }
-                    Err(error) => Err(error),
-                }
+                self.hold_ended(call, rail, observation, hold, JobCommand::RecordHoldExpired).await
             }
+            ObservationBody::HoldSettled { hold, reference, legs } => {
+                let command = JobCommand::RecordHoldSettled { reference, legs };
+                self.hold_ended(call, rail, observation, hold, command).await
+            }
+        }
+    }
+
+    /// A hold is gone without an instruction's having ended it.
+    async fn hold_ended(
+        &self,
+        call: Call<'_>,
+        rail: RailId,
+        observation: Observation,
+        hold: HoldId,
+        command: JobCommand,
+    ) -> Result<(), Error> {
+        let record = self.observed(rail, observation.clone(), ObservationEvent::Taken {});
+        let write = Write { record, expected: 0, claimed_until: None };
+        match self.command_job_with(Some(JobId(hold.0)), command, call, Some(write)).await {
+            Ok(_) => Ok(()),
+            Err(Error::Rejected(rejection)) => self.refuse(call, rail, observation, rejection.to_string()).await,
+            Err(error) => Err(error),
         }
     }
 

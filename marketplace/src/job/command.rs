@@ -9,7 +9,7 @@ use crate::{
     ids::{AgentId, DisputeId, JobId, RailId},
     money::Money,
     policy::Span,
-    rail::{Instruction, Outcome},
+    rail::{Instruction, Leg, Outcome},
 };
 
 /// A job to be posted (VP-12, JP-10, AM-04).
@@ -138,6 +138,13 @@ pub enum JobCommand {
     },
     /// The rail gave the hold up by itself.
     RecordHoldExpired,
+    /// The parties divided the hold outside, by themselves.
+    RecordHoldSettled {
+        /// What the outside world calls it.
+        reference: String,
+        /// Who got what.
+        legs: Vec<Leg>,
+    },
 }
 
 fn nil_job() -> JobId {
@@ -166,6 +173,7 @@ impl JobCommand {
             Self::Tick => "tick",
             Self::RecordOutcome { .. } => "record_outcome",
             Self::RecordHoldExpired => "record_hold_expired",
+            Self::RecordHoldSettled { .. } => "record_hold_settled",
         }
     }
 
@@ -192,7 +200,9 @@ impl JobCommand {
                 &[PendingPayment, Funded, Accepted, InProgress, Validating, Delivered, RevisionRequested, Disputed]
             }
             Self::Unfreeze => &[Frozen],
-            Self::Tick | Self::RecordOutcome { .. } | Self::RecordHoldExpired => &JobStatus::ALL,
+            Self::Tick | Self::RecordOutcome { .. } | Self::RecordHoldExpired | Self::RecordHoldSettled { .. } => {
+                &JobStatus::ALL
+            }
         }
     }
 }

@@ -83,6 +83,7 @@ pub fn decide(job: Option<&Job>, command: &JobCommand, ctx: &Context<'_>) -> Res
         JobCommand::Tick => draft.tick()?,
         JobCommand::RecordOutcome { instruction, outcome } => draft.record_outcome(instruction, outcome)?,
         JobCommand::RecordHoldExpired => draft.record_hold_expired()?,
+        JobCommand::RecordHoldSettled { reference, legs } => draft.record_hold_settled(reference, legs)?,
     }
     Ok(draft.finish())
 }
@@ -231,12 +232,7 @@ impl<'a> Draft<'a> {
             let allowed = policy.cancellation.keys().copied().collect();
             return Err(Rejection::WrongStatus { command: self.command, status: self.job.status, allowed });
         };
-        let rounding = self.ctx.policy.fees.rounding;
-        let to_worker = self.job.terms.amount.at(terms.to_worker, rounding)?;
-        // Both shares may be rounded up: the worker's is whole, the platform's is what is left at most.
-        let left = self.job.terms.amount.minus(to_worker)?.minor();
-        let to_platform = self.job.terms.amount.at(terms.to_platform, rounding)?;
-        let to_platform = Money::new(to_platform.minor().min(left), to_platform.currency());
+        let (to_worker, to_platform) = terms.shares(self.job.terms.amount, self.ctx.policy.fees.rounding)?;
         self.call_off(CancelCause::Buyer, reason, Division::cancelled(&self.job, to_worker, to_platform)?)
     }
 

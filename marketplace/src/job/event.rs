@@ -178,6 +178,14 @@ pub enum JobEvent {
         /// How much.
         amount: Money,
     },
+    /// The parties divided the hold outside, by themselves; what they did stands.
+    #[serde(rename = "payment.settled_outside")]
+    SettledOutside {
+        /// What the outside world calls it.
+        reference: String,
+        /// Who got what.
+        legs: Vec<Leg>,
+    },
     /// Money that came too late for its job goes back.
     #[serde(rename = "payment.returned")]
     PaymentReturned {
@@ -240,6 +248,7 @@ impl JobEvent {
             Self::PaymentRetrying { .. } => "payment.retrying",
             Self::PaymentExpired {} => "payment.expired",
             Self::PaymentLost { .. } => "payment.lost",
+            Self::SettledOutside { .. } => "payment.settled_outside",
             Self::PaymentReturned { .. } => "payment.returned",
         }
     }

@@ -39,7 +39,7 @@ fn by_whom(job: &Job, command: &JobCommand, actor: &Actor) -> Result<(), Rejecti
         JobCommand::Freeze { .. } | JobCommand::Unfreeze => (operator, "an operator"),
         JobCommand::RecordValidation { .. } => (operator, "the platform's validators"),
         JobCommand::Tick => (matches!(actor, Actor::Timer), "a timer"),
-        JobCommand::RecordOutcome { .. } | JobCommand::RecordHoldExpired => {
+        JobCommand::RecordOutcome { .. } | JobCommand::RecordHoldExpired | JobCommand::RecordHoldSettled { .. } => {
             (*actor == Actor::Rail(job.rail), "the job's rail")
         }
     };
@@ -70,7 +70,8 @@ fn in_time(job: &Job, command: &JobCommand, now: Timestamp) -> Result<(), Reject
         | JobCommand::Unfreeze
         | JobCommand::Tick
         | JobCommand::RecordOutcome { .. }
-        | JobCommand::RecordHoldExpired => false,
+        | JobCommand::RecordHoldExpired
+        | JobCommand::RecordHoldSettled { .. } => false,
     };
     match job.due_at().filter(|deadline| undoes && *deadline <= now) {
         Some(deadline) => Err(Rejection::TooLate { command: command.name(), deadline, now }),

@@ -3,6 +3,7 @@
 use super::{CancelCause, HoldState, JobEvent, JobStatus, PayoutStatus, Timers, decide::Draft, settle::Division};
 use crate::{
     error::Rejection,
+    ledger::{Account, escrow},
     money::Money,
     policy::Span,
     rail::{Custody, Instruction, Leg, Outcome, Receipt},
@@ -94,7 +95,8 @@ impl Draft<'_> {
             HoldState::Held => self.hold_lost()?,
             // The rail gave up while it was being asked to divide: nobody got a share, the payer has it all.
             HoldState::Settling(_) => {
-                self.shares_lost()?;
+                self.take_shares_back(Account::Rail(rail.id))?;
+                self.job.hold.state = HoldState::Settled;
                 self.events.push(JobEvent::PaymentLost { amount: refunded });
                 return Ok(());
             }
@@ -107,6 +109,28 @@ impl Draft<'_> {
             HoldState::Empty | HoldState::Settled => return Err(self.wrong_hold()),
         }
         self.hold_is_lost(refunded);
+        Ok(())
+    }
+
+    /// The parties agreed without us: what they did stands, whatever was asked of the rail meanwhile.
+    pub(super) fn record_hold_settled(&mut self, reference: &str, legs: &[Leg]) -> Result<(), Rejection> {
+        let rail = self.ctx.rail;
+        if rail.custody != Custody::NonCustodial {
+            return Err(Rejection::WrongRail { command: self.command, rail: rail.id, needed: Custody::NonCustodial });
+        }
+        let division = Division::outside(&self.job, legs)?;
+        match self.job.hold.state {
+            HoldState::Held => {}
+            HoldState::Settling(_) => self.take_shares_back(escrow(self.job.id))?,
+            HoldState::Empty | HoldState::Funding(_) | HoldState::Settled => return Err(self.wrong_hold()),
+        }
+        self.settled_outside(division, reference)?;
+        let status = if division.worker.is_zero() { JobStatus::Refunded } else { JobStatus::Completed };
+        match self.job.status.is_final() {
+            true => self.job.timers = Timers::default(),
+            false => self.end(status),
+        }
+        self.events.push(JobEvent::SettledOutside { reference: reference.into(), legs: legs.to_vec() });
         Ok(())
     }
 

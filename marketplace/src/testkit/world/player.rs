@@ -470,6 +470,7 @@ async fn give(session: Session<'_>, job: JobId, command: JobCommand) -> Result<A
         | JobCommand::EndDispute { .. }
         | JobCommand::Tick
         | JobCommand::RecordOutcome { .. }
-        | JobCommand::RecordHoldExpired => session.unfreeze(job).await,
+        | JobCommand::RecordHoldExpired
+        | JobCommand::RecordHoldSettled { .. } => session.unfreeze(job).await,
     }
 }

@@ -29,8 +29,8 @@ fn shares(policy: &Policy, award: Award) -> (i128, i128, i128) {
     let (gross, fee) = match award {
         Award::Buyer => (0, 0),
         Award::Worker => (i128::from(AMOUNT), fee),
-        Award::Split { to_worker } if to_worker == rate("0.5") => (5000, fee / 2), // 5000.5 to the even one
-        Award::Split { to_worker } if to_worker == rate("0.333") => (3330, if fee == 1000 { 333 } else { 100 }),
+        Award::Split { to_worker } if to_worker == rate("0.5") => (5000, if fee == 1000 { 499 } else { 149 }), // 5000.5 to the even one
+        Award::Split { to_worker } if to_worker == rate("0.333") => (3330, if fee == 1000 { 332 } else { 99 }),
         Award::Split { .. } => panic!("not worked out"),
     };
     let worker = if on_top == 0 { gross - fee } else { gross };
@@ -82,7 +82,7 @@ fn vp_30_a_split_that_the_rail_declines_is_asked_for_again_and_nobody_loses_a_sh
     assert_ne!(first.id, again.id);
     assert_eq!(first.order, again.order);
     court.desk.settle_rail();
-    assert_eq!((court.got(worker()), court.got(buyer())), (4500, 5001));
+    assert_eq!((court.got(worker()), court.got(buyer())), (4501, 5001));
     assert_eq!(court.desk.books.sum(), 0);
 }
 
@@ -161,7 +161,7 @@ fn the_parties_settle_by_an_offer_and_its_acceptance_before_a_ruling() {
     let late = ruled.give(by(worker()), accept(split("0.5"))).unwrap_err();
     assert!(matches!(late, Rejection::WrongDisputeStatus { status: DisputeStatus::Ruled, .. }));
     court.must(by(worker()), accept(split("0.5")));
-    assert_eq!((court.status(), court.got(worker())), (DisputeStatus::Settled, 4500));
+    assert_eq!((court.status(), court.got(worker())), (DisputeStatus::Settled, 4501));
     let ended = court.give(operator(), ruling(Award::Buyer)).unwrap_err();
     assert!(matches!(ended, Rejection::WrongDisputeStatus { .. }), "there is nothing left to rule");
 }
@@ -212,7 +212,7 @@ fn when_the_rail_can_hold_the_money_no_longer_a_ruling_is_carried_out_or_the_pol
     assert!(matches!(late, Rejection::TooLate { command: "appeal", .. }));
     ruled.must(Actor::Timer, DisputeCommand::Tick);
     ruled.desk.settle_rail();
-    assert_eq!((ruled.status(), ruled.got(worker())), (DisputeStatus::Lapsed, 4500));
+    assert_eq!((ruled.status(), ruled.got(worker())), (DisputeStatus::Lapsed, 4501));
     assert_eq!(ruled.desk.books.sum(), 0);
 }
 
@@ -221,7 +221,7 @@ fn when_the_rail_gives_the_money_back_by_itself_job_and_dispute_are_over() {
     let mut court = Court::disputed(voxpact(), Custody::PerHold, AMOUNT);
     court.must_job(Actor::Rail(RAIL), JobCommand::RecordHoldExpired);
     assert_eq!((court.status(), court.desk.status()), (DisputeStatus::Lapsed, JobStatus::Cancelled));
-    assert_eq!(court.events.last(), Some(&DisputeEvent::MoneyLost { job: court.desk.job().id }));
+    assert_eq!(court.events.last(), Some(&DisputeEvent::Lapsed { job: court.desk.job().id }));
     assert_eq!(court.dispute().due_at(), None);
     let refused = court.give(operator(), ruling(Award::Worker)).unwrap_err();
     assert!(matches!(refused, Rejection::WrongDisputeStatus { status: DisputeStatus::Lapsed, .. }));

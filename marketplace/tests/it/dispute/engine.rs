@@ -123,11 +123,11 @@ async fn vp_30_31_an_arbiters_ruling_is_carried_out_after_the_appeal_window_on_e
             assert_eq!(status(&town, dispute).await, DisputeStatus::Resolved);
             let ended = town.job(job).await;
             assert_eq!((ended.status, ended.hold.state), (JobStatus::Completed, HoldState::Settled));
-            // 33.3 % of 100.01 is 33.30; of the fee of 10.00 it is 3.33, out of the worker's share.
-            assert_eq!(town.got(worker()).await - before.1, 2997, "{on:?}");
+            // 33.3 % of 100.01 is 33.30; of the fee of 10.00 it is 3.32, out of the worker's share.
+            assert_eq!(town.got(worker()).await - before.1, 2998, "{on:?}");
             assert_eq!(town.got(buyer()).await - before.0, i128::from(AMOUNT) - 3330, "{on:?}");
             let fees = market.balance(Account::Revenue(RevenueKind::Fees), None).await.unwrap();
-            assert_eq!(fees.minor(), 333);
+            assert_eq!(fees.minor(), 332);
             town.check_books().await;
         }
     }
@@ -188,7 +188,7 @@ async fn of_two_rulings_at_once_or_a_ruling_and_a_settlement_one_counts_on_every
                 let ended = answers.into_iter().flatten().next().unwrap();
                 let got = (town.got(buyer()).await - before.0, town.got(worker()).await - before.1);
                 let expected = match (&ended.status, &ended.ruling) {
-                    (DisputeStatus::Settled, _) => (5001, 4500),
+                    (DisputeStatus::Settled, _) => (5001, 4501),
                     (_, Some(ruling)) if ruling.award == Award::Buyer => (10_001, 0),
                     _ => (0, 9001),
                 };
@@ -307,7 +307,7 @@ async fn vp_30_a_split_that_the_rail_declines_arrives_later_on_every_store() {
         assert!(matches!(town.job(job).await.hold.state, HoldState::Settling(_)));
         town.wait(DAY);
         town.idle().await;
-        assert_eq!(town.got(worker()).await, 4500, "{on:?}");
+        assert_eq!(town.got(worker()).await, 4501, "{on:?}");
         town.check_books().await;
     }
 }

@@ -234,7 +234,7 @@ impl Auditor {
                 continue;
             }
             match &record.instruction.order {
-                Order::Fund { hold, payer, amount } => {
+                Order::Fund { hold, payer, amount, .. } => {
                     if hold.0 != job.id.0 || *payer != job.buyer || i128::from(amount.minor()) != due.total {
                         found.push(format!("asked for {amount} of {payer}, due is {}", due.total));
                     }
