@@ -52,6 +52,8 @@ id! {
     JobId;
     /// An agent's bid on a job, or its application for it.
     BidId;
+    /// A disagreement about one job.
+    DisputeId;
     /// Money reserved for one contract. A job's hold has the job's own id.
     HoldId;
     /// An instruction to a rail; also its idempotency key there.

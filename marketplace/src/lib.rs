@@ -6,6 +6,7 @@ pub mod adjustment;
 pub mod agent;
 pub mod bid;
 pub mod clock;
+pub mod dispute;
 pub mod engine;
 pub mod error;
 pub mod ids;

@@ -155,7 +155,9 @@ impl<'a> Attempt<'a> {
             })
             .await?;
         commit.documents.extend(documents(&decided.decision.job, command)?);
-        self.write_job(actor, commit, before, decided, &parties)
+        let job = self.write_job(actor, commit, before, decided, &parties)?;
+        self.follow_dispute(commit, &job, command, actor).await?;
+        Ok(job)
     }
 
     /// Has a job decide with what is known of its parties' money: what its buyer may spend, if the command

@@ -98,6 +98,8 @@ pub fn decide(job: Option<&Job>, command: &JobCommand, ctx: &Context<'_>) -> Res
         JobCommand::Cancel { reason } => draft.cancel(reason)?,
         JobCommand::Withdraw { reason } => draft.withdraw(reason)?,
         JobCommand::Refund { reason } => draft.refund(reason)?,
+        JobCommand::Dispute { dispute } => draft.dispute(*dispute)?,
+        JobCommand::EndDispute { ending } => draft.end_dispute(ending)?,
         JobCommand::Freeze { reason } => draft.freeze(reason)?,
         JobCommand::Unfreeze => draft.unfreeze(),
         JobCommand::Tick => draft.tick()?,
@@ -221,7 +223,7 @@ impl<'a> Draft<'a> {
     }
 
     /// The work is accepted and paid (VP-19, VP-20, AM-07).
-    fn complete(&mut self, division: Division) -> Result<(), Rejection> {
+    pub(super) fn complete(&mut self, division: Division) -> Result<(), Rejection> {
         self.settle(division)?;
         self.end(JobStatus::Completed);
         let payout_status = match self.job.hold.state {
@@ -232,7 +234,7 @@ impl<'a> Draft<'a> {
             net: division.worker,
             fee: division.platform,
             payout_status,
-            auto_released: matches!(self.ctx.actor, Actor::Timer),
+            auto_released: matches!(self.ctx.actor, Actor::Timer) && self.job.dispute.is_none(),
         });
         Ok(())
     }
@@ -290,6 +292,10 @@ impl<'a> Draft<'a> {
 
     fn refund(&mut self, reason: &str) -> Result<(), Rejection> {
         text::prose("reason", reason, text::REASON)?;
+        self.give_back(reason)
+    }
+
+    pub(super) fn give_back(&mut self, reason: &str) -> Result<(), Rejection> {
         let division = Division::refunded(&self.job)?;
         self.settle(division)?;
         self.end(JobStatus::Refunded);
@@ -308,6 +314,16 @@ impl<'a> Draft<'a> {
     /// The job goes on where it stood: every deadline moves by as long as it was frozen.
     fn unfreeze(&mut self) {
         let Some(Frozen { was, since }) = self.job.frozen.take() else { return };
+        // A dispute has stopped the timers before, and counts this pause in with its own.
+        if self.job.dispute.is_none() {
+            self.resume(since);
+        }
+        self.job.status = was;
+        self.events.push(JobEvent::Unfrozen {});
+    }
+
+    /// Moves every deadline by as long as the job stood still.
+    pub(super) fn resume(&mut self, since: Timestamp) {
         let pause = (self.ctx.now - since).max(TimeDelta::zero()); // a machine's clock may step back
         let timers = &mut self.job.timers;
         for timer in [&mut timers.fund_by, &mut timers.stale_at, &mut timers.deadline, &mut timers.release_at] {
@@ -316,8 +332,6 @@ impl<'a> Draft<'a> {
         if let Some(open) = &mut self.job.open {
             open.closes_at = open.closes_at.map(|at| at + pause);
         }
-        self.job.status = was;
-        self.events.push(JobEvent::Unfrozen {});
     }
 
     fn tick(&mut self) -> Result<(), Rejection> {

@@ -5,6 +5,7 @@
 
 mod command;
 mod decide;
+mod dispute;
 mod event;
 mod open;
 mod permit;
@@ -22,12 +23,14 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
+    actor::Actor,
     clock::Timestamp,
-    ids::{AgentId, InstructionId, JobId, RailId},
+    ids::{AgentId, DisputeId, InstructionId, JobId, RailId},
     money::{Money, MoneyError, Rate},
     policy::{Bearer, PolicyVersion},
     rail::Leg,
     store::Kept,
+    trust::Side,
 };
 
 /// Where a job is in its life (VP-14).
@@ -143,6 +146,9 @@ pub struct Job {
     /// While frozen: what it was before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frozen: Option<Frozen>,
+    /// The dispute that it is in, or that ended it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dispute: Option<Disputed>,
 }
 
 /// A job's money, as agreed when it was posted (or, for the fee, when its worker became known).
@@ -272,6 +278,30 @@ pub struct Frozen {
     pub since: Timestamp,
 }
 
+/// What a disputed job was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disputed {
+    /// The dispute.
+    pub id: DisputeId,
+    /// Who opened it.
+    pub by: Side,
+    /// The job's status before.
+    pub was: JobStatus,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+impl Job {
+    /// The side of the job that somebody is on.
+    pub fn side_of(&self, actor: &Actor) -> Option<Side> {
+        match actor.agent() {
+            Some(agent) if agent == self.buyer => Some(Side::Buyer),
+            Some(agent) if Some(agent) == self.worker => Some(Side::Worker),
+            _ => None,
+        }
+    }
+}
+
 impl Kept for Job {
     fn id(&self) -> Uuid {
         self.id.0
@@ -296,11 +326,12 @@ impl Job {
     /// The next moment at which something happens by itself.
     ///
     /// Deadlines stand still while a job is frozen; a hold's expiry does not, since the rail's own
-    /// clock goes on.
+    /// clock goes on. A disputed job has no timers: its dispute keeps the time, the rail's too.
     pub fn next_timer(&self) -> Option<Timestamp> {
         let t = &self.timers;
         let closes_at = self.open.as_ref().filter(|_| self.is_looking()).and_then(|open| open.closes_at);
         match self.frozen {
+            _ if self.dispute.is_some() => None,
             Some(_) => t.hold_until,
             None => {
                 [t.fund_by, t.stale_at, t.deadline, t.release_at, t.hold_until, closes_at].into_iter().flatten().min()

@@ -62,6 +62,7 @@ pub(super) fn post(id: JobId, order: &JobOrder, ctx: &Context<'_>) -> Result<Dec
         validated: ctx.policy.validation.is_some() && order.validation.is_some(),
         open,
         frozen: None,
+        dispute: None,
     };
     if job.worker.is_some() {
         ctx.worker.check_tier(order.amount, ctx.policy)?;

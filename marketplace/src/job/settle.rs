@@ -8,7 +8,8 @@ use crate::{
     error::Rejection,
     ids::InstructionId,
     ledger::{Account, RevenueKind, TransferKind, available, escrow},
-    money::{Money, Rate},
+    money::{Money, MoneyError, Rate, Rounding},
+    policy::Bearer,
     rail::{Custody, HoldTerms, Instruction, Landing, Leg, LegReceipt, Order, Party, Receipt, ReceiptMismatch},
     spending::Allowance,
     wallet::withheld,
@@ -52,6 +53,22 @@ impl Division {
     pub(super) fn refunded(job: &Job) -> Result<Self, Rejection> {
         let none = Money::zero(job.terms.amount.currency());
         Self::cancelled(job, none, none)
+    }
+
+    /// The worker gets a share of what the whole work would have brought, the platform the same share
+    /// of its fee, the buyer all the rest (VP-30, JP-13). The fee is rounded down, so that it is never a
+    /// larger part of what is earned than the payer has signed for.
+    pub(super) fn split(job: &Job, to_worker: Rate, rounding: Rounding) -> Result<Self, Rejection> {
+        let (amount, fee) = (job.terms.amount, job.terms.fee);
+        let gross = amount.at(to_worker, rounding)?;
+        let fee = i128::from(gross.minor()) * i128::from(fee.minor()) / i128::from(amount.minor()).max(1);
+        let platform = Money::new(i64::try_from(fee).map_err(|_| MoneyError::Overflow)?, amount.currency());
+        let worker = match job.terms.bearer {
+            Bearer::Buyer => gross,
+            Bearer::Worker => gross.minus(platform)?,
+        };
+        let buyer = job.terms.total()?.minus(worker)?.minus(platform)?;
+        Ok(Self { worker, platform, buyer, ..Self::completed(job)? })
     }
 
     /// What the parties did by themselves, if it divides the job's hold among the job's parties.

@@ -41,6 +41,8 @@ pub enum TransferKind {
     Fee,
     /// The platform's fee for cancelling (VP-23).
     CancellationFee,
+    /// What a dispute costs (JP-13).
+    DisputeFee,
     /// Money went back to the payer.
     Refund,
     /// Money left to its owner's own account outside.
@@ -77,6 +79,7 @@ impl TransferKind {
             Self::Compensation => "compensation",
             Self::Fee => "fee",
             Self::CancellationFee => "cancellation_fee",
+            Self::DisputeFee => "dispute_fee",
             Self::Refund => "refund",
             Self::Payout => "payout",
             Self::Kept => "kept",
@@ -92,7 +95,7 @@ impl TransferKind {
     }
 
     /// Every kind.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Deposit,
         Self::Grant,
         Self::ActivationFee,
@@ -101,6 +104,7 @@ impl TransferKind {
         Self::Compensation,
         Self::Fee,
         Self::CancellationFee,
+        Self::DisputeFee,
         Self::Refund,
         Self::Payout,
         Self::Kept,

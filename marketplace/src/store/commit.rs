@@ -10,6 +10,7 @@ use crate::{
     agent::AgentEvent,
     bid::BidEvent,
     clock::Timestamp,
+    dispute::DisputeEvent,
     ids::{AgentId, MarketId, RailId},
     job::JobEvent,
     ledger::{LedgerError, Movement},
@@ -171,6 +172,8 @@ events! {
     Wallet(WalletEvent),
     /// To a budget.
     Budget(BudgetEvent),
+    /// To a dispute.
+    Dispute(DisputeEvent),
 }
 
 /// What happened to an instruction that its contract does not hear of.

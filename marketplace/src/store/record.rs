@@ -10,6 +10,7 @@ use crate::{
     agent::{Agent, Owner},
     bid::Bid,
     clock::Timestamp,
+    dispute::Dispute,
     ids::RailId,
     job::Job,
     rail::{Action, Decline, Instruction, Observation, Outcome, Receipt},
@@ -174,6 +175,8 @@ records! {
     Wallet(Wallet) = "wallet",
     /// How much agents may spend.
     Budget(Budget) = "budget",
+    /// Disagreements about jobs.
+    Dispute(Dispute) = "dispute",
 }
 
 /// A record's kind and id.

@@ -107,6 +107,8 @@ pub enum HistoryKind {
     Grant,
     /// The platform took a fee.
     Fee,
+    /// A claimant paid for a dispute (JP-13).
+    DisputeFee,
     /// Money was reserved for a contract.
     EscrowLock,
     /// Work was paid.
@@ -141,6 +143,7 @@ pub(crate) const fn in_history(entry: &Entry) -> HistoryKind {
         | TransferKind::WithdrawalFee => HistoryKind::Fee,
         TransferKind::Withdrawal | TransferKind::Payout => HistoryKind::Withdrawal,
         TransferKind::WithdrawalReturned => HistoryKind::WithdrawalReturned,
+        TransferKind::DisputeFee => HistoryKind::DisputeFee,
         TransferKind::DebtRepaid => HistoryKind::Debt,
         TransferKind::RailCost | TransferKind::OwnMoney | TransferKind::Adjustment | TransferKind::Reversal => {
             HistoryKind::Other

@@ -34,6 +34,7 @@ pub(super) const fn table(kind: Kind) -> Table {
         Kind::Bid => Table { name: "bids", parties: &["job", "worker"] },
         Kind::Wallet => Table { name: "wallets", parties: &[] },
         Kind::Budget => Table { name: "budgets", parties: &[] },
+        Kind::Dispute => Table { name: "disputes", parties: &["buyer", "worker"] },
     }
 }
 

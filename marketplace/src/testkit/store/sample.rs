@@ -55,6 +55,7 @@ impl Sample {
             validated: false,
             open: None,
             frozen: None,
+            dispute: None,
         };
         Self { market, job, version: 0 }
     }

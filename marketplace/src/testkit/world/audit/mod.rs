@@ -270,7 +270,8 @@ impl Auditor {
                         self.problem(format!("{before:?} became {now:?}"));
                     }
                 }
-                (_, Record::Bid(_)) => {} // once all of the commit is there
+                (_, Record::Dispute(_)) => {} // the job's own commit says what it did
+                (_, Record::Bid(_)) => {}     // once all of the commit is there
                 // The world's people are the embedder's own.
                 (_, Record::Agent(_) | Record::Owner(_) | Record::Wallet(_) | Record::Budget(_)) => {}
                 (Some(_), record) => self.problem(format!("{:?} became another kind of thing", record.key())),
