@@ -32,6 +32,16 @@ impl Actor {
     }
 }
 
+impl Actor {
+    /// The operator's name, when a person who runs the platform acts.
+    pub fn operator(&self) -> Option<&str> {
+        match self {
+            Self::Operator(name) => Some(name),
+            Self::Agent(_) | Self::Owner(_) | Self::Timer | Self::Rail(_) => None,
+        }
+    }
+}
+
 impl fmt::Display for Actor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

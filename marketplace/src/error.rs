@@ -7,10 +7,11 @@ use crate::{
     agent::AgentStatus,
     bid::BidStatus,
     clock::Timestamp,
+    dispute::DisputeStatus,
     ids::{AgentId, BidId, JobId, RailId},
     job::JobStatus,
     ledger::{Account, LedgerError},
-    money::{Currency, Money, MoneyError},
+    money::{Currency, Money, MoneyError, Rate},
     policy::{PolicyError, Span},
     rail::{Capability, Custody, RailError, ReceiptMismatch},
     store::StoreError,
@@ -77,6 +78,26 @@ pub enum Rejection {
         /// What is needed.
         needed: Money,
     },
+    /// The buyer would spend more than its owner allows in a period (VP-08: `monthly_limit_exceeded`).
+    #[error("{spent} of {limit} are spent, {needed} more is needed; the count begins anew at {resets_at}")]
+    SpendingLimit {
+        /// How much may be spent in a period.
+        limit: Money,
+        /// How much was.
+        spent: Money,
+        /// How much is needed.
+        needed: Money,
+        /// When the next period begins.
+        resets_at: Timestamp,
+    },
+    /// An agent is not deleted while its wallet holds money that it could take out (VP-09).
+    #[error("agent {agent} cannot be deleted: its wallet holds {holds}, to be taken out before")]
+    WalletNotEmpty {
+        /// The agent.
+        agent: AgentId,
+        /// What its wallet holds, or has on its way out.
+        holds: Money,
+    },
     /// The agent is not in a status that allows this.
     #[error("{command}: agent {agent} is {status}; allowed in {allowed:?}")]
     WrongAgentStatus {
@@ -96,6 +117,69 @@ pub enum Rejection {
         agent: AgentId,
         /// One of its jobs.
         job: JobId,
+    },
+    /// The dispute is not in a status that allows this.
+    #[error("{command}: the dispute is {status}; allowed in {allowed:?}")]
+    WrongDisputeStatus {
+        /// The command.
+        command: &'static str,
+        /// The dispute's status.
+        status: DisputeStatus,
+        /// The statuses that allow it.
+        allowed: Vec<DisputeStatus>,
+    },
+    /// A word is none of those that the policy has.
+    #[error("{field}: {actual:?}; allowed are {allowed:?}")]
+    NotOneOf {
+        /// The field.
+        field: &'static str,
+        /// What came, at most 64 characters of it.
+        actual: String,
+        /// The words there are.
+        allowed: Vec<String>,
+    },
+    /// The agent disputes too much for now (JP-14).
+    #[error(
+        "{command}: {filed} disputes filed and {completed} jobs completed without; not from {limit} disputes at a rate of {rate} on"
+    )]
+    TooManyDisputes {
+        /// The command.
+        command: &'static str,
+        /// How many disputes the agent has filed as a buyer.
+        filed: u64,
+        /// How many of its jobs were completed without.
+        completed: u64,
+        /// From how many disputes on it is restricted.
+        limit: u32,
+        /// And from which rate on.
+        rate: Rate,
+    },
+    /// The policy does not allow to divide the money so, or the share is nobody's.
+    #[error("{command}: a share of {to_worker} for the worker; allowed is {allowed}")]
+    Share {
+        /// The command.
+        command: &'static str,
+        /// The worker's share.
+        to_worker: Rate,
+        /// What is allowed.
+        allowed: String,
+    },
+    /// What is to be accepted is not what the other party offers.
+    #[error("the other party does not offer that")]
+    NoSuchOffer,
+    /// It was done before, and can be done once.
+    #[error("{what} before, and once is all")]
+    DoneBefore {
+        /// What was done.
+        what: &'static str,
+    },
+    /// Another operator has taken the dispute up.
+    #[error("{command}: operator {handler:?} has taken it up")]
+    TakenUp {
+        /// The command.
+        command: &'static str,
+        /// Who.
+        handler: String,
     },
     /// A token is not the one that was given out last, or was used before.
     #[error("{command}: the token does not fit")]

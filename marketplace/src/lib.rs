@@ -6,6 +6,7 @@ pub mod adjustment;
 pub mod agent;
 pub mod bid;
 pub mod clock;
+pub mod dispute;
 pub mod engine;
 pub mod error;
 pub mod ids;
@@ -17,8 +18,10 @@ pub mod outbound;
 pub mod policy;
 pub mod rail;
 pub mod secret;
+pub mod spending;
 pub mod store;
 #[cfg(feature = "testkit")]
 pub mod testkit;
 mod text;
 pub mod trust;
+pub mod wallet;

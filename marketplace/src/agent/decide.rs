@@ -40,6 +40,8 @@ pub struct Context<'a> {
     pub fresh: &'a Fresh,
     /// A job of the agent's that is not over, for deleting it.
     pub active_job: Option<JobId>,
+    /// What its wallet holds that it could take out, for deleting it.
+    pub holds: Option<Money>,
 }
 
 /// Secrets drawn beforehand, as they will be kept. A decision that uses one gives it to the caller.
@@ -242,7 +244,7 @@ fn check_profile(profile: &Profile, policy: &AgentPolicy, whole: &Policy) -> Res
         return Err(Rejection::Missing { field: "webhook" });
     }
     for (field, url) in [("webhook", webhook), ("avatar", avatar), ("website", website)] {
-        url.as_deref().map_or(Ok(()), |url| check_url(field, url))?;
+        url.as_deref().map_or(Ok(()), |url| text::url(field, url, URL))?;
     }
     let RateCard { per_task, hourly } = rates;
     for rate in [per_task, hourly].into_iter().flatten() {
@@ -253,18 +255,6 @@ fn check_profile(profile: &Profile, policy: &AgentPolicy, whole: &Policy) -> Res
         }
     }
     Ok(())
-}
-
-/// An `https` address of a host, without a user. Where it leads is judged by whoever connects.
-fn check_url(field: &'static str, url: &str) -> Result<(), Rejection> {
-    text::line(field, url, URL)?;
-    let rest = url.strip_prefix("https://").unwrap_or_default();
-    let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let visible = url.bytes().all(|b| b.is_ascii_graphic() && b != b'\\');
-    match visible && !host.is_empty() && !host.starts_with(':') && !host.contains('@') {
-        true => Ok(()),
-        false => Err(Rejection::Form { field, form: "an https address of visible ASCII, without a user" }),
-    }
 }
 
 /// A decision in the making.
@@ -423,6 +413,9 @@ impl<'a> Draft<'a> {
     fn delete(&mut self) -> Result<(), Rejection> {
         if let Some(job) = self.ctx.active_job {
             return Err(Rejection::JobActive { agent: self.agent.id, job });
+        }
+        if let Some(holds) = self.ctx.holds.filter(|_| !matches!(self.ctx.actor, Actor::Operator(_))) {
+            return Err(Rejection::WalletNotEmpty { agent: self.agent.id, holds });
         }
         self.agent.was = Some(self.agent.status);
         self.agent.status = AgentStatus::Closing;

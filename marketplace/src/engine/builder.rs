@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use super::{AgentParts, AllowAll, Authorizer, Inner, Marketplace, NobodyKnown, TierSource};
 use crate::{
     clock::{Clock, SystemClock},
+    dispute::Arbiter,
     error::Error,
     ids::{IdSource, RailId, RandomIds},
     policy::{Policy, Span},
@@ -35,6 +36,7 @@ pub struct MarketplaceBuilder {
     tiers: Arc<dyn TierSource>,
     authorizer: Arc<dyn Authorizer>,
     agents: Option<AgentParts>,
+    arbiter: Option<Arc<dyn Arbiter>>,
     lease: Span,
     rail_limit: Option<Duration>,
 }
@@ -51,6 +53,7 @@ impl MarketplaceBuilder {
             tiers: Arc::new(NobodyKnown),
             authorizer: Arc::new(AllowAll),
             agents: None,
+            arbiter: None,
             lease: Span::seconds(60),
             rail_limit: None,
         }
@@ -93,6 +96,13 @@ impl MarketplaceBuilder {
     /// first job on, in every process: jobs of agents that were never registered cannot be taken on here.
     pub fn agents(mut self, parts: AgentParts) -> Self {
         self.agents = Some(parts);
+        self
+    }
+
+    /// Has disputes judged by this before people judge them, where the policy has an automated tier
+    /// (VP-30). Without it such disputes go to people at once.
+    pub fn arbiter(mut self, arbiter: impl Arbiter) -> Self {
+        self.arbiter = Some(Arc::new(arbiter));
         self
     }
 
@@ -179,6 +189,7 @@ impl MarketplaceBuilder {
             tiers: self.tiers,
             authorizer: self.authorizer,
             agents: self.agents,
+            arbiter: self.arbiter,
             newest: std::sync::RwLock::new((version, policy.clone())),
             pinned: std::sync::RwLock::new(HashMap::from([(version, policy)])),
             lease: self.lease,

@@ -16,6 +16,7 @@ mod agents;
 mod bids;
 mod builder;
 mod command;
+mod disputes;
 mod feed;
 mod intervene;
 mod observe;
@@ -26,6 +27,7 @@ mod reconcile;
 mod session;
 mod settlement;
 mod transact;
+mod wallets;
 mod work;
 
 pub use agents::{AgentParts, Registered, Verified, WebhookPing};
@@ -43,10 +45,12 @@ use std::{
 
 use async_trait::async_trait;
 use tokio::sync::Notify;
+use uuid::Uuid;
 
 use crate::{
     actor::Actor,
     clock::{Clock, Timestamp},
+    dispute::Arbiter,
     error::{Error, Rejection},
     ids::{AgentId, IdSource, JobId, MarketId, RailId},
     job::Job,
@@ -72,6 +76,7 @@ struct Inner {
     tiers: Arc<dyn TierSource>,
     authorizer: Arc<dyn Authorizer>,
     agents: Option<AgentParts>,
+    arbiter: Option<Arc<dyn Arbiter>>,
     newest: RwLock<(PolicyVersion, Arc<Policy>)>,
     pinned: RwLock<HashMap<PolicyVersion, Arc<Policy>>>,
     lease: Span,
@@ -169,7 +174,7 @@ impl Marketplace {
     /// # Errors
     /// [`Rejection::NotFound`], or the store's failure.
     pub async fn task(&self, job: JobId) -> Result<serde_json::Value, Error> {
-        self.document(job, "task").await
+        self.document_of("job", job.0, "task").await
     }
 
     /// What was handed in as a job's `number`-th delivery, counted from 1, in JSON.
@@ -177,12 +182,13 @@ impl Marketplace {
     /// # Errors
     /// [`Rejection::NotFound`], or the store's failure.
     pub async fn delivery(&self, job: JobId, number: u32) -> Result<serde_json::Value, Error> {
-        self.document(job, &format!("delivery/{number}")).await
+        self.document_of("job", job.0, &format!("delivery/{number}")).await
     }
 
-    async fn document(&self, job: JobId, name: &str) -> Result<serde_json::Value, Error> {
-        let text = self.inner.store.document(self.inner.market, job.0, name).await?;
-        let missing = || Rejection::NotFound { what: "document of job", id: format!("{job}: {name}") };
+    /// What is kept beside a record under a name.
+    async fn document_of(&self, what: &'static str, subject: Uuid, name: &str) -> Result<serde_json::Value, Error> {
+        let text = self.inner.store.document(self.inner.market, subject, name).await?;
+        let missing = || Rejection::NotFound { what: "document", id: format!("{name} of {what} {subject}") };
         let text = text.ok_or_else(missing)?;
         let unreadable = |e| StoreError::new(StoreErrorKind::Corrupt, "a document is not JSON").caused_by(e);
         Ok(serde_json::from_str(&text).map_err(|e: serde_json::Error| unreadable(e))?)

@@ -18,8 +18,8 @@ use crate::{
 const TIMED: &[Kind] = &[Kind::Job, Kind::Agent];
 /// How many records one round claims of a kind.
 const BATCH: u32 = 64;
-/// How many rails' answers one round waits for at once.
-const AT_ONCE: usize = 16;
+/// How many rails' or arbiters' answers one round waits for at once.
+pub(super) const AT_ONCE: usize = 16;
 
 /// What one round of work did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,26 +30,34 @@ pub struct Worked {
     pub instructions: usize,
     /// Jobs and agents whose timers were due.
     pub timers: usize,
+    /// Disputes worked on.
+    pub disputes: usize,
 }
 
 impl Worked {
     /// Whether there was nothing to do.
     pub const fn is_idle(&self) -> bool {
-        self.observed == 0 && self.instructions == 0 && self.timers == 0
+        self.observed == 0 && self.instructions == 0 && self.timers == 0 && self.disputes == 0
     }
 }
 
 impl Marketplace {
-    /// One round: what rails report, instructions that are due, timers that are due. Any number of
-    /// processes may do this at once.
+    /// One round: what rails report, instructions that are due, timers that are due, disputes. Any number
+    /// of processes may do this at once. It waits for the arbiter, which [`Marketplace::run`] does apart.
     ///
     /// # Errors
     /// The store's failure. A rail that does not answer is no failure, nor is one record that cannot
     /// be worked on: it is logged, and tried again later.
     pub async fn work(&self) -> Result<Worked, Error> {
+        let worked = self.round().await?;
+        Ok(Worked { disputes: self.arbitrate().await?, ..worked })
+    }
+
+    async fn round(&self) -> Result<Worked, Error> {
         self.refresh_policy().await?;
         let observed = self.observe_rails().await;
-        Ok(Worked { observed, instructions: self.settle_due().await?, timers: self.fire_due().await? })
+        let (instructions, timers) = (self.settle_due().await?, self.fire_due().await?);
+        Ok(Worked { observed, instructions, timers, disputes: 0 })
     }
 
     /// Works until nothing is due any more, for tests and scripts.
@@ -62,18 +70,11 @@ impl Marketplace {
     }
 
     /// Works for ever: spawn this once or more, in any number of processes. Failures of the store are
-    /// logged and tried again.
+    /// logged and tried again. An arbiter that is slow keeps nothing but disputes waiting.
     pub async fn run(&self, idle: Duration) {
-        loop {
-            match self.work().await {
-                Ok(worked) if !worked.is_idle() => {}
-                Ok(_) => tokio::time::sleep(idle).await,
-                Err(error) => {
-                    tracing::error!(%error, "a round of work failed");
-                    tokio::time::sleep(idle).await;
-                }
-            }
-        }
+        let money = async || self.round().await.map(|worked| worked.is_idle());
+        let disputes = async || self.arbitrate().await.map(|count| count == 0);
+        tokio::join!(again(idle, money), again(idle, disputes));
     }
 
     /// Works on the instructions that are due; how many there were.
@@ -137,9 +138,23 @@ impl Marketplace {
     }
 
     /// Claims what is due of a kind, and until when.
-    async fn claim(&self, kind: Kind) -> Result<(Vec<Stored>, Timestamp), Error> {
+    pub(super) async fn claim(&self, kind: Kind) -> Result<(Vec<Stored>, Timestamp), Error> {
         let now = self.now();
         let claim = Claim { kind, now, until: now + self.inner.lease.delta(), limit: BATCH };
         Ok((self.inner.store.claim(self.inner.market, &claim).await?, claim.until))
+    }
+}
+
+/// Does a round of work for ever, with a pause after each in which there was nothing to do.
+async fn again(idle: Duration, round: impl AsyncFn() -> Result<bool, Error>) {
+    loop {
+        match round().await {
+            Ok(false) => {}
+            Ok(true) => tokio::time::sleep(idle).await,
+            Err(error) => {
+                tracing::error!(%error, "a round of work failed");
+                tokio::time::sleep(idle).await;
+            }
+        }
     }
 }

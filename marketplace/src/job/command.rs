@@ -5,7 +5,8 @@ use serde_json::{Map, Value};
 
 use super::{JobStatus, OpenOrder};
 use crate::{
-    ids::{AgentId, JobId, RailId},
+    dispute::DisputeEnding,
+    ids::{AgentId, DisputeId, JobId, RailId},
     money::Money,
     policy::Span,
     rail::{Instruction, Leg, Outcome},
@@ -112,6 +113,16 @@ pub enum JobCommand {
         /// Why.
         reason: String,
     },
+    /// A party disputes it: a part of opening a dispute (VP-30, JP-13).
+    Dispute {
+        /// The dispute.
+        dispute: DisputeId,
+    },
+    /// Its dispute is over: a part of ending one.
+    EndDispute {
+        /// How.
+        ending: DisputeEnding,
+    },
     /// An operator stops it (VP-39).
     Freeze {
         /// Why.
@@ -158,6 +169,8 @@ impl JobCommand {
             Self::Cancel { .. } => "cancel",
             Self::Withdraw { .. } => "withdraw",
             Self::Refund { .. } => "refund",
+            Self::Dispute { .. } => "dispute",
+            Self::EndDispute { .. } => "end_dispute",
             Self::Freeze { .. } => "freeze",
             Self::Unfreeze => "unfreeze",
             Self::Tick => "tick",
@@ -184,6 +197,8 @@ impl JobCommand {
             Self::Cancel { .. } => &[PendingPayment, Funded, Accepted, InProgress],
             Self::Withdraw { .. } => &[Funded, Accepted, InProgress, RevisionRequested],
             Self::Refund { .. } => &[Accepted, InProgress, Validating, Delivered, RevisionRequested],
+            Self::Dispute { .. } => &[Accepted, InProgress, Validating, Delivered, RevisionRequested],
+            Self::EndDispute { .. } => &[Disputed, Frozen],
             Self::Freeze { .. } => {
                 &[PendingPayment, Funded, Accepted, InProgress, Validating, Delivered, RevisionRequested, Disputed]
             }

@@ -5,9 +5,11 @@ use serde::{Deserialize, Serialize};
 use super::Verdict;
 use crate::{
     clock::Timestamp,
-    ids::{AgentId, BidId, InstructionId},
+    dispute::DisputeEnding,
+    ids::{AgentId, BidId, DisputeId, InstructionId},
     money::Money,
     rail::{Action, Decline, Leg},
+    trust::Side,
 };
 
 /// Something that happened to a job.
@@ -120,6 +122,22 @@ pub enum JobEvent {
         /// How much.
         amount: Money,
     },
+    /// A party disputes it; its timers stand still.
+    #[serde(rename = "job.disputed")]
+    Disputed {
+        /// The dispute.
+        dispute: DisputeId,
+        /// Who opened it.
+        by: Side,
+    },
+    /// Its dispute is over: the job ended by it, or goes on where it stood.
+    #[serde(rename = "job.dispute_ended")]
+    DisputeEnded {
+        /// The dispute.
+        dispute: DisputeId,
+        /// How it ended.
+        ending: DisputeEnding,
+    },
     /// An operator stopped it.
     #[serde(rename = "job.frozen")]
     Frozen {
@@ -129,6 +147,14 @@ pub enum JobEvent {
     /// An operator let it go on.
     #[serde(rename = "job.unfrozen")]
     Unfrozen {},
+    /// What the worker owed was taken from what it earned.
+    #[serde(rename = "payment.debt_repaid")]
+    DebtRepaid {
+        /// Who owed it.
+        worker: AgentId,
+        /// How much of what it earned.
+        amount: Money,
+    },
     /// The payer's money could not be taken.
     #[serde(rename = "payment.failed")]
     PaymentFailed {
@@ -240,8 +266,11 @@ impl JobEvent {
             Self::Completed { .. } => "job.completed",
             Self::Cancelled { cause, .. } => cause.event_name(),
             Self::Refunded { .. } => "job.refunded",
+            Self::Disputed { .. } => "job.disputed",
+            Self::DisputeEnded { .. } => "job.dispute_ended",
             Self::Frozen { .. } => "job.frozen",
             Self::Unfrozen {} => "job.unfrozen",
+            Self::DebtRepaid { .. } => "payment.debt_repaid",
             Self::PaymentFailed { .. } => "payment.failed",
             Self::ActionRequired { .. } => "payment.action_required",
             Self::PaymentReceived { .. } => "payment.received",

@@ -5,6 +5,7 @@
 
 mod command;
 mod decide;
+mod dispute;
 mod event;
 mod open;
 mod permit;
@@ -13,7 +14,7 @@ mod report;
 mod settle;
 
 pub use command::{Delivery, JobCommand, JobOrder, Verdict};
-pub use decide::{Context, Decision, decide};
+pub use decide::{Context, Decision, Purse, decide};
 pub use event::{CancelCause, JobEvent, PayoutStatus};
 pub use open::{Candidate, Open, OpenOrder, Search, Wanted};
 pub(crate) use open::{award, counted, looking};
@@ -22,12 +23,14 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
+    actor::Actor,
     clock::Timestamp,
-    ids::{AgentId, InstructionId, JobId, RailId},
+    ids::{AgentId, DisputeId, InstructionId, JobId, RailId},
     money::{Money, MoneyError, Rate},
     policy::{Bearer, PolicyVersion},
     rail::Leg,
     store::Kept,
+    trust::Side,
 };
 
 /// Where a job is in its life (VP-14).
@@ -143,6 +146,9 @@ pub struct Job {
     /// While frozen: what it was before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frozen: Option<Frozen>,
+    /// The dispute that it is in, or that ended it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dispute: Option<Disputed>,
 }
 
 /// A job's money, as agreed when it was posted (or, for the fee, when its worker became known).
@@ -182,8 +188,20 @@ impl Terms {
     }
 }
 
+impl Job {
+    /// What of the buyer's money it has reserved or spent. What a job cost that was called off is not
+    /// counted.
+    pub(crate) fn reserved(&self) -> Result<Money, MoneyError> {
+        match (self.hold.state, self.status) {
+            (HoldState::Funding(_) | HoldState::Held, _)
+            | (HoldState::Settling(_) | HoldState::Settled, JobStatus::Completed) => self.terms.total(),
+            _ => Ok(Money::zero(self.terms.amount.currency())),
+        }
+    }
+}
+
 /// A job's money, as it is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hold {
     /// What has happened to it.
     pub state: HoldState,
@@ -201,6 +219,12 @@ pub struct Hold {
     /// While the rail is asked to divide it: who is to get what.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub legs: Vec<Leg>,
+    /// While the rail is asked to divide it: what of the platform's leg repays the worker's debt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repaid: Option<Money>,
+    /// When the period began whose budget was charged with it (VP-08).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub charged: Option<Timestamp>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
@@ -209,10 +233,11 @@ fn is_zero(count: &u32) -> bool {
 }
 
 /// What has happened to a job's money.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HoldState {
     /// Nothing was asked of anybody.
+    #[default]
     Empty,
     /// The rail was asked to take it from the payer.
     Funding(InstructionId),
@@ -253,6 +278,30 @@ pub struct Frozen {
     pub since: Timestamp,
 }
 
+/// What a disputed job was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disputed {
+    /// The dispute.
+    pub id: DisputeId,
+    /// Who opened it.
+    pub by: Side,
+    /// The job's status before.
+    pub was: JobStatus,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+impl Job {
+    /// The side of the job that somebody is on.
+    pub fn side_of(&self, actor: &Actor) -> Option<Side> {
+        match actor.agent() {
+            Some(agent) if agent == self.buyer => Some(Side::Buyer),
+            Some(agent) if Some(agent) == self.worker => Some(Side::Worker),
+            _ => None,
+        }
+    }
+}
+
 impl Kept for Job {
     fn id(&self) -> Uuid {
         self.id.0
@@ -277,11 +326,12 @@ impl Job {
     /// The next moment at which something happens by itself.
     ///
     /// Deadlines stand still while a job is frozen; a hold's expiry does not, since the rail's own
-    /// clock goes on.
+    /// clock goes on. A disputed job has no timers: its dispute keeps the time, the rail's too.
     pub fn next_timer(&self) -> Option<Timestamp> {
         let t = &self.timers;
         let closes_at = self.open.as_ref().filter(|_| self.is_looking()).and_then(|open| open.closes_at);
         match self.frozen {
+            _ if self.dispute.is_some() => None,
             Some(_) => t.hold_until,
             None => {
                 [t.fund_by, t.stale_at, t.deadline, t.release_at, t.hold_until, closes_at].into_iter().flatten().min()

@@ -31,6 +31,11 @@ fn by_whom(job: &Job, command: &JobCommand, actor: &Actor) -> Result<(), Rejecti
             (worker, "the job's worker")
         }
         JobCommand::Refund { .. } => (worker || operator, "the job's worker or an operator"),
+        JobCommand::Dispute { .. } => (buyer || worker, "a party of the job"),
+        JobCommand::EndDispute { .. } => {
+            let timer = matches!(actor, Actor::Timer);
+            (buyer || worker || operator || timer, "a party of the job, an operator or a timer")
+        }
         JobCommand::Freeze { .. } | JobCommand::Unfreeze => (operator, "an operator"),
         JobCommand::RecordValidation { .. } => (operator, "the platform's validators"),
         JobCommand::Tick => (matches!(actor, Actor::Timer), "a timer"),
@@ -53,12 +58,14 @@ fn in_time(job: &Job, command: &JobCommand, now: Timestamp) -> Result<(), Reject
         | JobCommand::Start
         | JobCommand::Deliver { .. }
         | JobCommand::RequestRevision { .. }
-        | JobCommand::Cancel { .. } => true,
+        | JobCommand::Cancel { .. }
+        | JobCommand::Dispute { .. } => true,
         JobCommand::Post { .. }
         | JobCommand::RecordValidation { .. }
         | JobCommand::Approve
         | JobCommand::Withdraw { .. }
         | JobCommand::Refund { .. }
+        | JobCommand::EndDispute { .. }
         | JobCommand::Freeze { .. }
         | JobCommand::Unfreeze
         | JobCommand::Tick

@@ -1,12 +1,9 @@
 //! Posting a job: what an order has to be, and the terms that follow from it.
 
-use super::{
-    Context, Decision, Hold, HoldState, Job, JobEvent, JobOrder, JobStatus, Terms, Timers, decide::Draft, open::opened,
-};
+use super::{Context, Decision, Hold, Job, JobEvent, JobOrder, JobStatus, Terms, Timers, decide::Draft, open::opened};
 use crate::{
     error::Rejection,
     ids::{AgentId, JobId},
-    ledger::Movement,
     money::{Money, Rate},
     policy::{DeadlineFrom, EscrowAt, FeeRate, Range},
     rail::Capability,
@@ -57,14 +54,7 @@ pub(super) fn post(id: JobId, order: &JobOrder, ctx: &Context<'_>) -> Result<Dec
         rail: ctx.rail.id,
         policy: ctx.version,
         terms: terms(order.amount, order.worker, ctx)?,
-        hold: Hold {
-            state: HoldState::Empty,
-            instructions: 0,
-            declined: 0,
-            funding: String::new(),
-            expired: false,
-            legs: Vec::new(),
-        },
+        hold: Hold::default(),
         posted_at: ctx.now,
         time_allowed: time_allowed.as_seconds(),
         timers: Timers { fund_by, ..Timers::default() },
@@ -72,6 +62,7 @@ pub(super) fn post(id: JobId, order: &JobOrder, ctx: &Context<'_>) -> Result<Dec
         validated: ctx.policy.validation.is_some() && order.validation.is_some(),
         open,
         frozen: None,
+        dispute: None,
     };
     if job.worker.is_some() {
         ctx.worker.check_tier(order.amount, ctx.policy)?;
@@ -80,8 +71,7 @@ pub(super) fn post(id: JobId, order: &JobOrder, ctx: &Context<'_>) -> Result<Dec
     if ctx.rail.custody.is_per_hold() && !ctx.rail.can(Capability::Split) {
         return Err(Rejection::Unsupported { rail: ctx.rail.id, capability: Capability::Split });
     }
-    let mut draft =
-        Draft { job, command: "post", events: vec![], movement: Movement::new(), instructions: vec![], ctx };
+    let mut draft = Draft::begin(job, "post", ctx);
     draft.events.push(JobEvent::Created {
         buyer,
         worker: order.worker,

@@ -41,12 +41,24 @@ pub enum TransferKind {
     Fee,
     /// The platform's fee for cancelling (VP-23).
     CancellationFee,
+    /// What a dispute costs (JP-13).
+    DisputeFee,
     /// Money went back to the payer.
     Refund,
     /// Money left to its owner's own account outside.
     Payout,
     /// Money was to leave and stays with the rail in its owner's name, who may spend it.
     Kept,
+    /// An agent's money is to leave its wallet.
+    Withdrawal,
+    /// What leaving costs an agent (JP-26).
+    WithdrawalFee,
+    /// Money that was to leave is back in its wallet.
+    WithdrawalReturned,
+    /// What an agent owed was taken from its money.
+    DebtRepaid,
+    /// The platform's own money was put where the parties' is, or taken back.
+    OwnMoney,
     /// What a rail charged for its work.
     RailCost,
     /// An operator moved it by hand.
@@ -67,9 +79,15 @@ impl TransferKind {
             Self::Compensation => "compensation",
             Self::Fee => "fee",
             Self::CancellationFee => "cancellation_fee",
+            Self::DisputeFee => "dispute_fee",
             Self::Refund => "refund",
             Self::Payout => "payout",
             Self::Kept => "kept",
+            Self::Withdrawal => "withdrawal",
+            Self::WithdrawalFee => "withdrawal_fee",
+            Self::WithdrawalReturned => "withdrawal_returned",
+            Self::DebtRepaid => "debt_repaid",
+            Self::OwnMoney => "own_money",
             Self::RailCost => "rail_cost",
             Self::Adjustment => "adjustment",
             Self::Reversal => "reversal",
@@ -77,7 +95,7 @@ impl TransferKind {
     }
 
     /// Every kind.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 20] = [
         Self::Deposit,
         Self::Grant,
         Self::ActivationFee,
@@ -86,9 +104,15 @@ impl TransferKind {
         Self::Compensation,
         Self::Fee,
         Self::CancellationFee,
+        Self::DisputeFee,
         Self::Refund,
         Self::Payout,
         Self::Kept,
+        Self::Withdrawal,
+        Self::WithdrawalFee,
+        Self::WithdrawalReturned,
+        Self::DebtRepaid,
+        Self::OwnMoney,
         Self::RailCost,
         Self::Adjustment,
         Self::Reversal,

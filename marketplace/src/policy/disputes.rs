@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Range, Span,
+    OnExpiry, Range, Span,
     check::{At, Checked},
 };
 use crate::{
@@ -24,6 +24,9 @@ pub struct DisputePolicy {
     pub categories: Vec<String>,
     /// The length of what the claimant says, in characters (VP-30: 10 to 5000; JP-13: at most 1000).
     pub reason: Range<u32>,
+    /// How long the other party has to answer before anybody judges; it is judged at once when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer_within: Option<Span>,
     /// What may be submitted; nothing when absent (VP-30).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evidence: Option<EvidencePolicy>,
@@ -37,6 +40,9 @@ pub struct DisputePolicy {
     pub human: HumanTier,
     /// How a ruling may divide the amount besides giving it to one side.
     pub split: SplitRuling,
+    /// What happens to the money when the rail can hold it no longer and nobody has ruled. A ruling that
+    /// waits for its appeal window is carried out then.
+    pub hold_expiry: OnExpiry,
     /// What happens to agents who dispute too much; nothing when absent (JP-14).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub abuse: Option<AbuseRestriction>,
@@ -99,7 +105,8 @@ pub struct DisputeFee {
 pub enum FeePayer {
     /// Whoever opens it, when opening it.
     Claimant,
-    /// Both sides, half each, when it is opened.
+    /// Both sides, half each, when it is opened. An odd unit is the claimant's; the other side's half is
+    /// owed, so that nobody can keep a dispute from being opened by an empty wallet.
     Both,
 }
 
@@ -109,7 +116,7 @@ pub enum FeePayer {
 pub enum FeeReturn {
     /// Never.
     Never,
-    /// To the side that wins.
+    /// To the side that wins a ruling, what that side paid.
     ToWinner,
 }
 
@@ -170,6 +177,17 @@ pub enum Restricted {
     Dispute,
 }
 
+impl EvidenceKind {
+    /// The word used in policies and documents.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Url => "url",
+            Self::File => "file",
+        }
+    }
+}
+
 impl DisputePolicy {
     /// The statuses in which a job's work has begun and its money is still held.
     const LEGAL: [JobStatus; 5] = [
@@ -193,6 +211,9 @@ impl DisputePolicy {
             at.field("categories").words(&self.categories)?;
         }
         at.field("reason").length(self.reason)?;
+        if let Some(within) = self.answer_within {
+            at.field("answer_within").span(within)?;
+        }
         if let Some(evidence) = &self.evidence {
             let at = at.field("evidence");
             at.field("items").count(evidence.items)?;

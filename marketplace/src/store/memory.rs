@@ -11,8 +11,8 @@ use rustc_hash::FxHashMap;
 use uuid::Uuid;
 
 use super::{
-    Admitted, Claim, Commit, CommitError, Facts, Journal, Key, KeyRecord, Kind, LoggedEvent, Position, Query, Record,
-    Store, StoreError, Stored, Tagged, Tagging, admit,
+    Admitted, Claim, Commit, CommitError, Document, Facts, Journal, Key, KeyRecord, Kind, LoggedEvent, Position, Query,
+    Record, Store, StoreError, Stored, Tagged, Tagging, admit,
 };
 use crate::{
     clock::Timestamp,
@@ -41,6 +41,8 @@ struct Market {
     ids: FxHashMap<Listed, Vec<Uuid>>,
     tags: BTreeMap<(Kind, String), BTreeSet<Uuid>>,
     keys: FxHashMap<String, KeyRecord>,
+    /// Names and texts, by the record they are kept beside.
+    documents: FxHashMap<Uuid, Vec<(String, String)>>,
     events: Vec<LoggedEvent>,
     transfers: Vec<Moved>,
     accounts: FxHashMap<Account, Book>,
@@ -66,7 +68,6 @@ struct Row {
     claims: u32,
     /// Its events' places in the log.
     events: Vec<u32>,
-    documents: Vec<(String, String)>,
     tags: Vec<String>,
 }
 
@@ -117,7 +118,6 @@ fn index(market: MarketId) -> usize {
 impl Market {
     fn write(&mut self, commit: Commit, admitted: Admitted) {
         let Commit { at, contract, version, key, writes, events, movement, documents, tags, .. } = commit;
-        let subject = writes.first().map(|write| write.record.key());
         for write in writes {
             self.put(write.record, write.expected + 1, write.claimed_until);
         }
@@ -142,8 +142,8 @@ impl Market {
                 None => kept.push(balance),
             }
         }
-        if let Some(row) = subject.and_then(|subject| self.rows.get_mut(&subject)) {
-            row.documents.extend(documents.into_iter().map(|document| (document.name, document.body)));
+        for Document { subject, name, body } in documents {
+            self.documents.entry(subject).or_default().push((name, body));
         }
         for tagging in tags {
             self.tag(tagging);
@@ -165,15 +165,7 @@ impl Market {
                 before
             }
             Entry::Vacant(row) => {
-                row.insert(Row {
-                    record,
-                    version,
-                    claimed_until,
-                    claims,
-                    events: vec![],
-                    documents: vec![],
-                    tags: vec![],
-                });
+                row.insert(Row { record, version, claimed_until, claims, events: vec![], tags: vec![] });
                 insert_sorted(self.ids.entry((key.kind, None)).or_default(), key.id);
                 Default::default()
             }
@@ -352,8 +344,8 @@ impl Store for MemoryStore {
 
     async fn document(&self, market: MarketId, subject: Uuid, name: &str) -> Result<Option<String>, StoreError> {
         let markets = self.lock();
-        let row = markets.market(market).rows.get(&Key { kind: Kind::Job, id: subject });
-        let found = row.and_then(|row| row.documents.iter().find(|(known, _)| known == name));
+        let documents = markets.market(market).documents.get(&subject);
+        let found = documents.and_then(|documents| documents.iter().find(|(known, _)| known == name));
         Ok(found.map(|(_, body)| body.clone()))
     }
 

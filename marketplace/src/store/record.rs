@@ -10,9 +10,12 @@ use crate::{
     agent::{Agent, Owner},
     bid::Bid,
     clock::Timestamp,
+    dispute::Dispute,
     ids::RailId,
     job::Job,
     rail::{Action, Decline, Instruction, Observation, Outcome, Receipt},
+    spending::Budget,
+    wallet::Wallet,
 };
 
 /// A state that is of one kind of record; every kind in the list below is.
@@ -168,6 +171,12 @@ records! {
     Adjustment(Adjustment) = "adjustment",
     /// Bids on open jobs, and applications for them.
     Bid(Bid) = "bid",
+    /// What guards agents' money.
+    Wallet(Wallet) = "wallet",
+    /// How much agents may spend.
+    Budget(Budget) = "budget",
+    /// Disagreements about jobs.
+    Dispute(Dispute) = "dispute",
 }
 
 /// A record's kind and id.

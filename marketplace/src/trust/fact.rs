@@ -118,6 +118,16 @@ pub enum Side {
     Worker,
 }
 
+impl Side {
+    /// The side opposite.
+    pub const fn other(self) -> Self {
+        match self {
+            Self::Buyer => Self::Worker,
+            Self::Worker => Self::Buyer,
+        }
+    }
+}
+
 /// For whom a dispute was ruled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -5,6 +5,7 @@
 mod agent;
 mod bid;
 mod counter;
+mod dispute;
 mod engine;
 mod job;
 mod ledger;
@@ -16,6 +17,8 @@ mod rail;
 mod settlement;
 mod store;
 mod support;
+mod town;
 mod trust;
+mod wallet;
 mod within;
 mod world;

@@ -11,8 +11,8 @@ use tradepost::{
     actor::Actor,
     clock::Timestamp,
     error::Rejection,
-    ids::{AgentId, IdSource, JobId, OwnerId, RailId},
-    job::{Candidate, Context, Decision, Delivery, Job, JobCommand, JobEvent, JobOrder, JobStatus, decide},
+    ids::{AgentId, DisputeId, IdSource, JobId, OwnerId, RailId},
+    job::{Candidate, Context, Decision, Delivery, Job, JobCommand, JobEvent, JobOrder, JobStatus, Purse, decide},
     ledger::{Account, LedgerError, Limit, Movement, TransferKind},
     money::{Currency, Money, Rate},
     policy::{Award, OpenJobPolicy, Policy, PolicyVersion, Range, Span},
@@ -188,6 +188,10 @@ pub(crate) fn freeze() -> JobCommand {
     JobCommand::Freeze { reason: "looks like fraud".into() }
 }
 
+pub(crate) fn dispute() -> JobCommand {
+    JobCommand::Dispute { dispute: DisputeId(Uuid::from_u128(8)) }
+}
+
 pub(crate) fn revise() -> JobCommand {
     JobCommand::RequestRevision { feedback: "the second half is missing".into() }
 }
@@ -284,9 +288,13 @@ impl Desk {
     }
 
     pub(crate) fn deposit(&mut self, minor: i64) {
+        self.deposit_to(buyer(), minor);
+    }
+
+    pub(crate) fn deposit_to(&mut self, agent: AgentId, minor: i64) {
         let mut movement = Movement::new();
         let amount = self.money(minor);
-        movement.transfer(Account::Rail(RAIL), Account::Available(buyer()), amount, TransferKind::Deposit).unwrap();
+        movement.transfer(Account::Rail(RAIL), Account::Available(agent), amount, TransferKind::Deposit).unwrap();
         self.books.apply(&movement).unwrap();
     }
 
@@ -315,6 +323,7 @@ impl Desk {
             version: PolicyVersion(1),
             rail: &self.rail,
             worker: Candidate { tier: &self.tier, active_jobs: 0, capabilities: None },
+            purse: Purse::default(),
         };
         decide(self.job.as_ref(), command, &context)
     }
@@ -322,14 +331,20 @@ impl Desk {
     /// Decides and writes, or writes nothing.
     pub(crate) fn give(&mut self, actor: Actor, command: JobCommand) -> Result<Vec<JobEvent>, Rejection> {
         let decision = self.ask(&actor, &command)?;
-        self.books.apply(&decision.movement)?;
-        for transfer in decision.movement.transfers() {
-            *self.moved.entry(transfer.kind()).or_default() += i128::from(transfer.amount().minor());
-        }
+        self.book(&decision.movement)?;
         self.job = Some(decision.job);
         self.events.extend(decision.events.clone());
         self.instructions.extend(decision.instructions);
         Ok(decision.events)
+    }
+
+    /// Books a movement, or refuses it whole.
+    pub(crate) fn book(&mut self, movement: &Movement) -> Result<(), LedgerError> {
+        self.books.apply(movement)?;
+        for transfer in movement.transfers() {
+            *self.moved.entry(transfer.kind()).or_default() += i128::from(transfer.amount().minor());
+        }
+        Ok(())
     }
 
     /// Gives a command that must be legal.

@@ -47,14 +47,7 @@ impl Sample {
             status: JobStatus::Funded,
             policy: PolicyVersion(1),
             terms: Terms { amount: euros(10), bearer: Bearer::Worker, rate: None, fee: Money::zero(Currency::EUR) },
-            hold: Hold {
-                state: HoldState::Held,
-                instructions: 0,
-                declined: 0,
-                funding: String::new(),
-                expired: false,
-                legs: Vec::new(),
-            },
+            hold: Hold { state: HoldState::Held, ..Hold::default() },
             posted_at: moment(0),
             time_allowed: 3600,
             timers: Timers::default(),
@@ -62,6 +55,7 @@ impl Sample {
             validated: false,
             open: None,
             frozen: None,
+            dispute: None,
         };
         Self { market, job, version: 0 }
     }

@@ -4,6 +4,7 @@
 use tradepost::store::Kept as _;
 use tradepost::{
     actor::Actor,
+    dispute::{Award, DisputeEnding},
     error::Rejection,
     ids::{InstructionId, RailId},
     job::{HoldState, JobCommand, JobStatus, Verdict},
@@ -51,6 +52,7 @@ const LEGAL: &[(JobStatus, &str, JobStatus)] = &[
     (Delivered, "approve", Completed),
     (Delivered, "request_revision", RevisionRequested),
     (Delivered, "refund", Refunded),
+    (Delivered, "dispute", Disputed),
     (Delivered, "freeze", Frozen),
     (Delivered, "record_hold_expired", Cancelled),
     (RevisionRequested, "deliver", Delivered),
@@ -64,6 +66,7 @@ const LEGAL: &[(JobStatus, &str, JobStatus)] = &[
     (Cancelled, "record_hold_expired", Cancelled),
     (Refunded, "record_outcome", Refunded),
     (Refunded, "record_hold_expired", Refunded),
+    (Disputed, "end_dispute", Completed),
     (Disputed, "freeze", Frozen),
     (Disputed, "record_hold_expired", Cancelled),
     (Frozen, "unfreeze", InProgress),
@@ -83,6 +86,8 @@ const BY_STATUS: &[(&str, &[JobStatus])] = &[
     ("cancel", &[PendingPayment, Funded, Accepted, InProgress]),
     ("withdraw", &[Funded, Accepted, InProgress, RevisionRequested]),
     ("refund", &[Accepted, InProgress, Validating, Delivered, RevisionRequested]),
+    ("dispute", &[Accepted, InProgress, Validating, Delivered, RevisionRequested]),
+    ("end_dispute", &[Disputed, Frozen]),
     ("freeze", &[PendingPayment, Funded, Accepted, InProgress, Validating, Delivered, RevisionRequested, Disputed]),
     ("unfreeze", &[Frozen]),
 ];
@@ -111,14 +116,15 @@ fn in_status(status: JobStatus, custody: Custody) -> Desk {
     match status {
         PendingPayment | Funded | InProgress => {}
         Accepted => drop(desk.must(by(worker()), JobCommand::Accept)),
-        Validating | Delivered => drop(desk.must(by(worker()), deliver())),
+        Validating | Delivered | Disputed => drop(desk.must(by(worker()), deliver())),
         RevisionRequested => drop(desk.must(by(worker()), deliver()).must(by(buyer()), revise())),
         Completed => drop(desk.must(by(worker()), deliver()).must(by(buyer()), JobCommand::Approve)),
         Cancelled => drop(desk.must(by(buyer()), cancel())),
         Refunded => drop(desk.must(by(worker()), refund())),
         Frozen => drop(desk.must(operator(), freeze())),
-        // Opening a dispute is not part of a direct job's own commands.
-        Disputed => desk.job.as_mut().unwrap().status = Disputed,
+    }
+    if status == Disputed {
+        desk.must(by(buyer()), dispute());
     }
     assert_eq!(desk.status(), status);
     desk
@@ -156,6 +162,11 @@ fn commands(desk: &Desk) -> Vec<(JobCommand, Vec<Actor>)> {
         (cancel(), vec![by(buyer())]),
         (withdraw(), vec![by(worker())]),
         (refund(), vec![by(worker()), operator()]),
+        (dispute(), vec![by(buyer()), by(worker())]),
+        (
+            JobCommand::EndDispute { ending: DisputeEnding::Ruled { award: Award::Worker } },
+            vec![by(buyer()), by(worker()), operator(), Actor::Timer],
+        ),
         (freeze(), vec![operator()]),
         (JobCommand::Unfreeze, vec![operator()]),
         (JobCommand::Tick, vec![Actor::Timer]),
@@ -219,6 +230,17 @@ fn vp_14_every_command_in_every_status_is_legal_or_refused_with_its_reason() {
                         legal += 1;
                     }
                     Err(mut rejection) => {
+                        let by_status = BY_STATUS.iter().find(|(by, _)| *by == command.name());
+                        let may_be = by_status.is_some_and(|(_, statuses)| statuses.contains(&status));
+                        if let Rejection::WrongStatus { allowed, .. } = &mut rejection
+                            && may_be
+                        {
+                            match command.name() {
+                                "dispute" => *allowed = vec![Delivered],
+                                "end_dispute" => *allowed = vec![Disputed],
+                                _ => {}
+                            }
+                        }
                         // Which statuses would do is said by the command, or narrower by the policy.
                         if let (Rejection::WrongStatus { allowed, .. }, "accept") = (&mut rejection, command.name())
                             && status != PendingPayment
@@ -234,8 +256,8 @@ fn vp_14_every_command_in_every_status_is_legal_or_refused_with_its_reason() {
             }
         }
     }
-    assert_eq!(legal, LEGAL.len() + 5, "refunds have two rightful actors");
-    assert_eq!(legal + refused, 12 * 18);
+    assert_eq!(legal, LEGAL.len() + 5 + 1 + 3, "refunds and disputes have two rightful actors, ends four");
+    assert_eq!(legal + refused, 12 * 24);
 }
 
 #[test]
@@ -273,7 +295,7 @@ fn vp_14_a_wrong_actor_is_named_wherever_the_command_itself_is_legal() {
             tried += 1;
         }
     }
-    assert_eq!(tried, LEGAL.len() * 7 - 5);
+    assert_eq!(tried, LEGAL.len() * 7 - 5 - 1 - 3);
 }
 
 #[test]

@@ -270,8 +270,10 @@ impl Auditor {
                         self.problem(format!("{before:?} became {now:?}"));
                     }
                 }
-                (_, Record::Bid(_)) => {} // once all of the commit is there
-                (_, Record::Agent(_) | Record::Owner(_)) => {} // the world's people are the embedder's own
+                (_, Record::Dispute(_)) => {} // the job's own commit says what it did
+                (_, Record::Bid(_)) => {}     // once all of the commit is there
+                // The world's people are the embedder's own.
+                (_, Record::Agent(_) | Record::Owner(_) | Record::Wallet(_) | Record::Budget(_)) => {}
                 (Some(_), record) => self.problem(format!("{:?} became another kind of thing", record.key())),
             }
             let kept = Kept { record: write.record.clone(), version: write.expected + 1 };

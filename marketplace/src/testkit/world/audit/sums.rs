@@ -123,14 +123,18 @@ pub(super) fn may_cause(actor: &Actor, event: &JobEvent, job: &Job) -> bool {
         JobEvent::Accepted { .. } => buyer || worker || rail,
         JobEvent::Started {} | JobEvent::Delivered { .. } => worker,
         JobEvent::Validated { .. } | JobEvent::Frozen { .. } | JobEvent::Unfrozen {} => operator,
+        JobEvent::Disputed { .. } => buyer || worker,
+        JobEvent::DisputeEnded { .. } => buyer || worker || operator || timer,
         JobEvent::Completed { auto_released: true, .. } => timer,
-        JobEvent::Completed { .. } => buyer || worker || operator,
+        JobEvent::DebtRepaid { .. } => buyer || worker || operator || timer || rail,
+        JobEvent::Completed { .. } => buyer || worker || operator || (timer && job.dispute.is_some()),
         JobEvent::Cancelled { cause, .. } => match cause {
             CancelCause::Buyer => buyer,
             CancelCause::Worker => worker,
             CancelCause::Unpaid | CancelCause::NoAward | CancelCause::Stale | CancelCause::DeadlineExpired => timer,
             CancelCause::HoldExpired => timer || rail,
         },
+        JobEvent::Refunded { .. } if job.dispute.is_some() => buyer || worker || operator || timer,
         JobEvent::Refunded { .. } => worker || operator,
         JobEvent::Reopened { .. }
         | JobEvent::PaymentFailed { .. }
