@@ -211,18 +211,16 @@ sol! {
 
 /// The word of a [`EscrowStatus::status`].
 pub(crate) mod stage {
-    pub(crate) const NONE: u8 = 0;
     pub(crate) const OPEN: u8 = 1;
     pub(crate) const CLOSING: u8 = 2;
     pub(crate) const FINALIZED: u8 = 3;
-    pub(crate) const SETTLED: u8 = 4;
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
-    use alloy_sol_types::{SolEvent, SolInterface};
+    use alloy_sol_types::SolEvent;
 
     use super::*;
 
@@ -243,7 +241,7 @@ mod tests {
         for ours in Escrow::EscrowErrors::SELECTORS {
             assert!(errors.contains(ours), "no error {}", Escrow::EscrowErrors::name_by_selector(*ours).unwrap());
         }
-        assert_eq!(errors.len() - Escrow::EscrowErrors::SELECTORS.len(), 5, "errors we do not tell apart: {errors:?}");
+        assert_eq!(errors.len() - Escrow::EscrowErrors::SELECTORS.len(), 3, "errors we do not tell apart: {errors:?}");
         let events = signatures("event");
         for topic in [Escrow::Funded::SIGNATURE_HASH, Escrow::SellerPaid::SIGNATURE_HASH] {
             assert!(events.contains(&topic.0[..4]));

@@ -3,7 +3,7 @@
 
 use alloy_primitives::{Address, B256, Bytes};
 use serde::{Deserialize, Serialize};
-use tradepost::ids::HoldId;
+use tradepost::ids::{HoldId, InstructionId};
 
 use crate::{abi::Agreement, error::EvmError, sign::Signable};
 
@@ -22,6 +22,8 @@ pub enum Role {
 /// What a party is asked for: one of the choices.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Ask {
+    /// The instruction that asks.
+    pub instruction: InstructionId,
     /// The hold it is about.
     pub hold: HoldId,
     /// Whose wallet has to sign or send.

@@ -322,7 +322,7 @@ impl EvmRail {
             choices.push(name("prior_allowance", vec![activation], Some(direct)));
         }
         let signer = funding.offers.first().map(|offer| offer.terms.buyer).unwrap_or_default();
-        Ok(Ask { hold, signer, until: funding.until, choices })
+        Ok(Ask { instruction: funding.id, hold, signer, until: funding.until, choices })
     }
 
     fn authorization(&self, offer: &Offer, until: u64) -> Signable {

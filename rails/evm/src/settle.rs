@@ -159,7 +159,7 @@ impl EvmRail {
             };
             let (agreement, terms) = (funded.agreement, terms.clone());
             let choice = Choice { name: choice.into(), agreement, terms, sign, direct };
-            let ask = Ask { hold, signer, until: settling.until, choices: vec![choice] };
+            let ask = Ask { instruction: settling.id, hold, signer, until: settling.until, choices: vec![choice] };
             let who = settling.legs.iter().map(|leg| leg.to).find(|to| match to {
                 Party::Buyer(_) => role == Role::Buyer,
                 Party::Worker(_) => role == Role::Seller,
