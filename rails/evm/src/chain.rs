@@ -115,6 +115,10 @@ impl Chain {
         Ok(!self.ask::<_, Bytes>("eth_getCode", (address, "latest")).await?.is_empty())
     }
 
+    pub(crate) async fn balance(&self, account: Address) -> Result<U256, EvmError> {
+        self.ask("eth_getBalance", (account, "latest")).await
+    }
+
     /// How many transactions an account has in the chain up to a block; `None` for the newest.
     pub(crate) async fn nonce(&self, account: Address, at: Option<u64>) -> Result<u64, EvmError> {
         Ok(self.ask::<_, U64>("eth_getTransactionCount", (account, tag(at))).await?.to())

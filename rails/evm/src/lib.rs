@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod abi;
+mod actions;
 mod ask;
 mod chain;
 mod config;
@@ -20,6 +21,7 @@ pub mod sign;
 mod wallets;
 
 pub use abi::Agreement;
+pub use actions::{Act, Activation, EscrowState, Mode, Options, Way};
 pub use ask::{Answer, Ask, Call, Choice, Role};
 pub use config::{EvmConfig, GasPolicy};
 pub use error::{EvmError, Revert};

@@ -36,6 +36,8 @@ use crate::{
 
 /// Gas beyond the estimate: state may have changed by the time of execution.
 const SPARE_GAS: u64 = 30_000;
+/// What a settlement action uses at most.
+const ORDINARY_GAS: u64 = 200_000;
 /// How many transactions may be on their way.
 const IN_FLIGHT: usize = 64;
 /// How often work is put into the sequence while others change it.
@@ -176,6 +178,17 @@ impl Relayer {
             }
         }
         Err(EvmError::Contention { key: self.key(), attempts: ATTEMPTS })
+    }
+
+    /// Whether an ordinary transaction could be sent now.
+    pub(crate) async fn ready(&self) -> Result<(), EvmError> {
+        let head = self.chain.head().await?;
+        let (max_fee, _) = self.fees(&head).await?;
+        let (_, sequence) = self.sequence().await?;
+        if sequence.slots.len() >= IN_FLIGHT {
+            return Err(EvmError::Queue { most: IN_FLIGHT });
+        }
+        self.afford(&sequence, &head, u128::from(ORDINARY_GAS).saturating_mul(max_fee))
     }
 
     /// Follows everything on its way; how much of it ended.

@@ -6,3 +6,8 @@
 mod stage;
 
 mod conformance;
+mod faults;
+mod lives;
+mod metered;
+mod refusals;
+mod relaying;

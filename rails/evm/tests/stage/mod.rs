@@ -1,8 +1,10 @@
 //! A chain of our own: anvil on a free port, the escrow contract and a dollar token deployed on it.
 #![allow(dead_code, reason = "the example and the tests each use a part")]
 
+mod market;
 mod wire;
 
+pub use market::Market;
 pub use wire::{Fault, Wire};
 
 use std::{
@@ -125,6 +127,7 @@ impl Stage {
     pub async fn mint(&self, to: Address, amount: u128) {
         let call = mintCall { to, amount: U256::from(amount) };
         self.send(DEPLOYER, self.config.token, call.abi_encode()).await;
+        self.mine(1).await;
     }
 
     pub async fn balance(&self, owner: Address) -> u128 {
@@ -185,8 +188,14 @@ async fn deploy(rpc: &RpcClient, name: &str, arguments: &[u8]) -> Address {
     code.extend_from_slice(arguments);
     let deployment = json!({ "from": DEPLOYER, "data": Bytes::from(code), "gas": U64::from(25_000_000) });
     let hash: B256 = ask(rpc, "eth_sendTransaction", json!([deployment])).await;
-    let receipt: Value = ask(rpc, "eth_getTransactionReceipt", json!([hash])).await;
-    receipt["contractAddress"].as_str().unwrap().parse().unwrap()
+    for _ in 0..100 {
+        let receipt: Value = ask(rpc, "eth_getTransactionReceipt", json!([hash])).await;
+        if let Some(address) = receipt["contractAddress"].as_str() {
+            return address.parse().unwrap();
+        }
+        let _: Value = ask(rpc, "anvil_mine", json!([U64::from(1)])).await;
+    }
+    panic!("{name} is not deployed");
 }
 
 async fn ask<T: alloy_json_rpc::RpcRecv>(rpc: &RpcClient, method: &'static str, params: Value) -> T {
