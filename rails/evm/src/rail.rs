@@ -5,6 +5,7 @@ use std::sync::Arc;
 use alloy_primitives::Address;
 use alloy_rpc_client::RpcClient;
 use alloy_signer::Signer;
+use alloy_sol_types::SolCall;
 use async_trait::async_trait;
 use tradepost::{
     ids::HoldId,
@@ -67,9 +68,9 @@ impl EvmRail {
                 return Err(EvmError::WrongContract { what, address, found: "no code".into() });
             }
         }
-        let activation = chain.read(escrow, &Escrow::activationDomainSeparatorCall {}, None).await?;
-        let settlement = chain.read(escrow, &Escrow::settlementDomainSeparatorCall {}, None).await?;
-        let of_token = chain.read(token, &Token::DOMAIN_SEPARATORCall {}, None).await?;
+        let activation = answer_of(&chain, escrow, &Escrow::activationDomainSeparatorCall {}).await?;
+        let settlement = answer_of(&chain, escrow, &Escrow::settlementDomainSeparatorCall {}).await?;
+        let of_token = answer_of(&chain, token, &Token::DOMAIN_SEPARATORCall {}).await?;
         let agrees = |domain: &Domain, found| match domain.separator() == found {
             true => Ok(()),
             false => {
@@ -80,7 +81,7 @@ impl EvmRail {
         agrees(&config.activation_domain(), activation)?;
         agrees(&config.settlement_domain(), settlement)?;
         agrees(&config.token_domain(), of_token)?;
-        let decimals = chain.read(token, &Token::decimalsCall {}, None).await?;
+        let decimals = answer_of(&chain, token, &Token::decimalsCall {}).await?;
         if decimals != config.currency.exponent() {
             let found = format!("{decimals} decimals, {} has {}", config.currency, config.currency.exponent());
             return Err(EvmError::WrongContract { what: "the token", address: token, found });
@@ -209,6 +210,16 @@ impl SettlementRail for EvmRail {
     async fn holdings(&self) -> Result<Holdings, RailError> {
         self.work().await?;
         Ok(self.count().await?)
+    }
+}
+
+/// What a contract answers that has to be able to.
+async fn answer_of<C: SolCall>(chain: &Chain, address: Address, call: &C) -> Result<C::Return, EvmError> {
+    match chain.read(address, call, None).await {
+        Err(EvmError::Reverted(revert)) => {
+            Err(EvmError::WrongContract { what: C::SIGNATURE, address, found: format!("it refuses ({revert})") })
+        }
+        answer => answer,
     }
 }
 

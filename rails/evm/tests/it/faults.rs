@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use alloy_primitives::{Bytes, U64, U256};
+use alloy_primitives::{Bytes, U256};
 use alloy_signer_local::PrivateKeySigner;
 use alloy_sol_types::{SolCall, sol};
 use rand::{Rng, SeedableRng, rngs::StdRng};
@@ -48,11 +48,12 @@ async fn seeded_lives_lose_nothing_and_repeat_nothing() {
         Some(seed) => seed..seed + 1,
         None => 0..number("EVM_SEEDS").unwrap_or(25),
     };
-    let mut stage = Stage::new().await;
-    stage.config.confirmations = DEPTH;
     let mut ran = 0;
     let mut paid = 0;
     for seed in seeds {
+        // A node each: anvil forgets the state of a chain that is reorganised beyond some hundred blocks.
+        let mut stage = Stage::new().await;
+        stage.config.confirmations = DEPTH;
         paid += play(&mut stage, seed).await;
         ran += 1;
     }
@@ -93,7 +94,7 @@ async fn play(stage: &mut Stage, seed: u64) -> usize {
             10 => drop(rail.observe(&Cursor::default()).await),
             _ => {
                 let life = rng.random_range(0..HOLDS);
-                step(stage, &rail, &mut lives[life], &mut rng).await;
+                step(&rail, &mut lives[life], &mut rng).await;
             }
         }
     }
@@ -102,7 +103,7 @@ async fn play(stage: &mut Stage, seed: u64) -> usize {
     for _ in 0..200 {
         let mut open = false;
         for life in &mut lives {
-            step(stage, &rail, life, &mut rng).await;
+            step(&rail, life, &mut rng).await;
             open |= life.open();
         }
         if !open {
@@ -143,7 +144,7 @@ async fn begin(stage: &Stage, rail: &EvmRail, seed: u64, number: usize, rng: &mu
 }
 
 /// What the engine would do next.
-async fn step(stage: &Stage, rail: &EvmRail, life: &mut Life, rng: &mut StdRng) {
+async fn step(rail: &EvmRail, life: &mut Life, rng: &mut StdRng) {
     let over = |life: &Life, id| life.ends.iter().any(|(one, _)| *one == id);
     if over(life, life.fund.id) && life.settle.is_none() && life.done(life.fund.id) {
         let (contract, hold) = (life.fund.contract, HoldId(life.fund.contract));
@@ -180,7 +181,6 @@ async fn step(stage: &Stage, rail: &EvmRail, life: &mut Life, rng: &mut StdRng) 
         }
         _ => None,
     };
-    let _ = stage;
     match &mut life.settle {
         Some(settle) => settle.answer = answer,
         None => life.fund.answer = answer,
@@ -259,7 +259,6 @@ async fn fees(stage: &Stage) -> u128 {
     let call = feesOwedCall { token: stage.config.token, receiver: stage.relayer.address() };
     let data: Bytes = call.abi_encode().into();
     let answer: Bytes = stage.ask("eth_call", json!([{ "to": stage.config.escrow, "data": data }, "latest"])).await;
-    let _ = U64::ZERO;
     U256::from_be_slice(&answer).to()
 }
 

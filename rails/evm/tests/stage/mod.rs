@@ -1,5 +1,5 @@
 //! A chain of our own: anvil on a free port, the escrow contract and a dollar token deployed on it.
-#![allow(dead_code, reason = "the example and the tests each use a part")]
+#![allow(dead_code, unused_imports, reason = "the example and the tests each use a part")]
 
 mod market;
 mod wire;
