@@ -139,7 +139,9 @@ impl Chain {
         logs.sort_by_key(Log::place);
         let outside = |log: &&Log| log.address != address || !(from..=to).contains(&log.place().0);
         match logs.iter().find(outside) {
-            Some(log) => Err(EvmError::Contradiction(format!("a log of {} where {address} was asked for", log.address))),
+            Some(log) => {
+                Err(EvmError::Contradiction(format!("a log of {} where {address} was asked for", log.address)))
+            }
             None => Ok(logs),
         }
     }

@@ -148,12 +148,12 @@ impl EvmError {
     /// leaves the outcome unknown to the rail itself.
     pub const fn kind(&self) -> RailErrorKind {
         match self {
-            Self::Node(_)
-            | Self::Contradiction(_)
-            | Self::Memory(_)
-            | Self::Contention { .. }
-            | Self::Signer(_) => RailErrorKind::Unknown,
-            Self::GasPrice { .. } | Self::Budget { .. } | Self::Queue { .. } | Self::Screen(_) => RailErrorKind::NotSent,
+            Self::Node(_) | Self::Contradiction(_) | Self::Memory(_) | Self::Contention { .. } | Self::Signer(_) => {
+                RailErrorKind::Unknown
+            }
+            Self::GasPrice { .. } | Self::Budget { .. } | Self::Queue { .. } | Self::Screen(_) => {
+                RailErrorKind::NotSent
+            }
             Self::WrongChain { .. }
             | Self::WrongContract { .. }
             | Self::Reverted(_)
@@ -193,7 +193,8 @@ impl Revert {
                 Self { name: name.into(), text: words(&error) }
             }
             Err(_) => {
-                let text = alloy_sol_types::decode_revert_reason(data).unwrap_or_else(|| format!("0x{}", hex::encode(data)));
+                let text =
+                    alloy_sol_types::decode_revert_reason(data).unwrap_or_else(|| format!("0x{}", hex::encode(data)));
                 Self { name: "token".into(), text }
             }
         }

@@ -12,9 +12,7 @@ use alloy_primitives::{B256, keccak256};
 use serde::{Deserialize, Serialize};
 use tradepost::{
     ids::{HoldId, InstructionId},
-    rail::{
-        Cursor, Landing, Leg, LegReceipt, Observation, ObservationBody, Observations, Outcome, Party, Receipt,
-    },
+    rail::{Cursor, Landing, Leg, LegReceipt, Observation, ObservationBody, Observations, Outcome, Party, Receipt},
 };
 
 use crate::{
@@ -112,7 +110,8 @@ impl EvmRail {
         let text = self.memory.get("chain").await?;
         let begin = || Stand { page: ROOT.into(), block: self.config.first_block.saturating_sub(1), marks: Vec::new() };
         let read = |text: &String| serde_json::from_str(text);
-        let unreadable = |error: serde_json::Error| EvmError::Unreadable { key: "chain".into(), why: error.to_string() };
+        let unreadable =
+            |error: serde_json::Error| EvmError::Unreadable { key: "chain".into(), why: error.to_string() };
         let mut stand = text.as_ref().map(read).transpose().map_err(unreadable)?.unwrap_or_else(begin);
         // Pages that were published by one that died before it could say so.
         while let Some(Page { next: Some(next), .. }) = notes::read(&*self.memory, &page_key(&stand.page)).await? {
@@ -275,9 +274,11 @@ impl EvmRail {
 
     fn end(&self, hold: HoldId, note: &Hold, shares: [i64; 3], reference: &str, at: u64) -> End {
         let agreement = note.funded.as_ref().map(|funded| funded.agreement).unwrap_or_default();
-        let asked = note.settlings.iter().rev().find(|settling| {
-            settling.declined.is_none() && by_party(&settling.legs) == shares
-        });
+        let asked = note
+            .settlings
+            .iter()
+            .rev()
+            .find(|settling| settling.declined.is_none() && by_party(&settling.legs) == shares);
         if let Some(settling) = asked {
             let landed = |leg: &Leg| {
                 let (to, amount, landing) = (leg.to, leg.amount, Landing::Outside);

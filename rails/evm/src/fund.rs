@@ -1,6 +1,10 @@
 //! Funding a hold by the payer's signature (PG-04, PG-05).
 
-use alloy_primitives::{Address, B256, Bytes, U256, aliases::{U40, U96, U120}, keccak256};
+use alloy_primitives::{
+    Address, B256, Bytes, U256,
+    aliases::{U40, U96, U120},
+    keccak256,
+};
 use alloy_sol_types::{SolCall, SolStruct};
 use sha2::{Digest, Sha256};
 use tradepost::{
@@ -11,7 +15,8 @@ use tradepost::{
 
 use crate::{
     abi::{
-        Agreement, BuyerActivationIntent, Escrow, Permit, ReceiveWithAuthorization, SettlementTerms, SignedPermit, Token,
+        Agreement, BuyerActivationIntent, Escrow, Permit, ReceiveWithAuthorization, SettlementTerms, SignedPermit,
+        Token,
     },
     ask::{Answer, Ask, Call, Choice},
     error::EvmError,
@@ -70,7 +75,8 @@ impl EvmRail {
             return Ok(Some(Outcome::Declined(decline)));
         }
         if self.settled_time().await? >= funding.until {
-            let message = format!("the payer's {} seconds to fund it have passed", self.config.signing_window.as_seconds());
+            let message =
+                format!("the payer's {} seconds to fund it have passed", self.config.signing_window.as_seconds());
             return self.decline_fund(id, hold, "not_funded_in_time", message).await.map(Some);
         }
         let Some(work) = &funding.work else {
@@ -111,7 +117,8 @@ impl EvmRail {
                 }
             })
             .await?;
-        match (note.funded, note.fundings.iter().find(|funding| funding.id == id).and_then(|one| one.declined.clone())) {
+        match (note.funded, note.fundings.iter().find(|funding| funding.id == id).and_then(|one| one.declined.clone()))
+        {
             (_, Some(decline)) => Ok(Outcome::Declined(decline)),
             (Some(funded), None) => Ok(Outcome::Done(funded.receipt)),
             (None, None) => Err(EvmError::Unknown { what: "funding", id: id.to_string() }),
@@ -125,15 +132,8 @@ impl EvmRail {
         payer: AgentId,
         decline: Decline,
     ) -> Result<(), EvmError> {
-        let funding = Funding {
-            id,
-            payer,
-            payee: payer,
-            offers: Vec::new(),
-            until: 0,
-            work: None,
-            declined: Some(decline),
-        };
+        let funding =
+            Funding { id, payer, payee: payer, offers: Vec::new(), until: 0, work: None, declined: Some(decline) };
         self.change_hold(hold, |note| note.fundings.push(funding.clone())).await.map(drop)
     }
 
@@ -237,15 +237,17 @@ impl EvmRail {
         if expiry <= now + u64::from(self.config.signing_window.as_seconds()) {
             return Err(refuse("expires_at", expiry.to_string(), "later than the payer has to sign"));
         }
-        let receipt_signer = terms.receipt_signer.as_deref().map(|text| {
-            text.parse::<Address>().map_err(|_| refuse("receipt_signer", text.into(), "an address"))
-        });
+        let receipt_signer = terms
+            .receipt_signer
+            .as_deref()
+            .map(|text| text.parse::<Address>().map_err(|_| refuse("receipt_signer", text.into(), "an address")));
         let ceiling = terms.fee_ceiling.share() * rust_decimal::Decimal::from(10_000);
         let max_fee_bps = u16::try_from(ceiling.ceil().mantissa()).unwrap_or(10_000).min(10_000);
         let salt = keccak256(id.0.as_bytes());
-        let document = terms.document.as_deref().map(|text| {
-            text.parse::<B256>().map_err(|_| refuse("document", text.into(), "64 hex digits"))
-        });
+        let document = terms
+            .document
+            .as_deref()
+            .map(|text| text.parse::<B256>().map_err(|_| refuse("document", text.into(), "64 hex digits")));
         let document = document.transpose()?.unwrap_or_default();
         Ok(Agreement {
             buyer: wanted.buyer,
@@ -316,7 +318,8 @@ impl EvmRail {
             let (intent, extra) = &**intent;
             let activation = Signable::new(self.config.activation_domain(), intent.clone());
             let permit = self.permit(terms.buyer, U256::from(terms.deposit), funding.until).await?;
-            let by_sender = Escrow::createAndFundCall { intent: intent.clone(), extra: extra.clone(), permit: no_permit() };
+            let by_sender =
+                Escrow::createAndFundCall { intent: intent.clone(), extra: extra.clone(), permit: no_permit() };
             choices.push(name("erc2612_permit", vec![activation.clone(), permit], None));
             let direct = self.call(terms.buyer, by_sender.abi_encode());
             choices.push(name("prior_allowance", vec![activation], Some(direct)));

@@ -42,9 +42,15 @@ pub enum Incident {
 impl fmt::Display for Incident {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::DeepReorg { read, back_to } => write!(f, "blocks {back_to} to {read} were undone, deeper than what counts"),
-            Self::LateFunding { hold, agreement } => write!(f, "hold {hold} was funded by {agreement}, which nobody waits for"),
-            Self::Failed { instruction, transaction } => write!(f, "{transaction} for instruction {instruction} failed"),
+            Self::DeepReorg { read, back_to } => {
+                write!(f, "blocks {back_to} to {read} were undone, deeper than what counts")
+            }
+            Self::LateFunding { hold, agreement } => {
+                write!(f, "hold {hold} was funded by {agreement}, which nobody waits for")
+            }
+            Self::Failed { instruction, transaction } => {
+                write!(f, "{transaction} for instruction {instruction} failed")
+            }
             Self::Listed { wallet } => write!(f, "{wallet} is on the sanctions list"),
         }
     }

@@ -40,7 +40,8 @@ impl EvmRail {
         if note.settling(id).is_none() {
             self.begin(id, *hold, legs).await?;
         }
-        if let (Some(answer), Some(Outcome::NeedsAction(_))) = (&instruction.answer, self.find_settle(id, *hold).await?) {
+        if let (Some(answer), Some(Outcome::NeedsAction(_))) = (&instruction.answer, self.find_settle(id, *hold).await?)
+        {
             self.take_settle_answer(id, *hold, &Answer::parse(answer)?).await?;
         }
         let found = self.find_settle(id, *hold).await?;
@@ -57,7 +58,9 @@ impl EvmRail {
         if let Some(end) = &note.end {
             return match &end.receipt {
                 Some(receipt) if end.by == Some(id) => Ok(Some(Outcome::Done(receipt.clone()))),
-                _ => self.decline_settle(id, hold, "hold_gone", "the hold was divided otherwise".into()).await.map(Some),
+                _ => {
+                    self.decline_settle(id, hold, "hold_gone", "the hold was divided otherwise".into()).await.map(Some)
+                }
             };
         }
         let Some(funded) = &note.funded else {
@@ -195,9 +198,7 @@ impl EvmRail {
         for (i, to) in releases.enumerate() {
             let nonce = settling.nonce + U256::from(i);
             let cumulative = U256::from(to);
-            buyer.push(under(
-                ReleaseIntent { agreementId: id, cumulativeAmount: cumulative, nonce, deadline }.into(),
-            ));
+            buyer.push(under(ReleaseIntent { agreementId: id, cumulativeAmount: cumulative, nonce, deadline }.into()));
         }
         let back = by_party(&settling.legs)[2] > 0;
         if back && !buyer.is_empty() {
@@ -284,7 +285,8 @@ impl EvmRail {
         let arbiter = self.arbiter.as_ref().filter(|arbiter| arbiter.address() == funded.terms.arbiter);
         let newest = note.settlings.last().is_some_and(|newest| newest.id == id);
         let Some(arbiter) = arbiter.filter(|_| newest) else {
-            let message = format!("the parties' {} seconds to sign have passed", self.config.signing_window.as_seconds());
+            let message =
+                format!("the parties' {} seconds to sign have passed", self.config.signing_window.as_seconds());
             return self.decline_settle(id, hold, "not_signed_in_time", message).await;
         };
         let data = self.ruling(funded, settling, arbiter.as_ref()).await?;

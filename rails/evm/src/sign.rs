@@ -19,12 +19,8 @@ pub use crate::abi::{
 };
 
 /// Half the order of the curve: of the two forms of a signature, only the one with `s` up to here is accepted.
-const HALF_ORDER: U256 = U256::from_limbs([
-    0xdfe9_2f46_681b_20a0,
-    0x5d57_6e73_57a4_501d,
-    0xffff_ffff_ffff_ffff,
-    0x7fff_ffff_ffff_ffff,
-]);
+const HALF_ORDER: U256 =
+    U256::from_limbs([0xdfe9_2f46_681b_20a0, 0x5d57_6e73_57a4_501d, 0xffff_ffff_ffff_ffff, 0x7fff_ffff_ffff_ffff]);
 
 /// An EIP-712 domain: which contract on which chain a signature is for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -150,7 +146,8 @@ impl Signable {
             .filter_map(|field| field.split_once(' '))
             .map(|(kind, name)| json!({ "name": name, "type": kind }))
             .collect();
-        let domain = [("name", "string"), ("version", "string"), ("chainId", "uint256"), ("verifyingContract", "address")];
+        let domain =
+            [("name", "string"), ("version", "string"), ("chainId", "uint256"), ("verifyingContract", "address")];
         let domain: Vec<Value> = domain.iter().map(|(name, kind)| json!({ "name": name, "type": kind })).collect();
         let mut types = Map::new();
         types.insert("EIP712Domain".into(), domain.into());

@@ -154,7 +154,8 @@ impl Harness for Kit {
         let signed = self.state.lock().unwrap().signed.get(&instruction.id).cloned().unwrap_or_default();
         let mut transactions = HashSet::new();
         for agreement in &signed.agreements {
-            let filter = json!([{ "address": self.stage.config.escrow, "fromBlock": "0x0", "topics": [null, agreement] }]);
+            let filter =
+                json!([{ "address": self.stage.config.escrow, "fromBlock": "0x0", "topics": [null, agreement] }]);
             let logs: Vec<Value> = self.stage.ask("eth_getLogs", filter).await;
             for log in logs {
                 let hash = log["transactionHash"].clone();

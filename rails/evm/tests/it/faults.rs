@@ -79,7 +79,8 @@ async fn play(stage: &mut Stage, seed: u64) -> usize {
             1 => stage.wire.plan("eth_sendRawTransaction", Fault::Lost),
             2 => stage.wire.plan("eth_sendRawTransaction", Fault::Unanswered),
             3 => {
-                let method = ["eth_getLogs", "eth_getBlockByNumber", "eth_call", "eth_estimateGas"][rng.random_range(0..4)];
+                let method =
+                    ["eth_getLogs", "eth_getBlockByNumber", "eth_call", "eth_estimateGas"][rng.random_range(0..4)];
                 let fault = if rng.random_bool(0.5) { Fault::Lost } else { Fault::Unanswered };
                 stage.wire.plan(method, fault);
                 let _ = rail.work().await;
@@ -136,7 +137,8 @@ async fn begin(stage: &Stage, rail: &EvmRail, seed: u64, number: usize, rng: &mu
     let seller_share = if rng.random_bool(0.2) { 0 } else { rng.random_range(1..=DEPOSIT) };
     let fee = if seller_share == 0 { 0 } else { rng.random_range(0..=(DEPOSIT - seller_share).min(seller_share / 4)) };
     let contract = id(3);
-    let terms = HoldTerms { payee: Some(parties.1), fee_ceiling: "0.2".parse::<Rate>().unwrap(), ..HoldTerms::default() };
+    let terms =
+        HoldTerms { payee: Some(parties.1), fee_ceiling: "0.2".parse::<Rate>().unwrap(), ..HoldTerms::default() };
     let order = Order::Fund { hold: HoldId(contract), payer: parties.0, amount: usdc(DEPOSIT), terms: Box::new(terms) };
     let fund = Instruction { id: InstructionId::derive(contract, 0), contract, order, answer: None };
     let shares = [seller_share, fee, DEPOSIT - seller_share - fee];

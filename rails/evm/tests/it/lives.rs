@@ -138,7 +138,8 @@ async fn pg_17_the_parties_divide_a_hold_by_themselves() {
     let ended = m.until(job, |job| job.status.is_final()).await;
     assert_eq!(ended.status, JobStatus::Completed);
     let told = m.market.job_history(job).await.unwrap();
-    let outside = |event: &EventBody| matches!(event, EventBody::Job(JobEvent::SettledOutside { legs, .. }) if legs.len() == 2);
+    let outside =
+        |event: &EventBody| matches!(event, EventBody::Job(JobEvent::SettledOutside { legs, .. }) if legs.len() == 2);
     assert!(told.iter().any(|logged| outside(&logged.event.body)), "{told:?}");
     m.agrees().await;
 }

@@ -11,3 +11,4 @@ mod lives;
 mod metered;
 mod refusals;
 mod relaying;
+mod vectors;

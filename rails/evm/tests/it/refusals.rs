@@ -17,7 +17,8 @@ use crate::stage::{Stage, key};
 async fn connect(stage: &Stage, change: impl FnOnce(&mut EvmConfig)) -> Result<EvmRail, EvmError> {
     let mut config = stage.config.clone();
     change(&mut config);
-    EvmRail::connect(config, stage.wire.client(), Arc::new(stage.relayer.clone()), Arc::new(VolatileMemory::default())).await
+    EvmRail::connect(config, stage.wire.client(), Arc::new(stage.relayer.clone()), Arc::new(VolatileMemory::default()))
+        .await
 }
 
 #[tokio::test]
@@ -46,7 +47,8 @@ async fn pg_17_addresses_that_cannot_be_parties_are_refused() {
         assert!(matches!(refused, Err(EvmError::Wallet { address, .. }) if address == wallet), "{refused:?}");
     }
     assert_eq!(rail.wallet(agent).await.unwrap(), None);
-    let declined = |outcome: Outcome| if let Outcome::Declined(decline) = outcome { decline.code } else { panic!("{outcome:?}") };
+    let declined =
+        |outcome: Outcome| if let Outcome::Declined(decline) = outcome { decline.code } else { panic!("{outcome:?}") };
     assert_eq!(declined(rail.execute(&fund(1, Some(2))).await.unwrap()), "no_wallet");
     assert_eq!(declined(rail.execute(&fund(3, None)).await.unwrap()), "no_payee");
     rail.link_wallet(AgentId(uuid::Uuid::from_u128(5)), key("one").address()).await.unwrap();

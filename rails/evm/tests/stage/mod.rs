@@ -50,7 +50,9 @@ impl Anvil {
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
             .spawn()
-            .unwrap_or_else(|error| panic!("anvil does not start ({error}): `tests/run evm` installs it, or set ANVIL"));
+            .unwrap_or_else(|error| {
+                panic!("anvil does not start ({error}): `tests/run evm` installs it, or set ANVIL")
+            });
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
         let listening = lines.find_map(|line| line.strip_prefix("Listening on ").map(str::to_owned));
         // What it writes later is nobody's business, but it must not block on a full pipe.
@@ -68,10 +70,8 @@ impl Drop for Anvil {
 }
 
 fn program() -> PathBuf {
-    let installed = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/contracts/node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil"
-    );
+    let installed =
+        concat!(env!("CARGO_MANIFEST_DIR"), "/contracts/node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil");
     std::env::var_os("ANVIL").map_or_else(|| PathBuf::from(installed), PathBuf::from)
 }
 
