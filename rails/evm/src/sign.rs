@@ -9,7 +9,7 @@ use alloy_primitives::{Address, B256, Bytes, Signature, U256};
 use alloy_signer::SignerSync;
 use alloy_signer_local::PrivateKeySigner;
 use alloy_sol_types::{Eip712Domain, SolStruct};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::Error as _};
 use serde_json::{Map, Value, json};
 
 use crate::abi;
@@ -57,6 +57,7 @@ macro_rules! messages {
     ($($(#[$doc:meta])* $kind:ident,)*) => {
         /// A message that a party signs.
         #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        #[expect(clippy::large_enum_variant, reason = "they are few, and live for one request")]
         #[serde(tag = "primaryType", content = "message")]
         pub enum Message {
             $($(#[$doc])* $kind(abi::$kind),)*
@@ -106,18 +107,26 @@ messages! {
 }
 
 /// A message with the domain it is signed under. Its JSON is what `eth_signTypedData_v4` takes.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Signable {
     /// For which contract on which chain.
     pub domain: Domain,
     /// What is said.
-    #[serde(flatten)]
     pub message: Message,
 }
 
 impl Serialize for Signable {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.typed_data().serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Signable {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut typed_data = Value::deserialize(deserializer)?;
+        let domain = typed_data.get_mut("domain").map(Value::take).unwrap_or_default();
+        let domain = Domain::deserialize(domain).map_err(D::Error::custom)?;
+        Ok(Self { domain, message: Message::deserialize(typed_data).map_err(D::Error::custom)? })
     }
 }
 
