@@ -1,0 +1,383 @@
+//! Following the chain, and the story that `observe` tells of it.
+//!
+//! # Protocol
+//!
+//! Only blocks with enough others on top are read, so that what is told is not undone. The story is a chain of
+//! pages, each written under a key of its own before the one before it points to it: that step publishes it,
+//! and of several processes one wins. A page never changes again, so a cursor (the key of the last page read)
+//! leads to the same observations for ever. What a page tells is kept in the holds' notes before it is
+//! published; a process that dies in between is repeated, and says the same under the same ids.
+
+use alloy_primitives::{B256, keccak256};
+use serde::{Deserialize, Serialize};
+use tradepost::{
+    ids::{HoldId, InstructionId},
+    rail::{Cursor, Landing, Leg, LegReceipt, Observation, ObservationBody, Observations, Outcome, Party, Receipt},
+};
+
+use crate::{
+    abi::{Escrow, EscrowStatus, stage},
+    chain::{Block, Log},
+    error::EvmError,
+    hold::{End, Funded, Funding, Hold, Offer},
+    incident::Incident,
+    notes,
+    rail::EvmRail,
+};
+
+/// The page before the first.
+const ROOT: &str = "root";
+/// How many blocks' hashes are remembered, to find out how deep a reorg went.
+const MARKS: usize = 64;
+
+/// Up to where the chain was read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Stand {
+    /// The last page.
+    page: String,
+    /// The last block read.
+    block: u64,
+    /// Blocks read, newest last, the last one among them.
+    marks: Vec<(u64, B256)>,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Page {
+    items: Vec<Observation>,
+    next: Option<String>,
+}
+
+/// The holds that the contract has, and when each is final if nobody does anything.
+type Open = Vec<(HoldId, u64)>;
+
+impl EvmRail {
+    /// Reads on: what happened since, once its blocks count.
+    pub(crate) async fn read_chain(&self) -> Result<(), EvmError> {
+        let found = self.chain.id().await?;
+        if found != self.config.chain_id {
+            return Err(EvmError::WrongChain { found, configured: self.config.chain_id });
+        }
+        let head = self.chain.head().await?;
+        let target = head.number().saturating_sub(self.config.confirmations);
+        let (text, stand) = self.stand().await?;
+        let stand = self.back_to_the_chain(stand).await?;
+        let to = target.min(stand.block.saturating_add(self.config.blocks_at_once));
+        if to <= stand.block {
+            return Ok(());
+        }
+        let Some(block) = self.chain.block(to).await? else { return Ok(()) }; // the node lags
+        let logs = self.chain.logs(self.config.escrow, stand.block + 1, to, None).await?;
+        if self.chain.block(to).await?.is_none_or(|now| now.hash != block.hash) {
+            return Err(EvmError::Contradiction(format!("block {to} changed while it was read")));
+        }
+        let items = self.news(&logs, &stand, &block).await?;
+        let mut next = stand.clone();
+        if !items.is_empty() {
+            let Some(page) = self.publish(&stand.page, items).await? else { return Ok(()) };
+            next.page = page;
+        }
+        next.block = to;
+        next.marks.push((to, block.hash));
+        if next.marks.len() > MARKS {
+            next.marks.remove(0);
+        }
+        let next = serde_json::to_string(&next).map_err(|e| EvmError::Refused(e.to_string()))?;
+        self.memory.swap("chain", text.as_deref(), &next).await?;
+        Ok(())
+    }
+
+    /// The newest block that was read.
+    pub(crate) async fn read_up_to(&self) -> Result<u64, EvmError> {
+        Ok(self.stand().await?.1.block)
+    }
+
+    /// The time of the newest block that counts.
+    pub(crate) async fn settled_time(&self) -> Result<u64, EvmError> {
+        let (_, stand) = self.stand().await?;
+        Ok(self.chain.block(stand.block).await?.map_or(0, |block| block.time()))
+    }
+
+    pub(crate) async fn story(&self, after: &Cursor) -> Result<Observations, EvmError> {
+        let at = if after.0.is_empty() { ROOT } else { &after.0 };
+        let page: Page = notes::read(&*self.memory, &page_key(at)).await?.unwrap_or_default();
+        let Some(next) = page.next else { return Ok(Observations { items: Vec::new(), next: after.clone() }) };
+        let page: Option<Page> = notes::read(&*self.memory, &page_key(&next)).await?;
+        let page = page.ok_or_else(|| EvmError::Unreadable { key: page_key(&next), why: "it is gone".into() })?;
+        Ok(Observations { items: page.items, next: Cursor(next) })
+    }
+
+    async fn stand(&self) -> Result<(Option<String>, Stand), EvmError> {
+        let text = self.memory.get("chain").await?;
+        let begin = || Stand { page: ROOT.into(), block: self.config.first_block.saturating_sub(1), marks: Vec::new() };
+        let read = |text: &String| serde_json::from_str(text);
+        let unreadable =
+            |error: serde_json::Error| EvmError::Unreadable { key: "chain".into(), why: error.to_string() };
+        let mut stand = text.as_ref().map(read).transpose().map_err(unreadable)?.unwrap_or_else(begin);
+        // Pages that were published by one that died before it could say so.
+        while let Some(Page { next: Some(next), .. }) = notes::read(&*self.memory, &page_key(&stand.page)).await? {
+            stand.page = next;
+        }
+        Ok((text, stand))
+    }
+
+    /// A reorg deeper than what counts: goes back to the newest block that is still there.
+    async fn back_to_the_chain(&self, mut stand: Stand) -> Result<Stand, EvmError> {
+        let read = stand.block;
+        while let Some((number, hash)) = stand.marks.last().copied() {
+            match self.chain.block(number).await? {
+                Some(block) if block.hash == hash => break,
+                Some(_) => drop(stand.marks.pop()),
+                // The node is behind; that proves nothing.
+                None => return Ok(Stand { block: read, ..stand }),
+            }
+            stand.block = stand.marks.last().map_or(self.config.first_block.saturating_sub(1), |(number, _)| *number);
+        }
+        if stand.block < read {
+            self.tell(&Incident::DeepReorg { read, back_to: stand.block });
+        }
+        Ok(stand)
+    }
+
+    /// What happened in the blocks just read; kept in the holds' notes.
+    async fn news(&self, logs: &[Log], stand: &Stand, block: &Block) -> Result<Vec<Observation>, EvmError> {
+        let (mut items, mut touched) = (Vec::new(), Vec::new());
+        for log in logs {
+            let Some(agreement) = log.agreement() else { continue };
+            let Some(hold) = self.hold_of(agreement).await? else { continue }; // somebody else's
+            if log.read::<Escrow::Funded>().is_some() {
+                items.extend(self.take_in_funding(hold, agreement, log).await?);
+            }
+            if !touched.contains(&hold) {
+                touched.push(hold);
+            }
+        }
+        for shard in 0..crate::rail::SHARDS {
+            for (hold, final_at) in self.open_holds(shard).await? {
+                if final_at <= block.time() && !touched.contains(&hold) {
+                    touched.push(hold);
+                }
+            }
+        }
+        for hold in touched {
+            let Some(note) = self.hold(hold).await? else { continue };
+            let end = match note.end {
+                Some(end) => Some(end),
+                None => self.take_in_end(hold, &note, block).await?,
+            };
+            match end {
+                Some(end) if end.at > stand.block => items.push(end.observation),
+                // Told in a page before: nothing more will come of it.
+                Some(_) => self.close_hold(hold).await?,
+                None => {}
+            }
+        }
+        Ok(items)
+    }
+
+    /// The contract has a deposit.
+    async fn take_in_funding(&self, hold: HoldId, agreement: B256, log: &Log) -> Result<Option<Observation>, EvmError> {
+        let reference = log.transaction_hash.to_string();
+        let (_, funded) = self
+            .change_hold(hold, |note| {
+                if let Some(funded) = &note.funded {
+                    return (funded.agreement == agreement).then(|| funded.clone());
+                }
+                let waits = |one: &&Funding| one.offers.iter().any(|offer| offer.agreement == agreement);
+                let funding = note.fundings.iter().find(waits).filter(|funding| funding.declined.is_none())?;
+                let offer = funding.offers.iter().find(|offer| offer.agreement == agreement)?;
+                let funded = self.funded(funding, offer, &reference, log.place().0)?;
+                note.funded = Some(funded.clone());
+                Some(funded)
+            })
+            .await?;
+        let Some(funded) = funded else {
+            self.tell(&Incident::LateFunding { hold, agreement });
+            return Ok(None);
+        };
+        let final_at = funded.terms.expiry.to::<u64>() + u64::from(funded.terms.challengeWindow);
+        self.open_hold(hold, final_at).await?;
+        Ok(Some(outcome("funded", agreement, funded.receipt.instruction, funded.receipt)))
+    }
+
+    fn funded(&self, funding: &Funding, offer: &Offer, reference: &str, block: u64) -> Option<Funded> {
+        let terms = offer.terms.clone();
+        let amount = self.config.money(i64::try_from(terms.deposit.to::<u128>()).ok()?);
+        let final_at = terms.expiry.to::<i64>() + i64::from(terms.challengeWindow);
+        let receipt = Receipt {
+            instruction: funding.id,
+            reference: reference.into(),
+            amount,
+            legs: Vec::new(),
+            cost: None,
+            hold_expires_at: chrono::DateTime::from_timestamp(final_at, 0),
+        };
+        let parties = (funding.payer, funding.payee);
+        Some(Funded { agreement: offer.agreement, terms, parties, block, receipt })
+    }
+
+    /// Whether a hold has ended, and how.
+    async fn take_in_end(&self, hold: HoldId, note: &Hold, block: &Block) -> Result<Option<End>, EvmError> {
+        let Some(funded) = &note.funded else { return Ok(None) };
+        let status = self.status_at(funded, block.number()).await?;
+        if matches!(status.status, stage::OPEN | stage::CLOSING) {
+            let final_at = status.finalAt.saturating_to();
+            self.open_hold(hold, final_at).await?;
+            return Ok(None);
+        }
+        let Some((shares, reference)) = self.shares(funded, &status, block.number()).await? else {
+            let what = format!("{} is settled, but its payments do not add up", funded.agreement);
+            return Err(EvmError::Contradiction(what));
+        };
+        let (_, end) = self
+            .change_hold(hold, |note| {
+                if let Some(end) = &note.end {
+                    return end.clone();
+                }
+                let end = self.end(hold, note, shares, &reference, block.number());
+                note.end = Some(end.clone());
+                end
+            })
+            .await?;
+        Ok(Some(end))
+    }
+
+    /// Who got what of an agreement that is final: seller, platform, buyer; and the newest transaction of it.
+    async fn shares(
+        &self,
+        funded: &Funded,
+        status: &EscrowStatus,
+        at: u64,
+    ) -> Result<Option<([i64; 3], String)>, EvmError> {
+        let logs = self.chain.logs(self.config.escrow, funded.block, at, Some(funded.agreement)).await?;
+        let (mut seller, mut fees, mut back) = (0u128, 0u128, 0u128);
+        let mut reference = funded.receipt.reference.clone();
+        for log in &logs {
+            reference = log.transaction_hash.to_string();
+            if let Some(paid) = log.read::<Escrow::SellerPaid>() {
+                seller += paid.toSeller.saturating_to::<u128>();
+                fees += paid.fee.saturating_to::<u128>();
+            }
+            if let Some(withdrew) = log.read::<Escrow::BuyerWithdrew>() {
+                back += withdrew.amount.saturating_to::<u128>();
+            }
+        }
+        let claimable = status.claimable.saturating_to::<u128>();
+        let fee = claimable * status.feeBps.saturating_to::<u128>() / 10_000;
+        seller += claimable - fee;
+        fees += fee;
+        back += status.withdrawable.saturating_to::<u128>();
+        let minor = |amount: u128| i64::try_from(amount).ok();
+        let shares = || Some([minor(seller)?, minor(fees)?, minor(back)?]);
+        let whole = seller + fees + back == funded.terms.deposit.to::<u128>();
+        Ok(shares().filter(|_| whole).map(|shares| (shares, reference)))
+    }
+
+    fn end(&self, hold: HoldId, note: &Hold, shares: [i64; 3], reference: &str, at: u64) -> End {
+        let agreement = note.funded.as_ref().map(|funded| funded.agreement).unwrap_or_default();
+        let asked = note
+            .settlings
+            .iter()
+            .rev()
+            .find(|settling| settling.declined.is_none() && by_party(&settling.legs) == shares);
+        if let Some(settling) = asked {
+            let landed = |leg: &Leg| {
+                let (to, amount, landing) = (leg.to, leg.amount, Landing::Outside);
+                LegReceipt { to, amount, landing, reference: reference.into() }
+            };
+            let receipt = Receipt {
+                instruction: settling.id,
+                reference: reference.into(),
+                amount: self.config.money(shares.iter().sum()),
+                legs: settling.legs.iter().map(landed).collect(),
+                cost: None,
+                hold_expires_at: None,
+            };
+            let observation = outcome("settled", agreement, settling.id, receipt.clone());
+            return End { by: Some(settling.id), at, observation, receipt: Some(receipt) };
+        }
+        let body = match (shares, note.funded.as_ref().map(|funded| funded.parties)) {
+            ([0, 0, _], _) | (_, None) => ObservationBody::HoldExpired { hold },
+            ([seller, fees, back], Some((payer, payee))) => {
+                let legs = [(Party::Worker(payee), seller), (Party::Platform, fees), (Party::Buyer(payer), back)];
+                let legs = legs.into_iter().filter(|(_, minor)| *minor > 0);
+                let legs = legs.map(|(to, minor)| Leg { to, amount: self.config.money(minor) }).collect();
+                ObservationBody::HoldSettled { hold, reference: reference.into(), legs }
+            }
+        };
+        End { by: None, at, observation: Observation { id: format!("ended/{agreement}"), body }, receipt: None }
+    }
+
+    pub(crate) async fn status_at(&self, funded: &Funded, block: u64) -> Result<EscrowStatus, EvmError> {
+        let call = Escrow::statusOfCall { terms: funded.terms.clone() };
+        self.chain.read(self.config.escrow, &call, Some(block)).await
+    }
+
+    /// Writes a page and publishes it after another; `None` if somebody else published one there.
+    async fn publish(&self, after: &str, items: Vec<Observation>) -> Result<Option<String>, EvmError> {
+        let text = serde_json::to_string(&items).map_err(|e| EvmError::Refused(e.to_string()))?;
+        let name = hex::encode(&keccak256(format!("{after}/{text}"))[..16]);
+        notes::change(&*self.memory, &page_key(&name), |before: Option<Page>| {
+            Ok((before.is_none().then(|| Page { items: items.clone(), next: None }), ()))
+        })
+        .await?;
+        notes::change(&*self.memory, &page_key(after), |before: Option<Page>| {
+            let mut page = before.unwrap_or_default();
+            if page.next.is_some() {
+                return Ok((None, None));
+            }
+            page.next = Some(name.clone());
+            Ok((Some(page), Some(name.clone())))
+        })
+        .await
+    }
+
+    pub(crate) async fn open_holds(&self, shard: u8) -> Result<Open, EvmError> {
+        Ok(notes::read(&*self.memory, &format!("open/{shard}")).await?.unwrap_or_default())
+    }
+
+    async fn open_hold(&self, hold: HoldId, final_at: u64) -> Result<(), EvmError> {
+        let key = format!("open/{}", crate::rail::shard_of(hold));
+        notes::change(&*self.memory, &key, |before: Option<Open>| {
+            let mut open = before.unwrap_or_default();
+            match open.iter_mut().find(|(one, _)| *one == hold) {
+                Some((_, at)) => *at = final_at,
+                None => open.push((hold, final_at)),
+            }
+            Ok((Some(open), ()))
+        })
+        .await
+    }
+
+    async fn close_hold(&self, hold: HoldId) -> Result<(), EvmError> {
+        let key = format!("open/{}", crate::rail::shard_of(hold));
+        notes::change(&*self.memory, &key, |before: Option<Open>| {
+            let mut open = before.unwrap_or_default();
+            open.retain(|(one, _)| *one != hold);
+            Ok((Some(open), ()))
+        })
+        .await
+    }
+}
+
+/// What seller, platform and buyer get, in minor units.
+pub(crate) fn by_party(legs: &[Leg]) -> [i64; 3] {
+    let mut shares = [0i64; 3];
+    for leg in legs {
+        let share = match leg.to {
+            Party::Worker(_) => &mut shares[0],
+            Party::Platform => &mut shares[1],
+            Party::Buyer(_) => &mut shares[2],
+        };
+        *share = share.saturating_add(leg.amount.minor());
+    }
+    shares
+}
+
+fn outcome(what: &str, agreement: B256, instruction: InstructionId, receipt: Receipt) -> Observation {
+    let body = ObservationBody::Outcome { instruction, outcome: Outcome::Done(receipt) };
+    Observation { id: format!("{what}/{agreement}"), body }
+}
+
+fn page_key(page: &str) -> String {
+    format!("page/{page}")
+}

@@ -1,0 +1,269 @@
+//! Whole lives under faults, each from a seed: reorgs of 1 to 64 blocks, nonces that somebody else uses,
+//! transactions dropped and replaced, requests and answers lost, restarts. Nothing is lost, nothing happens
+//! twice, and what the rail says is what the chain has.
+//!
+//! `EVM_SEEDS=5000 cargo test -p tradepost-evm --test it seeded` runs as many; `EVM_SEED=17` runs one.
+
+use std::sync::Arc;
+
+use alloy_primitives::{Bytes, U256};
+use alloy_signer_local::PrivateKeySigner;
+use alloy_sol_types::{SolCall, sol};
+use rand::{Rng, SeedableRng, rngs::StdRng};
+use serde_json::{Value, json};
+use tradepost::{
+    ids::{AgentId, HoldId, InstructionId},
+    money::{Currency, Money, Rate},
+    policy::Span,
+    rail::{
+        Cursor, HoldTerms, Instruction, Leg, ObservationBody, Order, Outcome, Party, SettlementRail, VolatileMemory,
+    },
+};
+use tradepost_evm::{Ask, EvmRail};
+
+use crate::stage::{Automine, Fault, Stage, key};
+
+sol! {
+    function feesOwed(address token, address receiver) returns (uint256);
+}
+
+const DEPTH: u64 = 64;
+const HOLDS: usize = 3;
+const DEPOSIT: i64 = 1_000_003;
+
+struct Life {
+    buyer: PrivateKeySigner,
+    seller: PrivateKeySigner,
+    parties: (AgentId, AgentId),
+    shares: [i64; 3],
+    fund: Instruction,
+    settle: Option<Instruction>,
+    ends: Vec<(InstructionId, Outcome)>,
+}
+
+#[tokio::test]
+async fn seeded_lives_lose_nothing_and_repeat_nothing() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let seeds = match number("EVM_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("EVM_SEEDS").unwrap_or(25),
+    };
+    let mut ran = 0;
+    let mut paid = 0;
+    for seed in seeds {
+        // A node each: anvil forgets the state of a chain that is reorganised beyond some hundred blocks.
+        let mut stage = Stage::new().await;
+        stage.config.confirmations = DEPTH;
+        paid += play(&mut stage, seed).await;
+        ran += 1;
+    }
+    println!("{ran} seeds, {paid} deposits divided");
+    assert!(ran > 0 && (paid > 0 || ran == 1));
+}
+
+async fn play(stage: &mut Stage, seed: u64) -> usize {
+    let mut rng = StdRng::seed_from_u64(seed);
+    stage.config.first_block = stage.height().await;
+    stage.config.signing_window = Span::seconds(if rng.random_bool(0.3) { 200 } else { 3_000 });
+    let memory: Arc<VolatileMemory> = Arc::default();
+    let mut rail = stage.rail(memory.clone()).await;
+    let mut lives = Vec::new();
+    for number in 0..HOLDS {
+        lives.push(begin(stage, &rail, seed, number, &mut rng).await);
+    }
+    stage.mine(DEPTH + 6).await;
+    let fees_before = fees(stage).await;
+    for _ in 0..60 {
+        match rng.random_range(0..20) {
+            0 => rail = stage.rail(memory.clone()).await,
+            1 => stage.wire.plan("eth_sendRawTransaction", Fault::Lost),
+            2 => stage.wire.plan("eth_sendRawTransaction", Fault::Unanswered),
+            3 => {
+                let method =
+                    ["eth_getLogs", "eth_getBlockByNumber", "eth_call", "eth_estimateGas"][rng.random_range(0..4)];
+                let fault = if rng.random_bool(0.5) { Fault::Lost } else { Fault::Unanswered };
+                stage.wire.plan(method, fault);
+                let _ = rail.work().await;
+                stage.wire.calm();
+            }
+            4 => reorg(stage, rng.random_range(1..=DEPTH)).await,
+            5 => stage.automine(Automine::Off).await,
+            6 => stage.automine(Automine::On).await,
+            7 => drop(stage.ask::<Value>("anvil_dropAllTransactions", json!([])).await),
+            8 => drop(stage.send(rail.relayer(), rail.relayer(), Vec::new()).await),
+            9 => stage.mine(rng.random_range(1..=DEPTH)).await,
+            10 => drop(rail.observe(&Cursor::default()).await),
+            _ => {
+                let life = rng.random_range(0..HOLDS);
+                step(&rail, &mut lives[life], &mut rng).await;
+            }
+        }
+    }
+    stage.wire.calm();
+    stage.automine(Automine::On).await;
+    for _ in 0..200 {
+        let mut open = false;
+        for life in &mut lives {
+            step(&rail, life, &mut rng).await;
+            open |= life.open();
+        }
+        if !open {
+            break;
+        }
+        stage.pass(5).await;
+    }
+    check(stage, &rail, &lives, fees_before, seed).await
+}
+
+impl Life {
+    fn open(&self) -> bool {
+        let over = |one: &Instruction| self.ends.iter().any(|(id, _)| *id == one.id);
+        !over(&self.fund) || self.settle.as_ref().is_some_and(|settle| !over(settle))
+    }
+
+    fn done(&self, id: InstructionId) -> bool {
+        self.ends.iter().any(|(one, outcome)| *one == id && matches!(outcome, Outcome::Done(_)))
+    }
+}
+
+async fn begin(stage: &Stage, rail: &EvmRail, seed: u64, number: usize, rng: &mut StdRng) -> Life {
+    let name = |who: &str| key(&format!("{who} {seed} {number}"));
+    let (buyer, seller) = (name("buyer"), name("seller"));
+    let id = |place: u128| uuid::Uuid::from_u128(u128::from(seed) << 32 | (number as u128) << 8 | place);
+    let parties = (AgentId(id(1)), AgentId(id(2)));
+    rail.link_wallet(parties.0, buyer.address()).await.unwrap();
+    rail.link_wallet(parties.1, seller.address()).await.unwrap();
+    stage.mint(buyer.address(), u128::try_from(DEPOSIT).unwrap()).await;
+    let seller_share = if rng.random_bool(0.2) { 0 } else { rng.random_range(1..=DEPOSIT) };
+    let fee = if seller_share == 0 { 0 } else { rng.random_range(0..=(DEPOSIT - seller_share).min(seller_share / 4)) };
+    let contract = id(3);
+    let terms =
+        HoldTerms { payee: Some(parties.1), fee_ceiling: "0.2".parse::<Rate>().unwrap(), ..HoldTerms::default() };
+    let order = Order::Fund { hold: HoldId(contract), payer: parties.0, amount: usdc(DEPOSIT), terms: Box::new(terms) };
+    let fund = Instruction { id: InstructionId::derive(contract, 0), contract, order, answer: None };
+    let shares = [seller_share, fee, DEPOSIT - seller_share - fee];
+    Life { buyer, seller, parties, shares, fund, settle: None, ends: Vec::new() }
+}
+
+/// What the engine would do next.
+async fn step(rail: &EvmRail, life: &mut Life, rng: &mut StdRng) {
+    let over = |life: &Life, id| life.ends.iter().any(|(one, _)| *one == id);
+    if over(life, life.fund.id) && life.settle.is_none() && life.done(life.fund.id) {
+        let (contract, hold) = (life.fund.contract, HoldId(life.fund.contract));
+        let to = [Party::Worker(life.parties.1), Party::Platform, Party::Buyer(life.parties.0)];
+        let legs = to.into_iter().zip(life.shares).filter(|(_, minor)| *minor > 0);
+        let legs = legs.map(|(to, minor)| Leg { to, amount: usdc(minor) }).collect();
+        let order = Order::Settle { hold, funding: String::new(), legs };
+        life.settle = Some(Instruction { id: InstructionId::derive(contract, 1), contract, order, answer: None });
+    }
+    let current = match &life.settle {
+        Some(settle) if over(life, settle.id) => return,
+        Some(settle) => settle.clone(),
+        None if over(life, life.fund.id) => return,
+        None => life.fund.clone(),
+    };
+    let asked = if rng.random_bool(0.5) || current.answer.is_some() {
+        rail.execute(&current).await.ok()
+    } else {
+        rail.lookup(&current).await.ok().flatten()
+    };
+    let asked = match asked {
+        None => rail.execute(&current).await.ok(),
+        asked => asked,
+    };
+    let answer = match asked {
+        Some(Outcome::NeedsAction(action)) => {
+            let ask = Ask::parse(&action.payload).unwrap();
+            let key = if ask.signer == life.buyer.address() { &life.buyer } else { &life.seller };
+            Some(ask.sign(&ask.choices[0].name, key).unwrap().to_text())
+        }
+        Some(outcome) if outcome.is_final() => {
+            life.ends.push((current.id, outcome));
+            None
+        }
+        _ => None,
+    };
+    match &mut life.settle {
+        Some(settle) => settle.answer = answer,
+        None => life.fund.answer = answer,
+    }
+}
+
+async fn check(stage: &Stage, rail: &EvmRail, lives: &[Life], fees_before: u128, seed: u64) -> usize {
+    let (mut held, mut divided, mut fees_due) = (0, 0, 0);
+    for (number, life) in lives.iter().enumerate() {
+        let what = format!("seed {seed}, hold {number}");
+        assert!(!life.open(), "{what}: no end: {:?}", life.ends);
+        for (id, outcome) in &life.ends {
+            let instruction = if *id == life.fund.id { &life.fund } else { life.settle.as_ref().unwrap() };
+            assert_eq!(rail.lookup(instruction).await.unwrap().as_ref(), Some(outcome), "{what}: the end stands");
+            if let Outcome::Done(receipt) = outcome {
+                instruction.check(receipt).unwrap();
+            }
+        }
+        let funded = life.done(life.fund.id);
+        let settled = life.settle.as_ref().is_some_and(|settle| life.done(settle.id));
+        let (buyer, seller) = (stage.balance(life.buyer.address()).await, stage.balance(life.seller.address()).await);
+        let expected = |minor: i64| u128::try_from(minor).unwrap();
+        match (funded, settled) {
+            (false, _) => assert_eq!((buyer, seller), (expected(DEPOSIT), 0), "{what}: declined, but money moved"),
+            (true, false) => {
+                assert_eq!((buyer, seller), (0, 0), "{what}: not divided, but money left");
+                held += DEPOSIT;
+            }
+            (true, true) => {
+                assert_eq!(seller, expected(life.shares[0]), "{what}: the seller's share");
+                // Where nobody but the seller signed, the rest is the buyer's in the contract, to be withdrawn.
+                let back = if life.shares[0] == 0 { 0 } else { life.shares[2] };
+                assert_eq!(buyer, expected(back), "{what}: the buyer's share");
+                fees_due += expected(life.shares[1]);
+                divided += 1;
+            }
+        }
+    }
+    assert_eq!(fees(stage).await - fees_before, fees_due, "seed {seed}: the fees");
+    assert_eq!(rail.holdings().await.unwrap().total, usdc(held), "seed {seed}: what is held");
+    story(rail, lives, seed).await;
+    divided
+}
+
+/// What is told in the end is what happened, once.
+async fn story(rail: &EvmRail, lives: &[Life], seed: u64) {
+    let (mut at, mut told) = (Cursor::default(), Vec::new());
+    loop {
+        let page = rail.observe(&at).await.unwrap();
+        if page.next == at {
+            break;
+        }
+        told.extend(page.items);
+        at = page.next;
+    }
+    for life in lives {
+        for (id, outcome) in life.ends.iter().filter(|(_, outcome)| matches!(outcome, Outcome::Done(_))) {
+            let same: Vec<_> = told
+                .iter()
+                .filter(|item| matches!(&item.body, ObservationBody::Outcome { instruction, .. } if instruction == id))
+                .collect();
+            assert!(!same.is_empty(), "seed {seed}: {id} is not told");
+            for item in same {
+                let body = ObservationBody::Outcome { instruction: *id, outcome: outcome.clone() };
+                assert_eq!(item.body, body, "seed {seed}: told otherwise");
+            }
+        }
+    }
+}
+
+async fn reorg(stage: &Stage, depth: u64) {
+    let _: Value = stage.ask("anvil_reorg", json!([depth, []])).await;
+}
+
+async fn fees(stage: &Stage) -> u128 {
+    let call = feesOwedCall { token: stage.config.token, receiver: stage.relayer.address() };
+    let data: Bytes = call.abi_encode().into();
+    let answer: Bytes = stage.ask("eth_call", json!([{ "to": stage.config.escrow, "data": data }, "latest"])).await;
+    U256::from_be_slice(&answer).to()
+}
+
+fn usdc(minor: i64) -> Money {
+    Money::new(minor, Currency::USDC)
+}

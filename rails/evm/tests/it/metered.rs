@@ -1,0 +1,176 @@
+//! Metered use, as the rail sees it: receipts, a close, its challenge window, claim and withdrawal.
+
+use std::sync::Arc;
+
+use alloy_primitives::{B256, U256};
+use tradepost::{
+    ids::{AgentId, HoldId, InstructionId},
+    money::{Currency, Money},
+    rail::{
+        Cursor, HoldTerms, Instruction, Leg, ObservationBody, Order, Outcome, Party, SettlementRail, VolatileMemory,
+    },
+};
+use tradepost_evm::{Act, Ask, EvmError, EvmRail, Mode, Role, Way, sign::SignatureProblem};
+
+use crate::stage::{Stage, key};
+
+struct Metered {
+    stage: Stage,
+    rail: EvmRail,
+    hold: HoldId,
+    parties: (AgentId, AgentId),
+}
+
+impl Metered {
+    /// 100 units at 0.05 dollars, funded.
+    async fn new() -> Self {
+        let stage = Stage::new().await;
+        let rail = stage.rail(Arc::new(VolatileMemory::default())).await;
+        let parties = (AgentId(uuid::Uuid::from_u128(1)), AgentId(uuid::Uuid::from_u128(2)));
+        rail.link_wallet(parties.0, key("buyer").address()).await.unwrap();
+        rail.link_wallet(parties.1, key("seller").address()).await.unwrap();
+        stage.mint(key("buyer").address(), 5_000_000).await;
+        let contract = uuid::Uuid::from_u128(3);
+        let terms = HoldTerms {
+            payee: Some(parties.1),
+            quantity: 100,
+            unit_price: Some(usdc(50_000)),
+            receipt_signer: Some(key("meter").address().to_string()),
+            ..HoldTerms::default()
+        };
+        let hold = HoldId(contract);
+        let order = Order::Fund { hold, payer: parties.0, amount: usdc(5_000_000), terms: Box::new(terms) };
+        let mut fund = Instruction { id: InstructionId::derive(contract, 0), contract, order, answer: None };
+        let Outcome::NeedsAction(action) = rail.execute(&fund).await.unwrap() else { panic!("nobody is asked") };
+        let ask = Ask::parse(&action.payload).unwrap();
+        // PG-04: the intent that existing clients sign, with a permit.
+        fund.answer = Some(ask.sign("erc2612_permit", &key("buyer")).unwrap().to_text());
+        assert!(matches!(rail.execute(&fund).await.unwrap(), Outcome::Pending { .. }));
+        stage.mine(3).await;
+        assert!(matches!(rail.lookup(&fund).await.unwrap(), Some(Outcome::Done(_))));
+        Self { stage, rail, hold, parties }
+    }
+
+    /// Signs and has it relayed.
+    async fn sponsored(&self, act: Act, who: &str) -> Result<(), EvmError> {
+        let options = self.rail.options(self.hold, act).await?;
+        let signature = options.sign.sign(&key(who)).unwrap();
+        self.rail.relay(self.hold, act, options.nonce, options.deadline, signature).await?;
+        self.stage.mine(1).await;
+        Ok(())
+    }
+}
+
+fn usdc(minor: i64) -> Money {
+    Money::new(minor, Currency::USDC)
+}
+
+fn receipt(units: u64) -> Act {
+    Act::SubmitReceipt { units, proof: B256::repeat_byte(u8::try_from(units).unwrap()) }
+}
+
+/// PG-08, PG-09, PG-10, PG-19: a later receipt in the window supersedes; then each takes what is its own.
+#[tokio::test]
+async fn pg_09_a_close_a_superseding_receipt_a_claim_and_a_withdrawal() {
+    let m = Metered::new().await;
+    m.sponsored(receipt(10), "meter").await.unwrap();
+    assert_eq!(m.rail.escrow(m.hold).await.unwrap().earned, usdc(500_000));
+    m.sponsored(Act::Close { by: Role::Buyer }, "buyer").await.unwrap();
+    let closing = m.rail.escrow(m.hold).await.unwrap();
+    assert_eq!(closing.state, "closing");
+    assert!(closing.final_at.is_some());
+    m.sponsored(receipt(30), "meter").await.unwrap();
+    // PG-11: nothing is claimed before the window's end, and the options say so.
+    let early = m.rail.options(m.hold, Act::Claim).await.unwrap();
+    assert_eq!(early.recommended, None);
+    assert!(matches!(&early.sponsored, Way::Not { why } if why.contains("NotFinal")), "{early:?}");
+    m.stage.pass(24 * 3600).await;
+    let ready = m.rail.options(m.hold, Act::Claim).await.unwrap();
+    assert_eq!((ready.recommended, &ready.sponsored), (Some(Mode::Sponsored), &Way::Possible));
+    assert!(matches!(&ready.direct, Way::Not { why } if why.contains("gas")), "the seller has no coin: {ready:?}");
+    m.sponsored(Act::Claim, "seller").await.unwrap();
+    m.sponsored(Act::Withdraw, "buyer").await.unwrap();
+    assert_eq!(m.stage.balance(key("seller").address()).await, 1_500_000);
+    assert_eq!(m.stage.balance(key("buyer").address()).await, 3_500_000);
+    assert_eq!(m.rail.escrow(m.hold).await.unwrap().state, "settled");
+    m.stage.mine(3).await;
+    let (mut at, mut told) = (Cursor::default(), Vec::new());
+    for _ in 0..20 {
+        let page = m.rail.observe(&at).await.unwrap();
+        told.extend(page.items.into_iter().map(|item| item.body));
+        at = page.next;
+    }
+    let legs = vec![
+        Leg { to: Party::Worker(m.parties.1), amount: usdc(1_500_000) },
+        Leg { to: Party::Buyer(m.parties.0), amount: usdc(3_500_000) },
+    ];
+    let settled = told.iter().find_map(|body| match body {
+        ObservationBody::HoldSettled { hold, legs, .. } if *hold == m.hold => Some(legs.clone()),
+        _ => None,
+    });
+    assert_eq!(settled, Some(legs));
+    assert_eq!(m.rail.holdings().await.unwrap().total, usdc(0));
+}
+
+/// Receipts out of order, over quantity, by another signer; signatures used twice.
+#[tokio::test]
+async fn pg_19_bad_receipts_and_signatures_are_refused_with_what_does_not_match() {
+    let m = Metered::new().await;
+    m.sponsored(receipt(20), "meter").await.unwrap();
+    let reverted = |answer: Result<(), EvmError>| match answer {
+        Err(EvmError::Reverted(revert)) => revert.name,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(reverted(m.sponsored(receipt(19), "meter").await), "ReceiptNotNewer");
+    assert_eq!(reverted(m.sponsored(receipt(101), "meter").await), "OverQuantity");
+    let forged = m.sponsored(receipt(30), "seller").await;
+    let expected = key("meter").address();
+    assert!(
+        matches!(&forged, Err(EvmError::Signature { what: "UsageReceipt", problem: SignatureProblem::WrongSigner { expected: wanted, .. } }) if *wanted == expected),
+        "{forged:?}"
+    );
+    let options = m.rail.options(m.hold, Act::Close { by: Role::Seller }).await.unwrap();
+    let good = options.sign.sign(&key("seller")).unwrap();
+    // Another chain, another contract, another deadline: another message, so another signer's.
+    for change in [0, 1, 2] {
+        let mut other = options.sign.clone();
+        match change {
+            0 => other.domain.chain_id = 1,
+            1 => other.domain.verifying_contract = m.stage.config.token,
+            _ => other.domain.name = "MeteringEscrowV2".into(),
+        }
+        let signature = other.sign(&key("seller")).unwrap();
+        let close = Act::Close { by: Role::Seller };
+        let answer = m.rail.relay(m.hold, close, options.nonce, options.deadline, signature).await;
+        let told = matches!(&answer, Err(EvmError::Signature { problem: SignatureProblem::WrongSigner { .. }, .. }));
+        assert!(told, "{answer:?}");
+    }
+    let close = Act::Close { by: Role::Seller };
+    let order = U256::from_str_radix("fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141", 16).unwrap();
+    let mut twin = good.to_vec();
+    let high = order - U256::from_be_slice(&good[32..64]);
+    twin[32..64].copy_from_slice(&high.to_be_bytes::<32>());
+    twin[64] = if good[64] == 27 { 28 } else { 27 };
+    let answer = m.rail.relay(m.hold, close, options.nonce, options.deadline, twin.into()).await;
+    let told = matches!(&answer, Err(EvmError::Signature { problem: SignatureProblem::Malleable, .. }));
+    assert!(told, "{answer:?}");
+    let first = m.rail.relay(m.hold, close, options.nonce, options.deadline, good.clone()).await.unwrap();
+    let again = m.rail.relay(m.hold, close, options.nonce, options.deadline, good).await.unwrap();
+    let hash = |sent| match sent {
+        tradepost_evm::Sent::UnderWay { transaction, .. } | tradepost_evm::Sent::Mined { transaction, .. } => {
+            transaction
+        }
+    };
+    assert_eq!(hash(first), hash(again), "replayed, it is the same");
+    m.stage.mine(1).await;
+    m.stage.pass(700).await;
+    let expired = m.rail.options(m.hold, Act::Waive).await.unwrap();
+    let late = {
+        let mut late = expired.sign.clone();
+        let tradepost_evm::sign::Message::WaiveIntent(waive) = &mut late.message else { panic!("{late:?}") };
+        waive.deadline = U256::from(1);
+        late.sign(&key("seller")).unwrap()
+    };
+    let answer = m.rail.relay(m.hold, Act::Waive, expired.nonce, 1, late).await.map(drop);
+    assert_eq!(reverted(answer), "SignatureExpired");
+}

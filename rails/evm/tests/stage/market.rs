@@ -1,0 +1,132 @@
+//! A marketplace on the stage: its people have keys, and sign what they are asked for.
+
+use std::{collections::HashMap, sync::Arc};
+
+use alloy_primitives::Address;
+use alloy_signer_local::PrivateKeySigner;
+use serde_json::json;
+use tradepost::{
+    engine::Marketplace,
+    ids::{AgentId, JobId},
+    job::{Delivery, Job, JobOrder},
+    ledger::Account,
+    money::Money,
+    policy::Policy,
+    rail::{Party, StoreMemory},
+    store::{InstructionState, MemoryStore, Store},
+};
+use tradepost_evm::{Answer, Ask, EvmRail};
+
+use super::{Stage, key};
+
+/// How many rounds anything may take.
+const PATIENCE: u32 = 60;
+
+pub struct Market {
+    pub stage: Stage,
+    pub market: Marketplace,
+    pub rail: Arc<EvmRail>,
+    pub buyer: AgentId,
+    pub worker: AgentId,
+    pub keys: HashMap<AgentId, PrivateKeySigner>,
+}
+
+impl Market {
+    pub async fn open(stage: Stage, policy: Policy) -> Self {
+        Self::open_with(stage, policy, |rail| rail).await
+    }
+
+    pub async fn open_with(stage: Stage, policy: Policy, with: impl FnOnce(EvmRail) -> EvmRail) -> Self {
+        let store = MemoryStore::default();
+        let market = store.open_market("stage").await.unwrap();
+        let memory = StoreMemory::new(Arc::new(store.clone()), market, stage.config.id);
+        let rail = Arc::new(with(stage.rail(Arc::new(memory)).await));
+        let market = Marketplace::builder("stage", store, policy).rail(rail.clone()).build().await.unwrap();
+        let [buyer, worker] = [1, 2].map(|number| AgentId(uuid::Uuid::from_u128(number)));
+        let keys = HashMap::from([(buyer, key("the buyer")), (worker, key("the worker"))]);
+        for (agent, key) in &keys {
+            rail.link_wallet(*agent, key.address()).await.unwrap();
+        }
+        stage.mint(keys[&buyer].address(), 100_000_000).await;
+        Self { stage, market, rail, buyer, worker, keys }
+    }
+
+    pub fn wallet(&self, agent: AgentId) -> Address {
+        self.keys[&agent].address()
+    }
+
+    /// Posted by the buyer and accepted by the worker; its payment waits for the buyer.
+    pub async fn agree(&self, minor: i64) -> JobId {
+        let order = JobOrder {
+            title: "Translate a page".into(),
+            task: json!({ "text": "Guten Tag" }).as_object().unwrap().clone(),
+            amount: Money::new(minor, self.market.currency()),
+            worker: Some(self.worker),
+            rail: None,
+            deadline: None,
+            validation: None,
+        };
+        let job = self.market.agent(self.buyer).post_job(order).await.unwrap();
+        self.market.agent(self.worker).accept(job.id).await.unwrap();
+        job.id
+    }
+
+    pub async fn deliver(&self, job: JobId) {
+        let output = json!({ "text": "Good day" }).as_object().unwrap().clone();
+        self.market.agent(self.worker).deliver(job, Delivery { content_type: None, output }).await.unwrap();
+    }
+
+    /// What the rail asks whom at the moment.
+    pub async fn asked(&self, job: JobId) -> Option<(AgentId, tradepost::ids::InstructionId, Ask)> {
+        let given = self.market.instructions(job).await.unwrap();
+        given.iter().find_map(|record| match &record.state {
+            InstructionState::NeedsAction(action) => {
+                let (Party::Buyer(who) | Party::Worker(who)) = action.who else { return None };
+                Some((who, record.instruction.id, Ask::parse(&action.payload).unwrap()))
+            }
+            _ => None,
+        })
+    }
+
+    /// Whoever is asked signs, until nobody is.
+    pub async fn sign(&self, job: JobId) {
+        for _ in 0..PATIENCE {
+            let Some((who, instruction, ask)) = self.asked(job).await else { return };
+            let choice = ask.choices[0].name.clone();
+            let answer = ask.sign(&choice, &self.keys[&who]).unwrap();
+            self.answer(who, instruction, &answer).await;
+        }
+        panic!("there is no end of asking");
+    }
+
+    pub async fn answer(&self, who: AgentId, instruction: tradepost::ids::InstructionId, answer: &Answer) {
+        self.market.agent(who).answer(instruction, answer.to_text()).await.unwrap();
+    }
+
+    /// Blocks come, and the workers work, until it is so.
+    pub async fn until(&self, job: JobId, so: impl Fn(&Job) -> bool) -> Arc<Job> {
+        for _ in 0..PATIENCE {
+            self.market.work().await.unwrap();
+            let found = self.market.job(job).await.unwrap();
+            if so(&found) {
+                return found;
+            }
+            self.stage.mine(1).await;
+        }
+        panic!("it never was so: {:#?}", self.market.job(job).await.unwrap());
+    }
+
+    /// PG-17: the books and the chain agree, and nothing is left open.
+    pub async fn agrees(&self) {
+        let compared = self.market.reconcile(self.stage.config.id).await.unwrap();
+        assert_eq!(compared.differences, Vec::new(), "{compared:?}");
+        assert_eq!(self.market.verify().await.unwrap(), Vec::new());
+        let contract = self.stage.balance(self.stage.config.escrow).await;
+        let held = u128::try_from(compared.held.minor()).unwrap();
+        assert!(contract >= held, "the contract has {contract}, promised are {held}");
+        let worker = self.market.balance(Account::Pending(self.worker), None).await.unwrap();
+        assert!(worker.is_zero(), "{worker} is on its way to the worker");
+        let unsettled = self.market.unsettled().await.unwrap();
+        assert_eq!(unsettled.iter().map(|one| one.why()).collect::<Vec<_>>(), Vec::<String>::new());
+    }
+}
