@@ -140,6 +140,15 @@ pub enum Rejection {
         /// What came.
         actual: u32,
     },
+    /// The hired agent is being run by another call under the same key, or was when its process ended
+    /// (AM-09): it comes to an end by itself.
+    #[error("job {job} is {status}: it is being run, or its deadline gives the buyer everything back")]
+    StillRunning {
+        /// The job.
+        job: JobId,
+        /// Its status.
+        status: JobStatus,
+    },
     /// A list is too long.
     #[error("{field}: {actual} entries; allowed are at most {max}")]
     TooMany {
@@ -443,6 +452,14 @@ pub enum Error {
         /// How many contracts are not over, or have money on its way.
         open: usize,
     },
+    /// A hired agent did not do its work (AM-09). The buyer has everything back.
+    #[error("job {job} was not done: {reason}")]
+    Execution {
+        /// The job.
+        job: JobId,
+        /// What happened.
+        reason: String,
+    },
     /// The engine is put together wrongly.
     #[error("the marketplace cannot be built: {reason}")]
     Configuration {
@@ -458,7 +475,11 @@ impl Error {
             Self::Contention { .. } | Self::Part { .. } => true,
             Self::Store(error) => error.may_repeat(),
             Self::Rail(error) => error.may_repeat(),
-            Self::Rejected(_) | Self::Policy(_) | Self::RailMissing { .. } | Self::Configuration { .. } => false,
+            Self::Rejected(_)
+            | Self::Policy(_)
+            | Self::RailMissing { .. }
+            | Self::Execution { .. }
+            | Self::Configuration { .. } => false,
         }
     }
 

@@ -8,7 +8,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::{AgentParts, AllowAll, Authorizer, Inner, Marketplace, NobodyKnown, TierSource};
+use super::{AgentParts, AllowAll, Authorizer, Executor, Inner, Marketplace, NobodyKnown, TierSource};
 use crate::{
     clock::{Clock, SystemClock},
     error::Error,
@@ -35,6 +35,7 @@ pub struct MarketplaceBuilder {
     tiers: Arc<dyn TierSource>,
     authorizer: Arc<dyn Authorizer>,
     agents: Option<AgentParts>,
+    executor: Option<Arc<dyn Executor>>,
     lease: Span,
     rail_limit: Option<Duration>,
 }
@@ -51,6 +52,7 @@ impl MarketplaceBuilder {
             tiers: Arc::new(NobodyKnown),
             authorizer: Arc::new(AllowAll),
             agents: None,
+            executor: None,
             lease: Span::seconds(60),
             rail_limit: None,
         }
@@ -93,6 +95,12 @@ impl MarketplaceBuilder {
     /// first job on, in every process: jobs of agents that were never registered cannot be taken on here.
     pub fn agents(mut self, parts: AgentParts) -> Self {
         self.agents = Some(parts);
+        self
+    }
+
+    /// Runs agents that are hired for an immediate result by this (AM-09). Without it nobody can be.
+    pub fn executor(mut self, executor: impl Executor) -> Self {
+        self.executor = Some(Arc::new(executor));
         self
     }
 
@@ -179,6 +187,7 @@ impl MarketplaceBuilder {
             tiers: self.tiers,
             authorizer: self.authorizer,
             agents: self.agents,
+            executor: self.executor,
             newest: std::sync::RwLock::new((version, policy.clone())),
             pinned: std::sync::RwLock::new(HashMap::from([(version, policy)])),
             lease: self.lease,

@@ -15,6 +15,7 @@ mod agents;
 mod bids;
 mod builder;
 mod command;
+mod execution;
 mod feed;
 mod intervene;
 mod observe;
@@ -30,6 +31,9 @@ mod work;
 pub use agents::{AgentParts, Registered, Verified, WebhookPing};
 pub use bids::{OpenJob, OpenJobs};
 pub use builder::MarketplaceBuilder;
+#[cfg(feature = "http")]
+pub use execution::{Endpoint, Endpoints, HttpExecutor};
+pub use execution::{Executed, Execution, Executor};
 pub use feed::Subscription;
 pub use reconcile::{Difference, Reconciliation, Unsettled};
 pub use session::Session;
@@ -71,6 +75,7 @@ struct Inner {
     tiers: Arc<dyn TierSource>,
     authorizer: Arc<dyn Authorizer>,
     agents: Option<AgentParts>,
+    executor: Option<Arc<dyn Executor>>,
     newest: RwLock<(PolicyVersion, Arc<Policy>)>,
     pinned: RwLock<HashMap<PolicyVersion, Arc<Policy>>>,
     lease: Span,

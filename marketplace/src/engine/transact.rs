@@ -118,6 +118,7 @@ impl<'a> Attempt<'a> {
         let rail = match (job, command) {
             (Some(job), _) => Some(job.rail),
             (None, JobCommand::Post { order, .. }) => order.rail,
+            (None, JobCommand::Hire { hire, .. }) => hire.rail,
             (None, _) => None,
         };
         let rail = self.market.rail(rail)?.profile();

@@ -38,6 +38,39 @@ pub struct JobOrder {
     pub open: Option<OpenOrder>,
 }
 
+/// A named agent to be hired for an immediate result (AM-09).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hire {
+    /// Who.
+    pub worker: AgentId,
+    /// What it is, in a line.
+    pub title: String,
+    /// What is to be done: an object whose form is the parties' business.
+    pub task: Map<String, Value>,
+    /// What the work costs, without a fee on top.
+    pub amount: Money,
+    /// The rail its money moves on; `None` for the marketplace's first.
+    #[serde(default)]
+    pub rail: Option<RailId>,
+}
+
+impl Hire {
+    /// The order that is kept of it.
+    pub(crate) fn order(&self) -> JobOrder {
+        JobOrder {
+            title: self.title.clone(),
+            task: self.task.clone(),
+            amount: self.amount,
+            worker: Some(self.worker),
+            rail: self.rail,
+            deadline: None,
+            validation: None,
+            open: None,
+        }
+    }
+}
+
 /// Work handed in (VP-17).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -73,6 +106,14 @@ pub enum JobCommand {
         id: JobId,
         /// What is wanted.
         order: Box<JobOrder>,
+    },
+    /// The buyer hires an agent that is run at once (AM-09).
+    Hire {
+        /// The id the job will have. Chosen by the shell, not part of what a key is compared by.
+        #[serde(skip, default = "nil_job")]
+        id: JobId,
+        /// Who, for what.
+        hire: Box<Hire>,
     },
     /// The buyer tries to pay again after a decline.
     RetryPayment,
@@ -148,6 +189,7 @@ impl JobCommand {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Post { .. } => "post",
+            Self::Hire { .. } => "hire",
             Self::RetryPayment => "retry_payment",
             Self::Accept => "accept",
             Self::Start => "start",
@@ -173,7 +215,7 @@ impl JobCommand {
             Accepted, Delivered, Disputed, Frozen, Funded, InProgress, PendingPayment, RevisionRequested, Validating,
         };
         match self {
-            Self::Post { .. } => &[],
+            Self::Post { .. } | Self::Hire { .. } => &[],
             Self::RetryPayment => &[PendingPayment],
             Self::Accept => &[PendingPayment, Funded],
             Self::Start => &[Accepted],

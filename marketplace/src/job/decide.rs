@@ -6,7 +6,7 @@ use super::{
     CancelCause, Candidate, Delivery, Frozen, HoldState, Job, JobCommand, JobEvent, JobStatus, PayoutStatus, Timers,
     Verdict,
     permit::permit,
-    post::{post, terms},
+    post::{hire, post, terms},
     settle::Division,
 };
 use crate::{
@@ -60,12 +60,13 @@ pub fn decide(job: Option<&Job>, command: &JobCommand, ctx: &Context<'_>) -> Res
     let job = match (job, command) {
         (Some(job), _) => job,
         (None, JobCommand::Post { id, order }) => return post(*id, order, ctx),
+        (None, JobCommand::Hire { id, hire: wanted }) => return hire(*id, wanted, ctx),
         (None, _) => return Err(Rejection::NotFound { what: "job", id: String::new() }),
     };
     permit(job, command, ctx.actor, ctx.now)?;
     let mut draft = Draft::of(job.clone(), command.name(), ctx);
     match command {
-        JobCommand::Post { .. } => unreachable!("posting is legal in no status"),
+        JobCommand::Post { .. } | JobCommand::Hire { .. } => unreachable!("posting is legal in no status"),
         JobCommand::RetryPayment => draft.retry_payment()?,
         JobCommand::Accept => draft.accept()?,
         JobCommand::Start => draft.start(),
@@ -323,7 +324,8 @@ impl<'a> Draft<'a> {
         self.events.push(JobEvent::Funded { amount: self.job.terms.total()? });
         self.enter(JobStatus::Funded);
         let automatic = self.ctx.policy.jobs.acceptance == Acceptance::Automatic && self.job.worker.is_some();
-        let accepted_before = self.ctx.policy.jobs.escrow == EscrowAt::Acceptance || self.goes_by_offer();
+        let escrow = self.ctx.policy.jobs.escrow;
+        let accepted_before = escrow == EscrowAt::Acceptance || self.goes_by_offer() || self.job.hired;
         match automatic || accepted_before {
             true => self.accepted(),
             false => Ok(()),

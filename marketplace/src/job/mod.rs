@@ -12,7 +12,7 @@ mod post;
 mod report;
 mod settle;
 
-pub use command::{Delivery, JobCommand, JobOrder, Verdict};
+pub use command::{Delivery, Hire, JobCommand, JobOrder, Verdict};
 pub use decide::{Context, Decision, decide};
 pub use event::{CancelCause, JobEvent, PayoutStatus};
 pub use open::{Candidate, Open, OpenOrder, Search, Wanted};
@@ -137,6 +137,9 @@ pub struct Job {
     pub revisions: u32,
     /// Whether a delivery is checked automatically before the buyer sees it.
     pub validated: bool,
+    /// Whether the platform runs its worker at once (AM-09).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hired: bool,
     /// How it finds its worker, if it was posted without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub open: Option<Open>,

@@ -19,7 +19,7 @@ fn by_whom(job: &Job, command: &JobCommand, actor: &Actor) -> Result<(), Rejecti
     let worker = actor.agent().is_some() && actor.agent() == job.worker;
     let operator = matches!(actor, Actor::Operator(_));
     let (may, allowed) = match command {
-        JobCommand::Post { .. } => (actor.agent().is_some(), "an agent"),
+        JobCommand::Post { .. } | JobCommand::Hire { .. } => (actor.agent().is_some(), "an agent"),
         JobCommand::RetryPayment
         | JobCommand::Approve
         | JobCommand::RequestRevision { .. }
@@ -55,6 +55,7 @@ fn in_time(job: &Job, command: &JobCommand, now: Timestamp) -> Result<(), Reject
         | JobCommand::RequestRevision { .. }
         | JobCommand::Cancel { .. } => true,
         JobCommand::Post { .. }
+        | JobCommand::Hire { .. }
         | JobCommand::RecordValidation { .. }
         | JobCommand::Approve
         | JobCommand::Withdraw { .. }
