@@ -3,12 +3,13 @@
 
 use crate::{
     actor::Actor,
+    adjustment::MovementId,
     agent::AgentStatus,
     bid::BidStatus,
     clock::Timestamp,
     ids::{AgentId, BidId, JobId, RailId},
     job::JobStatus,
-    ledger::LedgerError,
+    ledger::{Account, LedgerError},
     money::{Currency, Money, MoneyError},
     policy::{PolicyError, Span},
     rail::{Capability, Custody, RailError, ReceiptMismatch},
@@ -121,6 +122,20 @@ pub enum Rejection {
         command: &'static str,
         /// When it is possible again.
         next: Timestamp,
+    },
+    /// What is reserved for a contract moves by the contract's own rules.
+    #[error("{command}: {account} is a hold, which moves by its contract's rules only")]
+    HoldMoved {
+        /// The command.
+        command: &'static str,
+        /// The hold's account.
+        account: Account,
+    },
+    /// A movement is undone once.
+    #[error("movement {movement} was reversed before")]
+    AlreadyReversed {
+        /// Which.
+        movement: MovementId,
     },
     /// Something must be given.
     #[error("{field} must be given")]

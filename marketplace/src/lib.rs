@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod actor;
+pub mod adjustment;
 pub mod agent;
 pub mod bid;
 pub mod clock;

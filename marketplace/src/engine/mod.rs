@@ -11,6 +11,7 @@
 //! Whatever does not finish (a crash, a lost answer, a slow rail) is found again by the workers: the
 //! records themselves say when they are due.
 
+mod adjust;
 mod agents;
 mod bids;
 mod builder;

@@ -162,7 +162,7 @@ impl Marketplace {
             .into_iter()
             .filter_map(|stored| match stored.record {
                 Record::Instruction(record) => Some(record),
-                Record::Job(_) | Record::Observation(_) | Record::Agent(_) | Record::Owner(_) | Record::Bid(_) => None,
+                _ => None,
             })
             .collect())
     }

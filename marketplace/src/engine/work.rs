@@ -132,9 +132,12 @@ impl Marketplace {
                     Err(error) => Err(error),
                 }
             }
-            Record::Agent(_) | Record::Instruction(_) | Record::Observation(_) | Record::Owner(_) | Record::Bid(_) => {
-                Ok(())
-            }
+            Record::Agent(_)
+            | Record::Instruction(_)
+            | Record::Observation(_)
+            | Record::Owner(_)
+            | Record::Adjustment(_)
+            | Record::Bid(_) => Ok(()),
         }
     }
 

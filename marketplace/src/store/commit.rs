@@ -6,6 +6,7 @@ use uuid::Uuid;
 use super::{InstructionRecord, InstructionState, Key, Kind, Record, StoreError};
 use crate::{
     actor::Actor,
+    adjustment::AdjustmentEvent,
     agent::AgentEvent,
     bid::BidEvent,
     clock::Timestamp,
@@ -162,6 +163,8 @@ events! {
     Agent(AgentEvent),
     /// To a bid.
     Bid(BidEvent),
+    /// To the ledger, by an operator's hand.
+    Adjustment(AdjustmentEvent),
 }
 
 /// What happened to an instruction that its contract does not hear of.

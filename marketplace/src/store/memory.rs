@@ -17,7 +17,7 @@ use super::{
 use crate::{
     clock::Timestamp,
     ids::MarketId,
-    ledger::{self, Account, Finding, Limit, Transfer, TrialBalance},
+    ledger::{self, Account, Finding, Limit, Movement, Transfer, TrialBalance},
     money::{Currency, Money},
     policy::{Policy, PolicyVersion},
 };
@@ -42,9 +42,17 @@ struct Market {
     tags: BTreeMap<(Kind, String), BTreeSet<Uuid>>,
     keys: HashMap<String, KeyRecord>,
     events: Vec<LoggedEvent>,
-    transfers: Vec<(Timestamp, Uuid, Transfer)>,
+    transfers: Vec<Moved>,
     accounts: FxHashMap<Account, Book>,
     cursors: HashMap<String, String>,
+}
+
+#[derive(Debug)]
+struct Moved {
+    at: Timestamp,
+    contract: Uuid,
+    version: u64,
+    transfer: Transfer,
 }
 
 /// What records are listed by: all of a kind, or those with a party in a place.
@@ -108,7 +116,7 @@ fn index(market: MarketId) -> usize {
 
 impl Market {
     fn write(&mut self, commit: Commit, admitted: Admitted) {
-        let Commit { at, contract, key, writes, events, movement, documents, tags, .. } = commit;
+        let Commit { at, contract, version, key, writes, events, movement, documents, tags, .. } = commit;
         let subject = writes.first().map(|write| write.record.key());
         for write in writes {
             self.put(write.record, write.expected + 1, write.claimed_until);
@@ -125,7 +133,7 @@ impl Market {
             let number = self.transfers.len() as u32;
             self.accounts.entry(transfer.debit()).or_default().entries.push(number);
             self.accounts.entry(transfer.credit()).or_default().entries.push(number);
-            self.transfers.push((at, contract, *transfer));
+            self.transfers.push(Moved { at, contract, version, transfer: *transfer });
         }
         for (account, balance) in admitted.balances {
             let kept = &mut self.accounts.entry(account).or_default().balances;
@@ -208,8 +216,8 @@ impl Market {
     fn sum(&self, account: Account, currency: Currency, at: Option<Timestamp>) -> i64 {
         let transfers = self.entries(account).iter().map(|n| &self.transfers[*n as usize]);
         let counted =
-            transfers.filter(|(when, _, t)| t.amount().currency() == currency && at.is_none_or(|at| *when <= at));
-        counted.map(|(_, _, t)| signed(t, account)).sum()
+            transfers.filter(|t| t.transfer.amount().currency() == currency && at.is_none_or(|at| t.at <= at));
+        counted.map(|t| signed(&t.transfer, account)).sum()
     }
 }
 
@@ -408,7 +416,7 @@ impl Store for MemoryStore {
         let market = markets.market(market);
         let numbers = market.entries(account);
         let entry = |n: &u32| {
-            let (at, contract, transfer) = &market.transfers[*n as usize];
+            let Moved { at, contract, version, transfer } = &market.transfers[*n as usize];
             let counterparty = if transfer.credit() == account { transfer.debit() } else { transfer.credit() };
             let amount = Money::new(signed(transfer, account), transfer.amount().currency());
             ledger::Entry {
@@ -418,16 +426,24 @@ impl Store for MemoryStore {
                 counterparty,
                 amount,
                 contract: *contract,
+                version: *version,
             }
         };
         let later = numbers.partition_point(|n| i64::from(*n) < after);
         Ok(numbers[later..].iter().take(limit as usize).map(entry).collect())
     }
 
+    async fn movement(&self, market: MarketId, contract: Uuid, version: u64) -> Result<Movement, StoreError> {
+        let markets = self.lock();
+        // No index: an operator asks rarely, and this store is small.
+        let moved = markets.market(market).transfers.iter().filter(|t| (t.contract, t.version) == (contract, version));
+        Ok(Movement::of(moved.map(|moved| moved.transfer)))
+    }
+
     async fn trial_balance(&self, market: MarketId) -> Result<Vec<TrialBalance>, StoreError> {
         let markets = self.lock();
         let mut sums: BTreeMap<Currency, BTreeMap<Account, i64>> = BTreeMap::new();
-        for (_, _, transfer) in &markets.market(market).transfers {
+        for Moved { transfer, .. } in &markets.market(market).transfers {
             let accounts = sums.entry(transfer.amount().currency()).or_default();
             *accounts.entry(transfer.debit()).or_default() -= transfer.amount().minor();
             *accounts.entry(transfer.credit()).or_default() += transfer.amount().minor();

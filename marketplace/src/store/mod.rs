@@ -35,7 +35,7 @@ use uuid::Uuid;
 use crate::{
     clock::Timestamp,
     ids::MarketId,
-    ledger::{Account, Entry, Finding, TrialBalance},
+    ledger::{Account, Entry, Finding, Movement, TrialBalance},
     money::{Currency, Money},
     policy::{Policy, PolicyVersion},
 };
@@ -189,6 +189,12 @@ pub trait Store: Journal + 'static {
         after: i64,
         limit: u32,
     ) -> Result<Vec<Entry>, StoreError>;
+
+    /// What a contract's version moved; nothing if it moved nothing.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    async fn movement(&self, market: MarketId, contract: Uuid, version: u64) -> Result<Movement, StoreError>;
 
     /// Every account's balance as its transfers add up, per currency.
     ///

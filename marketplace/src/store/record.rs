@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
+    adjustment::Adjustment,
     agent::{Agent, Owner},
     bid::Bid,
     clock::Timestamp,
@@ -165,6 +166,8 @@ records! {
     Owner(Owner) = "owner",
     /// Bids on open jobs, and applications for them.
     Bid(Bid) = "bid",
+    /// What operators moved by hand.
+    Adjustment(Adjustment) = "adjustment",
 }
 
 /// A record's kind and id.

@@ -39,7 +39,7 @@ use super::{
 use crate::{
     clock::Timestamp,
     ids::MarketId,
-    ledger::{Account, Entry, Finding, TrialBalance},
+    ledger::{Account, Entry, Finding, Movement, TrialBalance},
     money::{Currency, Money},
     policy::{Policy, PolicyVersion},
 };
@@ -228,6 +228,10 @@ impl<D: 'static> Store for SqlStore<D> {
         limit: u32,
     ) -> Result<Vec<Entry>, StoreError> {
         ask!(self.readers, queries::history, market, account, after, limit)
+    }
+
+    async fn movement(&self, market: MarketId, contract: Uuid, version: u64) -> Result<Movement, StoreError> {
+        ask!(self.readers, queries::movement, market, contract, version)
     }
 
     async fn trial_balance(&self, market: MarketId) -> Result<Vec<TrialBalance>, StoreError> {

@@ -6,12 +6,12 @@ use super::{
     Failure,
     session::{Cell, Line, Session},
     tables::{kind, places, record, table, text},
-    write::{account, currency, currency_name, micros},
+    write::{account, currency, currency_name, int, micros},
 };
 use crate::{
     clock::{Timestamp, from_micros},
     ids::MarketId,
-    ledger::{Account, Entry, Limit, TransferKind, TrialBalance},
+    ledger::{Account, Entry, Limit, Movement, TransferKind, TrialBalance},
     money::{Currency, Money},
     policy::{Policy, PolicyVersion},
     store::{Claim, Event, EventBody, Key, KeyRecord, Kind, LoggedEvent, Position, Query, Stored, Tagged},
@@ -315,7 +315,7 @@ pub(super) async fn history(
     let make = || {
         let side = |side| {
             format!(
-                "SELECT * FROM (SELECT number, at, kind, debit, credit, amount, currency, contract FROM transfers \
+                "SELECT * FROM (SELECT number, at, kind, debit, credit, amount, currency, contract, version FROM transfers \
                  WHERE market = $1 AND {side} = $2 AND number > $3 ORDER BY number LIMIT $4) AS {side}s"
             )
         };
@@ -331,8 +331,28 @@ fn entry(of: Account, mut line: Line) -> Result<Entry, Failure> {
     let kind = transfer_kind(&name)?;
     let (debit, credit) = (account(&line.text()?)?, account(&line.text()?)?);
     let (amount, currency, contract) = (line.int()?, currency(&line.text()?)?, line.id()?);
+    let version = line.int()?.unsigned_abs();
     let (counterparty, minor) = if credit == of { (debit, amount) } else { (credit, -amount) };
-    Ok(Entry { number, at, kind, counterparty, amount: Money::new(minor, currency), contract })
+    Ok(Entry { number, at, kind, counterparty, amount: Money::new(minor, currency), contract, version })
+}
+
+pub(super) async fn movement(
+    session: &mut dyn Session,
+    market: MarketId,
+    contract: Uuid,
+    version: u64,
+) -> Result<Movement, Failure> {
+    let sql = "SELECT debit, credit, amount, currency, kind FROM transfers \
+               WHERE market = $1 AND contract = $2 AND version = $3 ORDER BY part";
+    let mut movement = Movement::new();
+    for mut line in session.rows(sql, vec![market.0.into(), contract.into(), int(version).into()]).await? {
+        let (debit, credit) = (account(&line.text()?)?, account(&line.text()?)?);
+        let (amount, currency) = (line.int()?, currency(&line.text()?)?);
+        let kind = transfer_kind(&line.text()?)?;
+        let added = movement.transfer(debit, credit, Money::new(amount, currency), kind);
+        added.map_err(|e| Failure::corrupt(format!("version {version} of {contract} moved what none may: {e}")))?;
+    }
+    Ok(movement)
 }
 
 pub(super) fn transfer_kind(name: &str) -> Result<TransferKind, Failure> {

@@ -31,6 +31,7 @@ pub(super) const fn table(kind: Kind) -> Table {
         Kind::Agent => Table { name: "agents", parties: &["owner"] },
         Kind::Owner => Table { name: "owners", parties: &[] },
         Kind::Bid => Table { name: "bids", parties: &["job", "worker"] },
+        Kind::Adjustment => Table { name: "adjustments", parties: &[] },
     }
 }
 

@@ -117,7 +117,7 @@ impl Auditor {
         found: &mut Vec<String>,
     ) {
         let hold = Account::Escrow(job.id.into());
-        let per_hold = self.custody.is_per_hold();
+        let per_hold = self.holds_apart(job.rail);
         let rail = Account::Rail(job.rail);
         let worker = job.worker.unwrap_or(job.buyer);
         let (to_worker, to_buyer) = match per_hold {
