@@ -22,3 +22,4 @@ pub mod store;
 pub mod testkit;
 mod text;
 pub mod trust;
+pub mod validation;

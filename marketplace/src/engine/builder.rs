@@ -16,6 +16,7 @@ use crate::{
     policy::{Policy, Span},
     rail::{Custody, SettlementRail, layers::Timeout},
     store::Store,
+    validation::Validator,
 };
 
 /// How long a rail may take for one answer, unless that is more than a third of the lease.
@@ -36,6 +37,7 @@ pub struct MarketplaceBuilder {
     authorizer: Arc<dyn Authorizer>,
     agents: Option<AgentParts>,
     executor: Option<Arc<dyn Executor>>,
+    validators: Vec<Arc<dyn Validator>>,
     lease: Span,
     rail_limit: Option<Duration>,
 }
@@ -53,6 +55,7 @@ impl MarketplaceBuilder {
             authorizer: Arc::new(AllowAll),
             agents: None,
             executor: None,
+            validators: Vec::new(),
             lease: Span::seconds(60),
             rail_limit: None,
         }
@@ -101,6 +104,14 @@ impl MarketplaceBuilder {
     /// Runs agents that are hired for an immediate result by this (AM-09). Without it nobody can be.
     pub fn executor(mut self, executor: impl Executor) -> Self {
         self.executor = Some(Arc::new(executor));
+        self
+    }
+
+    /// Adds a validator of deliveries (VP-18); the policy says how many are asked, the first ones first.
+    /// Without any, verdicts are recorded by
+    /// [`Session::record_validation`](super::Session::record_validation).
+    pub fn validator(mut self, validator: impl Validator) -> Self {
+        self.validators.push(Arc::new(validator));
         self
     }
 
@@ -188,6 +199,7 @@ impl MarketplaceBuilder {
             authorizer: self.authorizer,
             agents: self.agents,
             executor: self.executor,
+            validators: self.validators,
             newest: std::sync::RwLock::new((version, policy.clone())),
             pinned: std::sync::RwLock::new(HashMap::from([(version, policy)])),
             lease: self.lease,

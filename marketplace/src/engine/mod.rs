@@ -27,6 +27,7 @@ mod reconcile;
 mod session;
 mod settlement;
 mod transact;
+mod validation;
 mod work;
 
 pub use agents::{AgentParts, Registered, Verified, WebhookPing};
@@ -59,6 +60,7 @@ use crate::{
     policy::{Policy, PolicyVersion, Span},
     rail::SettlementRail,
     store::{Key, Kind, OfKind as _, Query, Store, StoreError, StoreErrorKind},
+    validation::Validator,
 };
 
 /// A marketplace: the one type an embedder holds. Clones share everything and cost a counter.
@@ -77,6 +79,7 @@ struct Inner {
     authorizer: Arc<dyn Authorizer>,
     agents: Option<AgentParts>,
     executor: Option<Arc<dyn Executor>>,
+    validators: Vec<Arc<dyn Validator>>,
     newest: RwLock<(PolicyVersion, Arc<Policy>)>,
     pinned: RwLock<HashMap<PolicyVersion, Arc<Policy>>>,
     lease: Span,

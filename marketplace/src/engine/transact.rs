@@ -22,8 +22,9 @@ use crate::{
     actor::Actor,
     clock::Timestamp,
     error::{Error, Rejection},
-    job::{Context, Decision, Job, JobCommand, decide},
+    job::{Context, Decision, Job, JobCommand, JobStatus, decide},
     store::{Commit, CommitError, Journal, Kept, Key, KeyUse, OfKind as _, Record, Stored, Tagging, Write},
+    validation::Check,
 };
 
 /// One command to a concept.
@@ -147,6 +148,10 @@ impl<'a> Attempt<'a> {
         for (instruction, run_at) in decision.instructions {
             let claimed_until = self.claimed_until.filter(|_| run_at <= self.now);
             commit.instruct(job.key(), job.rail, instruction, run_at, claimed_until);
+        }
+        let delivered = before.is_some_and(|(before, _)| before.status.may_be_delivered());
+        if delivered && job.status == JobStatus::Validating {
+            commit.write_silently(Check::due(job.id, job.revisions + 1, self.now), 0);
         }
         commit.movement.append(decision.movement).map_err(Rejection::from)?;
         parties.guard(commit);

@@ -57,23 +57,16 @@ impl Marketplace {
     /// # Errors
     /// See [`Marketplace::work`].
     pub async fn run_until_idle(&self) -> Result<(), Error> {
-        while !self.work().await?.is_idle() {}
+        while !self.work().await?.is_idle() || self.validate().await? > 0 {}
         Ok(())
     }
 
     /// Works for ever: spawn this once or more, in any number of processes. Failures of the store are
-    /// logged and tried again.
+    /// logged and tried again. Deliveries are validated beside everything else, since that may take long.
     pub async fn run(&self, idle: Duration) {
-        loop {
-            match self.work().await {
-                Ok(worked) if !worked.is_idle() => {}
-                Ok(_) => tokio::time::sleep(idle).await,
-                Err(error) => {
-                    tracing::error!(%error, "a round of work failed");
-                    tokio::time::sleep(idle).await;
-                }
-            }
-        }
+        let work = again_and_again(idle, async || Ok(!self.work().await?.is_idle()));
+        let validate = again_and_again(idle, async || Ok(self.validate().await? > 0));
+        futures::join!(work, validate);
     }
 
     /// Works on the instructions that are due; how many there were.
@@ -137,7 +130,8 @@ impl Marketplace {
             | Record::Observation(_)
             | Record::Owner(_)
             | Record::Adjustment(_)
-            | Record::Bid(_) => Ok(()),
+            | Record::Bid(_)
+            | Record::Check(_) => Ok(()),
         }
     }
 
@@ -146,5 +140,19 @@ impl Marketplace {
         let now = self.now();
         let claim = Claim { kind, now, until: now + self.inner.lease.delta(), limit: BATCH };
         Ok((self.inner.store.claim(self.inner.market, &claim).await?, claim.until))
+    }
+}
+
+/// Repeats rounds, with a pause after one that had nothing to do.
+async fn again_and_again(idle: Duration, round: impl AsyncFn() -> Result<bool, Error>) {
+    loop {
+        match round().await {
+            Ok(true) => {}
+            Ok(false) => tokio::time::sleep(idle).await,
+            Err(error) => {
+                tracing::error!(%error, "a round of work failed");
+                tokio::time::sleep(idle).await;
+            }
+        }
     }
 }

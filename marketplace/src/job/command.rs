@@ -9,6 +9,7 @@ use crate::{
     money::Money,
     policy::Span,
     rail::{Instruction, Leg, Outcome},
+    validation::Report,
 };
 
 /// A job to be posted (VP-12, JP-10, AM-04).
@@ -83,18 +84,6 @@ pub struct Delivery {
     pub output: Map<String, Value>,
 }
 
-/// What automatic validation found (VP-18).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Verdict {
-    /// It is what was asked for.
-    Passed,
-    /// It is not.
-    Failed,
-    /// Nobody could tell.
-    Unavailable,
-}
-
 /// A command to a job. Serialized, it is what an idempotency key is compared by.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "command")]
@@ -128,8 +117,8 @@ pub enum JobCommand {
     },
     /// The platform's validators have an answer (VP-18).
     RecordValidation {
-        /// Which.
-        verdict: Verdict,
+        /// What they came to.
+        report: Box<Report>,
     },
     /// The buyer accepts the delivery (VP-19).
     Approve,

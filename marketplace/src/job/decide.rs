@@ -4,7 +4,6 @@ use chrono::TimeDelta;
 
 use super::{
     CancelCause, Candidate, Delivery, Frozen, HoldState, Job, JobCommand, JobEvent, JobStatus, PayoutStatus, Timers,
-    Verdict,
     permit::permit,
     post::{hire, post, terms},
     settle::Division,
@@ -18,6 +17,7 @@ use crate::{
     policy::{Acceptance, DeadlineFrom, EscrowAt, OnExpiry, OnPass, Policy, PolicyVersion, Range, Review, Span},
     rail::{Instruction, RailProfile},
     text,
+    validation::{Report, Verdict},
 };
 
 /// What a decision may look at besides the job and the command.
@@ -71,7 +71,7 @@ pub fn decide(job: Option<&Job>, command: &JobCommand, ctx: &Context<'_>) -> Res
         JobCommand::Accept => draft.accept()?,
         JobCommand::Start => draft.start(),
         JobCommand::Deliver { delivery } => draft.deliver(delivery)?,
-        JobCommand::RecordValidation { verdict } => draft.record_validation(*verdict)?,
+        JobCommand::RecordValidation { report } => draft.record_validation(report)?,
         JobCommand::Approve => draft.complete(Division::completed(job)?)?,
         JobCommand::RequestRevision { feedback } => draft.request_revision(feedback)?,
         JobCommand::Cancel { reason } => draft.cancel(reason)?,
@@ -188,12 +188,20 @@ impl<'a> Draft<'a> {
         }
     }
 
-    fn record_validation(&mut self, verdict: Verdict) -> Result<(), Rejection> {
-        self.events.push(JobEvent::Validated { verdict });
-        let on_pass = self.ctx.policy.validation.map(|validation| validation.on_pass);
-        match (verdict, on_pass) {
-            (Verdict::Passed, Some(OnPass::Approve)) => self.complete(Division::completed(&self.job)?),
-            _ => self.delivered(),
+    fn record_validation(&mut self, report: &Report) -> Result<(), Rejection> {
+        let policy = self.ctx.policy.validation;
+        let auto_approved =
+            report.verdict == Verdict::Passed && policy.is_some_and(|policy| policy.on_pass == OnPass::Approve);
+        let (confidence, reasoning) = (report.confidence(), report.reasoning());
+        let consensus = policy.map(|policy| report.consensus(&policy)).unwrap_or_default();
+        self.events.push(match report.verdict {
+            Verdict::Passed => JobEvent::ValidationPassed { confidence, reasoning, consensus, auto_approved },
+            Verdict::Failed => JobEvent::ValidationFailed { confidence, reasoning, consensus },
+            Verdict::Unavailable => JobEvent::ValidationUnavailable { reason: reasoning, consensus },
+        });
+        match auto_approved {
+            true => self.complete(Division::completed(&self.job)?),
+            false => self.delivered(),
         }
     }
 

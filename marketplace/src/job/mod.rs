@@ -12,7 +12,7 @@ mod post;
 mod report;
 mod settle;
 
-pub use command::{Delivery, Hire, JobCommand, JobOrder, Verdict};
+pub use command::{Delivery, Hire, JobCommand, JobOrder};
 pub use decide::{Context, Decision, decide};
 pub use event::{CancelCause, JobEvent, PayoutStatus};
 pub use open::{Candidate, Open, OpenOrder, Search, Wanted};
@@ -93,6 +93,11 @@ impl JobStatus {
             Self::Refunded => "refunded",
             Self::Frozen => "frozen",
         }
+    }
+
+    /// Whether its worker may hand in.
+    pub(crate) const fn may_be_delivered(self) -> bool {
+        matches!(self, Self::Accepted | Self::InProgress | Self::RevisionRequested)
     }
 
     /// Whether no command changes it any more.

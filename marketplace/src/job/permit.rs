@@ -32,7 +32,7 @@ fn by_whom(job: &Job, command: &JobCommand, actor: &Actor) -> Result<(), Rejecti
         }
         JobCommand::Refund { .. } => (worker || operator, "the job's worker or an operator"),
         JobCommand::Freeze { .. } | JobCommand::Unfreeze => (operator, "an operator"),
-        JobCommand::RecordValidation { .. } => (operator, "the platform's validators"),
+        JobCommand::RecordValidation { .. } => (operator || matches!(actor, Actor::Timer), "the platform's validators"),
         JobCommand::Tick => (matches!(actor, Actor::Timer), "a timer"),
         JobCommand::RecordOutcome { .. } | JobCommand::RecordHoldExpired | JobCommand::RecordHoldSettled { .. } => {
             (*actor == Actor::Rail(job.rail), "the job's rail")

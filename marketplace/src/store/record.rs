@@ -13,6 +13,7 @@ use crate::{
     ids::RailId,
     job::Job,
     rail::{Action, Decline, Instruction, Observation, Outcome, Receipt},
+    validation::Check,
 };
 
 /// A state that is of one kind of record; every kind in the list below is.
@@ -166,6 +167,8 @@ records! {
     Owner(Owner) = "owner",
     /// Bids on open jobs, and applications for them.
     Bid(Bid) = "bid",
+    /// Deliveries that are to be validated, or were.
+    Check(Check) = "check",
     /// What operators moved by hand.
     Adjustment(Adjustment) = "adjustment",
 }
