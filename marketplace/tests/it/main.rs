@@ -17,5 +17,6 @@ mod settlement;
 mod store;
 mod support;
 mod trust;
+mod validation;
 mod within;
 mod world;
