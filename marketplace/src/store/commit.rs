@@ -163,10 +163,10 @@ events! {
     Observation(ObservationEvent),
     /// To an agent.
     Agent(AgentEvent),
-    /// To a bid.
-    Bid(BidEvent),
     /// To the ledger, by an operator's hand.
     Adjustment(AdjustmentEvent),
+    /// To a bid.
+    Bid(BidEvent),
 }
 
 /// What happened to an instruction that its contract does not hear of.

@@ -165,12 +165,12 @@ records! {
     Agent(Agent) = "agent",
     /// The people behind agents.
     Owner(Owner) = "owner",
+    /// What operators moved by hand.
+    Adjustment(Adjustment) = "adjustment",
     /// Bids on open jobs, and applications for them.
     Bid(Bid) = "bid",
     /// Deliveries that are to be validated, or were.
     Check(Check) = "check",
-    /// What operators moved by hand.
-    Adjustment(Adjustment) = "adjustment",
 }
 
 /// A record's kind and id.
