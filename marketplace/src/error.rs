@@ -317,6 +317,24 @@ pub enum Rejection {
         /// The character's number.
         character: u32,
     },
+    /// Something is no JSON Schema, or none that can be held against anything at a bounded cost (JP-06).
+    #[error("{field} is not a schema that can be used: {reason}")]
+    BadSchema {
+        /// The field.
+        field: &'static str,
+        /// Why not.
+        reason: String,
+    },
+    /// A value is not what its JSON Schema says (JP-06).
+    #[error("{field}{place} is not what its schema says: {reason}")]
+    NotToSchema {
+        /// The field.
+        field: &'static str,
+        /// Where in it, as a JSON pointer.
+        place: String,
+        /// Which keyword says so, without the value.
+        reason: String,
+    },
     /// An amount is outside its range.
     #[error("{field}: {actual} minor units of {currency}; allowed are {min} to {max}")]
     Amount {

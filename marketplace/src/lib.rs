@@ -16,6 +16,7 @@ pub mod money;
 pub mod outbound;
 pub mod policy;
 pub mod rail;
+mod schema;
 pub mod secret;
 pub mod store;
 #[cfg(feature = "testkit")]

@@ -188,6 +188,12 @@ impl Marketplace {
         self.document(job, &format!("delivery/{number}")).await
     }
 
+    /// A job's order, as its buyer posted it.
+    async fn order(&self, job: JobId) -> Result<crate::job::JobOrder, Error> {
+        let unreadable = |e| StoreError::new(StoreErrorKind::Corrupt, "a job's order cannot be read").caused_by(e);
+        Ok(serde_json::from_value(self.task(job).await?).map_err(unreadable)?)
+    }
+
     async fn document(&self, job: JobId, name: &str) -> Result<serde_json::Value, Error> {
         let text = self.inner.store.document(self.inner.market, job.0, name).await?;
         let missing = || Rejection::NotFound { what: "document of job", id: format!("{job}: {name}") };

@@ -22,7 +22,9 @@ use crate::{
     actor::Actor,
     clock::Timestamp,
     error::{Error, Rejection},
-    job::{Context, Decision, Job, JobCommand, JobStatus, decide},
+    ids::JobId,
+    job::{Context, Decision, Delivery, Job, JobCommand, JobOrder, JobStatus, decide},
+    schema,
     store::{Commit, CommitError, Journal, Kept, Key, KeyUse, OfKind as _, Record, Stored, Tagging, Write},
     validation::Check,
 };
@@ -125,8 +127,22 @@ impl<'a> Attempt<'a> {
         let rail = self.market.rail(rail)?.profile();
         let worker = parties.candidate();
         let decision = decide(job, command, &Context { now: self.now, actor, policy: &policy, version, rail, worker })?;
+        if let JobCommand::Deliver { delivery } = command
+            && decision.job.schematic
+        {
+            self.check_output(decision.job.id, delivery).await?;
+        }
         commit.documents.extend(documents(&decision.job, command)?);
         self.write_job(actor, commit, before, decision, &parties)
+    }
+
+    /// Holds a delivery against its order's output schema (JP-06).
+    async fn check_output(&self, job: JobId, delivery: &Delivery) -> Result<(), Error> {
+        let order: JobOrder = self.market.order(job).await?;
+        match order.schemas.and_then(|schemas| schemas.output) {
+            Some(output) => Ok(schema::conforms("output", &output, &delivery.output.clone().into())?),
+            None => Ok(()),
+        }
     }
 
     /// Adds what was decided about a job to the commit, if nothing changes meanwhile about the `parties`

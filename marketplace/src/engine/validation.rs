@@ -19,10 +19,10 @@ use crate::{
     clock::Timestamp,
     error::{Error, Rejection},
     ids::JobId,
-    job::{Delivery, Job, JobCommand, JobOrder, JobStatus},
-    money::Rate,
+    job::{Delivery, Job, JobCommand, JobStatus},
     policy::{Span, ValidationPolicy},
     store::{Claim, Commit, Kept as _, Key, Kind, OfKind as _, StoreError, StoreErrorKind},
+    text,
     validation::{Answer, Check, Opinion, Report, Submission, Validator, Verdict, judge},
 };
 
@@ -98,9 +98,8 @@ impl Marketplace {
     }
 
     async fn submission(&self, check: &Check) -> Result<Submission, Error> {
-        let unreadable =
-            |e| StoreError::new(StoreErrorKind::Corrupt, "an order or delivery cannot be read").caused_by(e);
-        let order: JobOrder = serde_json::from_value(self.task(check.job).await?).map_err(unreadable)?;
+        let unreadable = |e| StoreError::new(StoreErrorKind::Corrupt, "a delivery cannot be read").caused_by(e);
+        let order = self.order(check.job).await?;
         let delivery = self.delivery(check.job, check.number).await?;
         let delivery: Delivery = serde_json::from_value(delivery).map_err(unreadable)?;
         Ok(Submission { job: check.job, number: check.number, order, delivery })
@@ -118,21 +117,16 @@ impl Marketplace {
 /// Asks one validator within its time. Whatever happens in there comes back as words.
 async fn ask(validator: &dyn Validator, work: &Submission, within: Span) -> Answer {
     let name = std::panic::catch_unwind(AssertUnwindSafe(|| validator.name().to_owned()));
-    let validator_name: String = name.unwrap_or_default().chars().take(WORDS).collect();
+    let validator_name = text::shown(&name.unwrap_or_default(), WORDS);
     let limit = Duration::from_secs(within.as_seconds().into());
     let answer = AssertUnwindSafe(async { validator.validate(work).await }).catch_unwind();
     let said = match tokio::time::timeout(limit, answer).await {
-        Ok(Ok(Ok(opinion))) => Ok(bounded(opinion)),
-        Ok(Ok(Err(reason))) => Err(reason.chars().take(WORDS).collect()),
+        Ok(Ok(Ok(opinion))) => Ok(Opinion { reasoning: text::shown(&opinion.reasoning, WORDS), ..opinion }),
+        Ok(Ok(Err(reason))) => Err(text::shown(&reason, WORDS)),
         Ok(Err(_)) => Err("it panicked".into()),
         Err(_) => Err(format!("no answer within {within}")),
     };
     Answer { validator: validator_name, said }
-}
-
-fn bounded(opinion: Opinion) -> Opinion {
-    let confidence: Rate = opinion.confidence;
-    Opinion { confidence, reasoning: opinion.reasoning.chars().take(WORDS).collect() }
 }
 
 /// Recording what a check found, with what its job makes of it.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{JobStatus, OpenOrder};
+use super::{JobStatus, OpenOrder, Schemas};
 use crate::{
     ids::{AgentId, JobId, RailId},
     money::Money,
@@ -37,6 +37,10 @@ pub struct JobOrder {
     /// What an open job says besides; `None` for the policy's defaults.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub open: Option<OpenOrder>,
+    /// What the task and its deliveries have to be, as JSON Schemas of drafts 6 to 2020-12 without
+    /// recursion (JP-06).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schemas: Option<Schemas>,
 }
 
 /// A named agent to be hired for an immediate result (AM-09).
@@ -54,6 +58,9 @@ pub struct Hire {
     /// The rail its money moves on; `None` for the marketplace's first.
     #[serde(default)]
     pub rail: Option<RailId>,
+    /// What the task and the result have to be (JP-06).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schemas: Option<Schemas>,
 }
 
 impl Hire {
@@ -68,6 +75,7 @@ impl Hire {
             deadline: None,
             validation: None,
             open: None,
+            schemas: self.schemas.clone(),
         }
     }
 }

@@ -18,6 +18,8 @@ pub use event::{CancelCause, JobEvent, PayoutStatus};
 pub use open::{Candidate, Open, OpenOrder, Search, Wanted};
 pub(crate) use open::{award, counted, looking};
 
+pub use crate::schema::Schemas;
+
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -142,6 +144,9 @@ pub struct Job {
     pub revisions: u32,
     /// Whether a delivery is checked automatically before the buyer sees it.
     pub validated: bool,
+    /// Whether its deliveries are held against the order's output schema (JP-06).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub schematic: bool,
     /// Whether the platform runs its worker at once (AM-09).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub hired: bool,

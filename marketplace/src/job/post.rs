@@ -1,8 +1,8 @@
 //! Posting a job: what an order has to be, and the terms that follow from it.
 
 use super::{
-    Context, Decision, Hire, Hold, HoldState, Job, JobEvent, JobOrder, JobStatus, Terms, Timers, decide::Draft,
-    open::opened,
+    Context, Decision, Hire, Hold, HoldState, Job, JobEvent, JobOrder, JobStatus, Schemas, Terms, Timers,
+    decide::Draft, open::opened,
 };
 use crate::{
     error::Rejection,
@@ -11,7 +11,7 @@ use crate::{
     money::{Money, Rate},
     policy::{DeadlineFrom, EscrowAt, FeeRate, Range, Span},
     rail::Capability,
-    text,
+    schema, text,
 };
 
 /// How long a hire may still be delivered after its executor's time is over.
@@ -67,6 +67,7 @@ fn posted<'a>(
     }
     text::line("title", &order.title, policy.title)?;
     text::json("task", &order.task, policy.task_bytes)?;
+    check_schemas(order, ctx)?;
     if let Some(criteria) = &order.validation {
         if ctx.policy.validation.is_none() {
             return Err(Rejection::NotOffered { what: "validation" });
@@ -105,6 +106,7 @@ fn posted<'a>(
         timers: Timers { fund_by, ..Timers::default() },
         revisions: 0,
         validated: ctx.policy.validation.is_some() && order.validation.is_some(),
+        schematic: order.schemas.as_ref().is_some_and(|schemas| schemas.output.is_some()),
         hired: false,
         open,
         frozen: None,
@@ -128,6 +130,20 @@ fn posted<'a>(
         draft.job.timers.deadline = Some(ctx.now + time_allowed.delta());
     }
     Ok(draft)
+}
+
+/// A job's schemas are such, and its task is what the first one says (JP-06).
+fn check_schemas(order: &JobOrder, ctx: &Context<'_>) -> Result<(), Rejection> {
+    let Some(Schemas { input, output }) = &order.schemas else { return Ok(()) };
+    let bytes = ctx.policy.services.map_or(schema::BYTES, |services| services.schema_bytes);
+    if let Some(output) = output {
+        schema::check("schemas.output", output, bytes)?;
+    }
+    if let Some(input) = input {
+        schema::check("schemas.input", input, bytes)?;
+        schema::conforms("task", input, &order.task.clone().into())?;
+    }
+    Ok(())
 }
 
 pub(super) fn in_range(field: &'static str, amount: Money, min: i64, max: i64) -> Result<(), Rejection> {

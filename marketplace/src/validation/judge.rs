@@ -4,6 +4,7 @@ use super::{Answer, Consensus, Report, Verdict};
 use crate::{
     money::Rate,
     policy::{self, ValidationPolicy},
+    text,
 };
 
 /// The longest reasoning of a report, in characters.
@@ -59,7 +60,7 @@ impl Report {
             Err(reason) => format!("{}: unavailable: {reason}", answer.validator),
         };
         let lines: Vec<String> = self.answers.iter().map(line).collect();
-        let shown = |c: char| if c.is_control() && c != '\n' { ' ' } else { c };
-        lines.join("\n").chars().map(shown).take(REASONING).collect()
+        let shown: Vec<String> = lines.iter().map(|line| text::shown(line, REASONING)).collect();
+        shown.join("\n").chars().take(REASONING).collect()
     }
 }

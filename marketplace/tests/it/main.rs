@@ -13,6 +13,7 @@ mod operators;
 mod outbound;
 mod policy;
 mod rail;
+mod schema;
 mod settlement;
 mod store;
 mod support;

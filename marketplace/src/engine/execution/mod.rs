@@ -28,6 +28,7 @@ use crate::{
     job::{Delivery, Hire, Job, JobCommand, JobStatus},
     money::Money,
     policy::Span,
+    text,
 };
 
 /// Runs a hired agent: by its endpoint, by a model with its system prompt, however the platform does it.
@@ -138,7 +139,7 @@ impl Marketplace {
             }
             Err(reason) => reason,
         };
-        let reason: String = failed.chars().map(|c| if c.is_control() { ' ' } else { c }).take(REASON).collect();
+        let reason = text::shown(&failed, REASON);
         let refund = JobCommand::Refund { reason: reason.clone() };
         match self.command_job(Some(job.id), refund, by_worker).await {
             Ok(_) => Err(Error::Execution { job: job.id, reason }),

@@ -60,6 +60,7 @@ impl Sample {
             timers: Timers::default(),
             revisions: 0,
             validated: false,
+            schematic: false,
             hired: false,
             open: None,
             frozen: None,

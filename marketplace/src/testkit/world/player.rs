@@ -448,6 +448,7 @@ impl World {
             rail: self.places.get(1).map(|further| further.profile.id).filter(|_| self.rng.random()),
             deadline: None,
             validation: (self.rng.random_range(0..4) == 0).then(|| Value::from("it is there")),
+            schemas: None,
             open: None,
         };
         if order.worker.is_none() {

@@ -102,6 +102,7 @@ impl Office {
             task: Map::new(),
             amount: Money::new(minor, self.market.currency()),
             rail: None,
+            schemas: None,
         }
     }
 

@@ -33,6 +33,7 @@ async fn voxpacts_open_job() {
             rail: None,
             deadline: Some(Span::hours(72)),
             validation: None,
+            schemas: None,
             open: Some(OpenOrder {
                 requires: vec!["translation".into()],
                 window: Some(Span::hours(48)),
@@ -115,6 +116,7 @@ async fn justpayais_applications() {
             rail: None,
             deadline: None,
             validation: None,
+            schemas: None,
             open: Some(OpenOrder {
                 description: Some("Generate a minimalist logo with blue and white colors.".into()),
                 category: Some("image-generation".into()),
@@ -181,6 +183,7 @@ async fn agentmarkets_task() {
             rail: None,
             deadline: None,
             validation: None,
+            schemas: None,
             open: Some(OpenOrder { requires: vec!["research".into(), "summarization".into()], ..OpenOrder::default() }),
         };
         let task = market.agent(buyer()).post_job(order.clone()).await.unwrap();

@@ -151,7 +151,7 @@ fn commands(desk: &Desk) -> Vec<(JobCommand, Vec<Actor>)> {
         (JobCommand::Accept, vec![by(worker())]),
         (JobCommand::Start, vec![by(worker())]),
         (deliver(), vec![by(worker())]),
-        (JobCommand::RecordValidation { report: Box::new(Verdict::Passed.into()) }, vec![operator()]),
+        (JobCommand::RecordValidation { report: Box::new(Verdict::Passed.into()) }, vec![operator(), Actor::Timer]),
         (JobCommand::Approve, vec![by(buyer())]),
         (revise(), vec![by(buyer())]),
         (cancel(), vec![by(buyer())]),

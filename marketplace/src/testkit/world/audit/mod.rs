@@ -270,7 +270,7 @@ impl Auditor {
                         self.problem(format!("{before:?} became {now:?}"));
                     }
                 }
-                (_, Record::Bid(_)) => {} // once all of the commit is there
+                (_, Record::Bid(_)) => {}   // once all of the commit is there
                 (_, Record::Check(_)) => {} // no world has validators
                 (_, Record::Agent(_) | Record::Owner(_)) => {} // the world's people are the embedder's own
                 (Some(_), record) => self.problem(format!("{:?} became another kind of thing", record.key())),
