@@ -18,9 +18,11 @@ pub mod policy;
 pub mod rail;
 mod schema;
 pub mod secret;
+pub mod spending;
 pub mod store;
 #[cfg(feature = "testkit")]
 pub mod testkit;
 mod text;
 pub mod trust;
 pub mod validation;
+pub mod wallet;

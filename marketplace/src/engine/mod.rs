@@ -28,6 +28,7 @@ mod session;
 mod settlement;
 mod transact;
 mod validation;
+mod wallets;
 mod work;
 
 pub use agents::{AgentParts, Registered, Verified, WebhookPing};

@@ -13,7 +13,7 @@ mod report;
 mod settle;
 
 pub use command::{Delivery, Hire, JobCommand, JobOrder};
-pub use decide::{Context, Decision, decide};
+pub use decide::{Context, Decision, Purse, decide};
 pub use event::{CancelCause, JobEvent, PayoutStatus};
 pub use open::{Candidate, Open, OpenOrder, Search, Wanted};
 pub(crate) use open::{award, counted, looking};
@@ -195,8 +195,20 @@ impl Terms {
     }
 }
 
+impl Job {
+    /// What of the buyer's money it has reserved or spent. What a job cost that was called off is not
+    /// counted.
+    pub(crate) fn reserved(&self) -> Result<Money, MoneyError> {
+        match (self.hold.state, self.status) {
+            (HoldState::Funding(_) | HoldState::Held, _)
+            | (HoldState::Settling(_) | HoldState::Settled, JobStatus::Completed) => self.terms.total(),
+            _ => Ok(Money::zero(self.terms.amount.currency())),
+        }
+    }
+}
+
 /// A job's money, as it is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hold {
     /// What has happened to it.
     pub state: HoldState,
@@ -214,6 +226,12 @@ pub struct Hold {
     /// While the rail is asked to divide it: who is to get what.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub legs: Vec<Leg>,
+    /// While the rail is asked to divide it: what of the platform's leg repays the worker's debt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repaid: Option<Money>,
+    /// When the period began whose budget was charged with it (VP-08).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub charged: Option<Timestamp>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
@@ -222,10 +240,11 @@ fn is_zero(count: &u32) -> bool {
 }
 
 /// What has happened to a job's money.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HoldState {
     /// Nothing was asked of anybody.
+    #[default]
     Empty,
     /// The rail was asked to take it from the payer.
     Funding(InstructionId),

@@ -1,13 +1,12 @@
 //! Posting a job: what an order has to be, and the terms that follow from it.
 
 use super::{
-    Context, Decision, Hire, Hold, HoldState, Job, JobEvent, JobOrder, JobStatus, Schemas, Terms, Timers,
-    decide::Draft, open::opened,
+    Context, Decision, Hire, Hold, Job, JobEvent, JobOrder, JobStatus, Schemas, Terms, Timers, decide::Draft,
+    open::opened,
 };
 use crate::{
     error::Rejection,
     ids::{AgentId, JobId},
-    ledger::Movement,
     money::{Money, Rate},
     policy::{DeadlineFrom, EscrowAt, FeeRate, Range, Span},
     rail::Capability,
@@ -93,14 +92,7 @@ fn posted<'a>(
         rail: ctx.rail.id,
         policy: ctx.version,
         terms: terms(order.amount, order.worker, ctx)?,
-        hold: Hold {
-            state: HoldState::Empty,
-            instructions: 0,
-            declined: 0,
-            funding: String::new(),
-            expired: false,
-            legs: Vec::new(),
-        },
+        hold: Hold::default(),
         posted_at: ctx.now,
         time_allowed: time_allowed.as_seconds(),
         timers: Timers { fund_by, ..Timers::default() },
@@ -118,7 +110,7 @@ fn posted<'a>(
     if ctx.rail.custody.is_per_hold() && !ctx.rail.can(Capability::Split) {
         return Err(Rejection::Unsupported { rail: ctx.rail.id, capability: Capability::Split });
     }
-    let mut draft = Draft { job, command, events: vec![], movement: Movement::new(), instructions: vec![], ctx };
+    let mut draft = Draft::begin(job, command, ctx);
     draft.events.push(JobEvent::Created {
         buyer,
         worker: order.worker,

@@ -19,5 +19,6 @@ mod store;
 mod support;
 mod trust;
 mod validation;
+mod wallet;
 mod within;
 mod world;

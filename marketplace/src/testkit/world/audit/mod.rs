@@ -272,7 +272,8 @@ impl Auditor {
                 }
                 (_, Record::Bid(_)) => {}   // once all of the commit is there
                 (_, Record::Check(_)) => {} // no world has validators
-                (_, Record::Agent(_) | Record::Owner(_)) => {} // the world's people are the embedder's own
+                // The world's people are the embedder's own.
+                (_, Record::Agent(_) | Record::Owner(_) | Record::Wallet(_) | Record::Budget(_)) => {}
                 (Some(_), record) => self.problem(format!("{:?} became another kind of thing", record.key())),
             }
             let kept = Kept { record: write.record.clone(), version: write.expected + 1 };
