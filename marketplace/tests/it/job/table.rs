@@ -235,8 +235,8 @@ fn vp_14_every_command_in_every_status_is_legal_or_refused_with_its_reason() {
             }
         }
     }
-    assert_eq!(legal, LEGAL.len() + 5, "refunds have two rightful actors");
-    assert_eq!(legal + refused, 12 * 18);
+    assert_eq!(legal, LEGAL.len() + 6, "refunds and verdicts have two rightful actors");
+    assert_eq!(legal + refused, 12 * 19);
 }
 
 #[test]
@@ -274,7 +274,7 @@ fn vp_14_a_wrong_actor_is_named_wherever_the_command_itself_is_legal() {
             tried += 1;
         }
     }
-    assert_eq!(tried, LEGAL.len() * 7 - 5);
+    assert_eq!(tried, LEGAL.len() * 7 - 6);
 }
 
 #[test]
