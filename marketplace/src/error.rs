@@ -239,6 +239,15 @@ pub enum Rejection {
         /// What came.
         actual: u32,
     },
+    /// The hired agent is being run by another call under the same key, or was when its process ended
+    /// (AM-09): it comes to an end by itself.
+    #[error("job {job} is {status}: it is being run, or its deadline gives the buyer everything back")]
+    StillRunning {
+        /// The job.
+        job: JobId,
+        /// Its status.
+        status: JobStatus,
+    },
     /// A list is too long.
     #[error("{field}: {actual} entries; allowed are at most {max}")]
     TooMany {
@@ -392,6 +401,24 @@ pub enum Rejection {
         /// The character's number.
         character: u32,
     },
+    /// Something is no JSON Schema, or none that can be held against anything at a bounded cost (JP-06).
+    #[error("{field} is not a schema that can be used: {reason}")]
+    BadSchema {
+        /// The field.
+        field: &'static str,
+        /// Why not.
+        reason: String,
+    },
+    /// A value is not what its JSON Schema says (JP-06).
+    #[error("{field}{place} is not what its schema says: {reason}")]
+    NotToSchema {
+        /// The field.
+        field: &'static str,
+        /// Where in it, as a JSON pointer.
+        place: String,
+        /// Which keyword says so, without the value.
+        reason: String,
+    },
     /// An amount is outside its range.
     #[error("{field}: {actual} minor units of {currency}; allowed are {min} to {max}")]
     Amount {
@@ -542,6 +569,14 @@ pub enum Error {
         /// How many contracts are not over, or have money on its way.
         open: usize,
     },
+    /// A hired agent did not do its work (AM-09). The buyer has everything back.
+    #[error("job {job} was not done: {reason}")]
+    Execution {
+        /// The job.
+        job: JobId,
+        /// What happened.
+        reason: String,
+    },
     /// The engine is put together wrongly.
     #[error("the marketplace cannot be built: {reason}")]
     Configuration {
@@ -557,7 +592,11 @@ impl Error {
             Self::Contention { .. } | Self::Part { .. } => true,
             Self::Store(error) => error.may_repeat(),
             Self::Rail(error) => error.may_repeat(),
-            Self::Rejected(_) | Self::Policy(_) | Self::RailMissing { .. } | Self::Configuration { .. } => false,
+            Self::Rejected(_)
+            | Self::Policy(_)
+            | Self::RailMissing { .. }
+            | Self::Execution { .. }
+            | Self::Configuration { .. } => false,
         }
     }
 

@@ -41,6 +41,11 @@ pub(crate) fn json(field: &'static str, value: &impl Serialize, bytes: u32) -> R
     Ok(())
 }
 
+/// A text that others wrote, as a log may keep it: hidden characters are blanks, and the end is cut off.
+pub(crate) fn shown(text: &str, characters: usize) -> String {
+    text.chars().map(|c| if hidden(c) { ' ' } else { c }).take(characters).collect()
+}
+
 fn check(
     field: &'static str,
     text: &str,

@@ -1,4 +1,4 @@
--- Bids on open jobs, and applications for them.
+-- Bids on open jobs, and applications for them; automatic validation.
 
 CREATE TABLE bids (
     market        BIGINT  NOT NULL,
@@ -16,6 +16,22 @@ CREATE TABLE bids (
 CREATE INDEX bids_due    ON bids (market, due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX bids_job    ON bids (market, job, status, id);
 CREATE INDEX bids_worker ON bids (market, worker, id);
+
+-- Deliveries that are to be validated, or were.
+CREATE TABLE checks (
+    market        BIGINT  NOT NULL,
+    id            UUID    NOT NULL,
+    version       BIGINT  NOT NULL CHECK (version > 0),
+    status        TEXT    NOT NULL,
+    due_at        BIGINT,
+    claimed_until BIGINT,
+    claims        BIGINT  NOT NULL,
+    job           UUID,
+    body          TEXT    NOT NULL,
+    CONSTRAINT checks_key PRIMARY KEY (market, id)
+);
+CREATE INDEX checks_due ON checks (market, due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX checks_job ON checks (market, job, id);
 
 -- What records are listed under: open jobs by capability and category, for as long as they are open.
 CREATE TABLE tags (

@@ -23,10 +23,10 @@ use crate::{
     clock::Timestamp,
     error::{Error, Rejection},
     ids::{AgentId, BidId, JobId, RailId},
-    job::{Context, Job, JobOrder, OpenOrder, Wanted},
+    job::{Context, Job, OpenOrder, Wanted},
     money::Money,
     policy::Span,
-    store::{Commit, Kept as _, Key, Kind, OfKind as _, Query, StoreError, StoreErrorKind, Tagged},
+    store::{Commit, Kept as _, Key, Kind, OfKind as _, Query, Tagged},
 };
 
 /// How many bids one commit tells their end.
@@ -103,8 +103,7 @@ impl Marketplace {
     }
 
     async fn shown(&self, job: Arc<Job>) -> Result<OpenJob, Error> {
-        let unreadable = |e| StoreError::new(StoreErrorKind::Corrupt, "a job's order cannot be read").caused_by(e);
-        let order: JobOrder = serde_json::from_value(self.task(job.id).await?).map_err(unreadable)?;
+        let order = self.order(job.id).await?;
         let OpenOrder { description, category, requires, tier_min, .. } = order.open.unwrap_or_default();
         Ok(OpenJob {
             id: job.id,

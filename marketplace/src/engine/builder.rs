@@ -8,7 +8,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::{AgentParts, AllowAll, Authorizer, Inner, Marketplace, NobodyKnown, TierSource};
+use super::{AgentParts, AllowAll, Authorizer, Executor, Inner, Marketplace, NobodyKnown, TierSource};
 use crate::{
     clock::{Clock, SystemClock},
     dispute::Arbiter,
@@ -17,6 +17,7 @@ use crate::{
     policy::{Policy, Span},
     rail::{Custody, SettlementRail, layers::Timeout},
     store::Store,
+    validation::Validator,
 };
 
 /// How long a rail may take for one answer, unless that is more than a third of the lease.
@@ -37,6 +38,8 @@ pub struct MarketplaceBuilder {
     authorizer: Arc<dyn Authorizer>,
     agents: Option<AgentParts>,
     arbiter: Option<Arc<dyn Arbiter>>,
+    executor: Option<Arc<dyn Executor>>,
+    validators: Vec<Arc<dyn Validator>>,
     lease: Span,
     rail_limit: Option<Duration>,
 }
@@ -54,6 +57,8 @@ impl MarketplaceBuilder {
             authorizer: Arc::new(AllowAll),
             agents: None,
             arbiter: None,
+            executor: None,
+            validators: Vec::new(),
             lease: Span::seconds(60),
             rail_limit: None,
         }
@@ -103,6 +108,20 @@ impl MarketplaceBuilder {
     /// (VP-30). Without it such disputes go to people at once.
     pub fn arbiter(mut self, arbiter: impl Arbiter) -> Self {
         self.arbiter = Some(Arc::new(arbiter));
+        self
+    }
+
+    /// Runs agents that are hired for an immediate result by this (AM-09). Without it nobody can be.
+    pub fn executor(mut self, executor: impl Executor) -> Self {
+        self.executor = Some(Arc::new(executor));
+        self
+    }
+
+    /// Adds a validator of deliveries (VP-18); the policy says how many are asked, the first ones first.
+    /// Without any, verdicts are recorded by
+    /// [`Session::record_validation`](super::Session::record_validation).
+    pub fn validator(mut self, validator: impl Validator) -> Self {
+        self.validators.push(Arc::new(validator));
         self
     }
 
@@ -190,6 +209,8 @@ impl MarketplaceBuilder {
             authorizer: self.authorizer,
             agents: self.agents,
             arbiter: self.arbiter,
+            executor: self.executor,
+            validators: self.validators,
             newest: std::sync::RwLock::new((version, policy.clone())),
             pinned: std::sync::RwLock::new(HashMap::from([(version, policy)])),
             lease: self.lease,

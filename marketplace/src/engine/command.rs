@@ -69,7 +69,7 @@ impl Marketplace {
         for _ in 0..ATTEMPTS {
             let on = Attempt::new(self, call);
             let subject = match (&mut command, id) {
-                (JobCommand::Post { id, .. }, _) => {
+                (JobCommand::Post { id, .. } | JobCommand::Hire { id, .. }, _) => {
                     *id = JobId(on.fresh());
                     *id
                 }
@@ -148,6 +148,7 @@ pub(super) fn claimed_now(write: &Write) -> Option<Stored> {
 pub(super) fn documents(job: &Job, command: &JobCommand) -> Result<Option<Document>, Error> {
     let (name, body) = match command {
         JobCommand::Post { order, .. } => ("task".into(), json(order)?),
+        JobCommand::Hire { hire, .. } => ("task".into(), json(&hire.order())?),
         JobCommand::Deliver { delivery } => (format!("delivery/{}", job.revisions + 1), json(delivery)?),
         _ => return Ok(None),
     };

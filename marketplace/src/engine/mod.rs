@@ -17,6 +17,7 @@ mod bids;
 mod builder;
 mod command;
 mod disputes;
+mod execution;
 mod feed;
 mod intervene;
 mod observe;
@@ -27,12 +28,16 @@ mod reconcile;
 mod session;
 mod settlement;
 mod transact;
+mod validation;
 mod wallets;
 mod work;
 
 pub use agents::{AgentParts, Registered, Verified, WebhookPing};
 pub use bids::{OpenJob, OpenJobs};
 pub use builder::MarketplaceBuilder;
+#[cfg(feature = "http")]
+pub use execution::{Endpoint, Endpoints, HttpExecutor};
+pub use execution::{Executed, Execution, Executor};
 pub use feed::Subscription;
 pub use reconcile::{Difference, Reconciliation, Unsettled};
 pub use session::Session;
@@ -59,6 +64,7 @@ use crate::{
     policy::{Policy, PolicyVersion, Span},
     rail::SettlementRail,
     store::{Key, Kind, OfKind as _, Query, Store, StoreError, StoreErrorKind},
+    validation::Validator,
 };
 
 /// A marketplace: the one type an embedder holds. Clones share everything and cost a counter.
@@ -77,6 +83,8 @@ struct Inner {
     authorizer: Arc<dyn Authorizer>,
     agents: Option<AgentParts>,
     arbiter: Option<Arc<dyn Arbiter>>,
+    executor: Option<Arc<dyn Executor>>,
+    validators: Vec<Arc<dyn Validator>>,
     newest: RwLock<(PolicyVersion, Arc<Policy>)>,
     pinned: RwLock<HashMap<PolicyVersion, Arc<Policy>>>,
     lease: Span,
@@ -183,6 +191,12 @@ impl Marketplace {
     /// [`Rejection::NotFound`], or the store's failure.
     pub async fn delivery(&self, job: JobId, number: u32) -> Result<serde_json::Value, Error> {
         self.document_of("job", job.0, &format!("delivery/{number}")).await
+    }
+
+    /// A job's order, as its buyer posted it.
+    async fn order(&self, job: JobId) -> Result<crate::job::JobOrder, Error> {
+        let unreadable = |e| StoreError::new(StoreErrorKind::Corrupt, "a job's order cannot be read").caused_by(e);
+        Ok(serde_json::from_value(self.task(job).await?).map_err(unreadable)?)
     }
 
     /// What is kept beside a record under a name.

@@ -50,6 +50,9 @@ impl Beginning {
                 worker: order.worker,
                 takes_on: policy.jobs.acceptance == Acceptance::Automatic,
             },
+            JobCommand::Hire { hire, .. } => {
+                Self { agents: [actor.agent(), Some(hire.worker)], worker: Some(hire.worker), takes_on: true }
+            }
             JobCommand::Accept => Self {
                 agents: [actor.agent(), None],
                 worker: job.and_then(|job| job.worker).or(actor.agent()),

@@ -9,10 +9,11 @@ use crate::{
     actor::Actor,
     error::Error,
     ids::{AgentId, InstructionId, JobId, RailId},
-    job::{Delivery, Job, JobCommand, JobOrder, Verdict},
+    job::{Delivery, Job, JobCommand, JobOrder},
     money::Money,
     rail::{Observation, ObservationBody, Outcome},
     store::Journal,
+    validation::Verdict,
 };
 
 /// Somebody about to give one command.
@@ -93,7 +94,7 @@ impl<'a> Session<'a> {
     /// # Errors
     /// [`Error`]
     pub async fn record_validation(self, job: JobId, verdict: Verdict) -> Result<Arc<Job>, Error> {
-        self.give(Some(job), JobCommand::RecordValidation { verdict }).await
+        self.give(Some(job), JobCommand::RecordValidation { report: Box::new(verdict.into()) }).await
     }
 
     /// Accepts a delivery, as the buyer: the worker is paid (VP-19).

@@ -23,11 +23,13 @@ use crate::{
     actor::Actor,
     clock::Timestamp,
     error::{Error, Rejection},
-    ids::AgentId,
-    job::{Context, Decision, Job, JobCommand, Purse, decide},
+    ids::{AgentId, JobId},
+    job::{Context, Decision, Delivery, Job, JobCommand, JobOrder, JobStatus, Purse, decide},
     ledger::{Account, LedgerError},
+    schema,
     spending::Allowance,
     store::{Commit, CommitError, Journal, Kept, Key, KeyUse, OfKind as _, Record, Stored, Tagging, Write},
+    validation::Check,
 };
 
 /// One command to a concept.
@@ -144,6 +146,7 @@ impl<'a> Attempt<'a> {
         let rail = match (job, command) {
             (Some(job), _) => Some(job.rail),
             (None, JobCommand::Post { order, .. }) => order.rail,
+            (None, JobCommand::Hire { hire, .. }) => hire.rail,
             (None, _) => None,
         };
         let rail = self.market.rail(rail)?.profile();
@@ -154,6 +157,11 @@ impl<'a> Attempt<'a> {
                 decide(job, command, &Context { now: self.now, actor, policy: &policy, version, rail, worker, purse })
             })
             .await?;
+        if let JobCommand::Deliver { delivery } = command
+            && decided.decision.job.schematic
+        {
+            self.check_output(decided.decision.job.id, delivery).await?;
+        }
         commit.documents.extend(documents(&decided.decision.job, command)?);
         let job = self.write_job(actor, commit, before, decided, &parties)?;
         self.follow_dispute(commit, &job, command, actor).await?;
@@ -181,6 +189,15 @@ impl<'a> Attempt<'a> {
             }
         }
         Ok(Decided { decision, allowance })
+    }
+
+    /// Holds a delivery against its order's output schema (JP-06).
+    async fn check_output(&self, job: JobId, delivery: &Delivery) -> Result<(), Error> {
+        let order: JobOrder = self.market.order(job).await?;
+        match order.schemas.and_then(|schemas| schemas.output) {
+            Some(output) => Ok(schema::conforms("output", &output, &delivery.output.clone().into())?),
+            None => Ok(()),
+        }
     }
 
     /// Adds what was decided about a job to the commit, if nothing changes meanwhile about the `parties`
@@ -211,6 +228,10 @@ impl<'a> Attempt<'a> {
         for (instruction, run_at) in decision.instructions {
             let claimed_until = self.claimed_until.filter(|_| run_at <= self.now);
             commit.instruct(job.key(), job.rail, instruction, run_at, claimed_until);
+        }
+        let delivered = before.is_some_and(|(before, _)| before.status.may_be_delivered());
+        if delivered && job.status == JobStatus::Validating {
+            commit.write_silently(Check::due(job.id, job.revisions + 1, self.now), 0);
         }
         commit.movement.append(decision.movement).map_err(Rejection::from)?;
         parties.guard(commit);

@@ -65,16 +65,18 @@ impl Marketplace {
     /// # Errors
     /// See [`Marketplace::work`].
     pub async fn run_until_idle(&self) -> Result<(), Error> {
-        while !self.work().await?.is_idle() {}
+        while !self.work().await?.is_idle() || self.validate().await? > 0 {}
         Ok(())
     }
 
     /// Works for ever: spawn this once or more, in any number of processes. Failures of the store are
-    /// logged and tried again. An arbiter that is slow keeps nothing but disputes waiting.
+    /// logged and tried again. A slow arbiter keeps nothing but disputes waiting, slow validators nothing
+    /// but deliveries.
     pub async fn run(&self, idle: Duration) {
         let money = async || self.round().await.map(|worked| worked.is_idle());
         let disputes = async || self.arbitrate().await.map(|count| count == 0);
-        tokio::join!(again(idle, money), again(idle, disputes));
+        let deliveries = async || self.validate().await.map(|count| count == 0);
+        tokio::join!(again(idle, money), again(idle, disputes), again(idle, deliveries));
     }
 
     /// Works on the instructions that are due; how many there were.

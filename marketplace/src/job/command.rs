@@ -3,13 +3,14 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{JobStatus, OpenOrder};
+use super::{JobStatus, OpenOrder, Schemas};
 use crate::{
     dispute::DisputeEnding,
     ids::{AgentId, DisputeId, JobId, RailId},
     money::Money,
     policy::Span,
     rail::{Instruction, Leg, Outcome},
+    validation::Report,
 };
 
 /// A job to be posted (VP-12, JP-10, AM-04).
@@ -37,6 +38,47 @@ pub struct JobOrder {
     /// What an open job says besides; `None` for the policy's defaults.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub open: Option<OpenOrder>,
+    /// What the task and its deliveries have to be, as JSON Schemas of drafts 6 to 2020-12 without
+    /// recursion (JP-06).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schemas: Option<Schemas>,
+}
+
+/// A named agent to be hired for an immediate result (AM-09).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hire {
+    /// Who.
+    pub worker: AgentId,
+    /// What it is, in a line.
+    pub title: String,
+    /// What is to be done: an object whose form is the parties' business.
+    pub task: Map<String, Value>,
+    /// What the work costs, without a fee on top.
+    pub amount: Money,
+    /// The rail its money moves on; `None` for the marketplace's first.
+    #[serde(default)]
+    pub rail: Option<RailId>,
+    /// What the task and the result have to be (JP-06).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schemas: Option<Schemas>,
+}
+
+impl Hire {
+    /// The order that is kept of it.
+    pub(crate) fn order(&self) -> JobOrder {
+        JobOrder {
+            title: self.title.clone(),
+            task: self.task.clone(),
+            amount: self.amount,
+            worker: Some(self.worker),
+            rail: self.rail,
+            deadline: None,
+            validation: None,
+            open: None,
+            schemas: self.schemas.clone(),
+        }
+    }
 }
 
 /// Work handed in (VP-17).
@@ -51,18 +93,6 @@ pub struct Delivery {
     pub output: Map<String, Value>,
 }
 
-/// What automatic validation found (VP-18).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Verdict {
-    /// It is what was asked for.
-    Passed,
-    /// It is not.
-    Failed,
-    /// Nobody could tell.
-    Unavailable,
-}
-
 /// A command to a job. Serialized, it is what an idempotency key is compared by.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "command")]
@@ -74,6 +104,14 @@ pub enum JobCommand {
         id: JobId,
         /// What is wanted.
         order: Box<JobOrder>,
+    },
+    /// The buyer hires an agent that is run at once (AM-09).
+    Hire {
+        /// The id the job will have. Chosen by the shell, not part of what a key is compared by.
+        #[serde(skip, default = "nil_job")]
+        id: JobId,
+        /// Who, for what.
+        hire: Box<Hire>,
     },
     /// The buyer tries to pay again after a decline.
     RetryPayment,
@@ -88,8 +126,8 @@ pub enum JobCommand {
     },
     /// The platform's validators have an answer (VP-18).
     RecordValidation {
-        /// Which.
-        verdict: Verdict,
+        /// What they came to.
+        report: Box<Report>,
     },
     /// The buyer accepts the delivery (VP-19).
     Approve,
@@ -159,6 +197,7 @@ impl JobCommand {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Post { .. } => "post",
+            Self::Hire { .. } => "hire",
             Self::RetryPayment => "retry_payment",
             Self::Accept => "accept",
             Self::Start => "start",
@@ -186,7 +225,7 @@ impl JobCommand {
             Accepted, Delivered, Disputed, Frozen, Funded, InProgress, PendingPayment, RevisionRequested, Validating,
         };
         match self {
-            Self::Post { .. } => &[],
+            Self::Post { .. } | Self::Hire { .. } => &[],
             Self::RetryPayment => &[PendingPayment],
             Self::Accept => &[PendingPayment, Funded],
             Self::Start => &[Accepted],

@@ -4,9 +4,8 @@ use chrono::TimeDelta;
 
 use super::{
     CancelCause, Candidate, Delivery, Frozen, HoldState, Job, JobCommand, JobEvent, JobStatus, PayoutStatus, Timers,
-    Verdict,
     permit::permit,
-    post::{post, terms},
+    post::{hire, post, terms},
     settle::Division,
 };
 use crate::{
@@ -19,6 +18,7 @@ use crate::{
     rail::{Instruction, RailProfile},
     spending::{Allowance, Budget},
     text,
+    validation::{Report, Verdict},
 };
 
 /// What a decision may look at besides the job and the command.
@@ -82,17 +82,18 @@ pub fn decide(job: Option<&Job>, command: &JobCommand, ctx: &Context<'_>) -> Res
     let job = match (job, command) {
         (Some(job), _) => job,
         (None, JobCommand::Post { id, order }) => return post(*id, order, ctx),
+        (None, JobCommand::Hire { id, hire: wanted }) => return hire(*id, wanted, ctx),
         (None, _) => return Err(Rejection::NotFound { what: "job", id: String::new() }),
     };
     permit(job, command, ctx.actor, ctx.now)?;
     let mut draft = Draft::begin(job.clone(), command.name(), ctx);
     match command {
-        JobCommand::Post { .. } => unreachable!("posting is legal in no status"),
+        JobCommand::Post { .. } | JobCommand::Hire { .. } => unreachable!("posting is legal in no status"),
         JobCommand::RetryPayment => draft.retry_payment()?,
         JobCommand::Accept => draft.accept()?,
         JobCommand::Start => draft.start(),
         JobCommand::Deliver { delivery } => draft.deliver(delivery)?,
-        JobCommand::RecordValidation { verdict } => draft.record_validation(*verdict)?,
+        JobCommand::RecordValidation { report } => draft.record_validation(report)?,
         JobCommand::Approve => draft.complete(Division::completed(job)?)?,
         JobCommand::RequestRevision { feedback } => draft.request_revision(feedback)?,
         JobCommand::Cancel { reason } => draft.cancel(reason)?,
@@ -213,12 +214,20 @@ impl<'a> Draft<'a> {
         }
     }
 
-    fn record_validation(&mut self, verdict: Verdict) -> Result<(), Rejection> {
-        self.events.push(JobEvent::Validated { verdict });
-        let on_pass = self.ctx.policy.validation.map(|validation| validation.on_pass);
-        match (verdict, on_pass) {
-            (Verdict::Passed, Some(OnPass::Approve)) => self.complete(Division::completed(&self.job)?),
-            _ => self.delivered(),
+    fn record_validation(&mut self, report: &Report) -> Result<(), Rejection> {
+        let policy = self.ctx.policy.validation;
+        let auto_approved =
+            report.verdict == Verdict::Passed && policy.is_some_and(|policy| policy.on_pass == OnPass::Approve);
+        let (confidence, reasoning) = (report.confidence(), report.reasoning());
+        let consensus = policy.map(|policy| report.consensus(&policy)).unwrap_or_default();
+        self.events.push(match report.verdict {
+            Verdict::Passed => JobEvent::ValidationPassed { confidence, reasoning, consensus, auto_approved },
+            Verdict::Failed => JobEvent::ValidationFailed { confidence, reasoning, consensus },
+            Verdict::Unavailable => JobEvent::ValidationUnavailable { reason: reasoning, consensus },
+        });
+        match auto_approved {
+            true => self.complete(Division::completed(&self.job)?),
+            false => self.delivered(),
         }
     }
 
@@ -361,7 +370,8 @@ impl<'a> Draft<'a> {
         self.events.push(JobEvent::Funded { amount: self.job.terms.total()? });
         self.enter(JobStatus::Funded);
         let automatic = self.ctx.policy.jobs.acceptance == Acceptance::Automatic && self.job.worker.is_some();
-        let accepted_before = self.ctx.policy.jobs.escrow == EscrowAt::Acceptance || self.goes_by_offer();
+        let escrow = self.ctx.policy.jobs.escrow;
+        let accepted_before = escrow == EscrowAt::Acceptance || self.goes_by_offer() || self.job.hired;
         match automatic || accepted_before {
             true => self.accepted(),
             false => Ok(()),

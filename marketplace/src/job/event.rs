@@ -2,14 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Verdict;
 use crate::{
     clock::Timestamp,
     dispute::DisputeEnding,
     ids::{AgentId, BidId, DisputeId, InstructionId},
-    money::Money,
+    money::{Money, Rate},
     rail::{Action, Decline, Leg},
     trust::Side,
+    validation::Consensus,
 };
 
 /// Something that happened to a job.
@@ -74,11 +74,35 @@ pub enum JobEvent {
         /// When the buyer's silence accepts it.
         release_at: Option<Timestamp>,
     },
-    /// Validators have an answer.
-    #[serde(rename = "job.validated")]
-    Validated {
-        /// Which.
-        verdict: Verdict,
+    /// Validators found that the delivery is what was asked for (VP-18).
+    #[serde(rename = "job.validation_passed")]
+    ValidationPassed {
+        /// How sure the least sure of them is.
+        confidence: Option<Rate>,
+        /// Why, a line each.
+        reasoning: String,
+        /// How many said what.
+        consensus: Consensus,
+        /// Whether that approved the delivery, too.
+        auto_approved: bool,
+    },
+    /// Validators found that it is not (VP-18).
+    #[serde(rename = "job.validation_failed")]
+    ValidationFailed {
+        /// How sure the least sure of them is that it is.
+        confidence: Option<Rate>,
+        /// Why, a line each.
+        reasoning: String,
+        /// How many said what.
+        consensus: Consensus,
+    },
+    /// Nobody could tell (VP-18).
+    #[serde(rename = "job.validation_unavailable")]
+    ValidationUnavailable {
+        /// Why, a line each.
+        reason: String,
+        /// How many said what.
+        consensus: Consensus,
     },
     /// The buyer asked for changes.
     #[serde(rename = "job.revision_requested")]
@@ -261,7 +285,9 @@ impl JobEvent {
             Self::Accepted { .. } => "job.accepted",
             Self::Started {} => "job.started",
             Self::Delivered { .. } => "job.delivered",
-            Self::Validated { .. } => "job.validated",
+            Self::ValidationPassed { .. } => "job.validation_passed",
+            Self::ValidationFailed { .. } => "job.validation_failed",
+            Self::ValidationUnavailable { .. } => "job.validation_unavailable",
             Self::RevisionRequested { .. } => "job.revision_requested",
             Self::Completed { .. } => "job.completed",
             Self::Cancelled { cause, .. } => cause.event_name(),

@@ -13,11 +13,13 @@ mod post;
 mod report;
 mod settle;
 
-pub use command::{Delivery, JobCommand, JobOrder, Verdict};
+pub use command::{Delivery, Hire, JobCommand, JobOrder};
 pub use decide::{Context, Decision, Purse, decide};
 pub use event::{CancelCause, JobEvent, PayoutStatus};
 pub use open::{Candidate, Open, OpenOrder, Search, Wanted};
 pub(crate) use open::{award, counted, looking};
+
+pub use crate::schema::Schemas;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -98,6 +100,11 @@ impl JobStatus {
         }
     }
 
+    /// Whether its worker may hand in.
+    pub(crate) const fn may_be_delivered(self) -> bool {
+        matches!(self, Self::Accepted | Self::InProgress | Self::RevisionRequested)
+    }
+
     /// Whether no command changes it any more.
     pub const fn is_final(self) -> bool {
         matches!(self, Self::Completed | Self::Cancelled | Self::Refunded)
@@ -140,6 +147,12 @@ pub struct Job {
     pub revisions: u32,
     /// Whether a delivery is checked automatically before the buyer sees it.
     pub validated: bool,
+    /// Whether its deliveries are held against the order's output schema (JP-06).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub schematic: bool,
+    /// Whether the platform runs its worker at once (AM-09).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hired: bool,
     /// How it finds its worker, if it was posted without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub open: Option<Open>,

@@ -19,7 +19,7 @@ fn by_whom(job: &Job, command: &JobCommand, actor: &Actor) -> Result<(), Rejecti
     let worker = actor.agent().is_some() && actor.agent() == job.worker;
     let operator = matches!(actor, Actor::Operator(_));
     let (may, allowed) = match command {
-        JobCommand::Post { .. } => (actor.agent().is_some(), "an agent"),
+        JobCommand::Post { .. } | JobCommand::Hire { .. } => (actor.agent().is_some(), "an agent"),
         JobCommand::RetryPayment
         | JobCommand::Approve
         | JobCommand::RequestRevision { .. }
@@ -37,7 +37,7 @@ fn by_whom(job: &Job, command: &JobCommand, actor: &Actor) -> Result<(), Rejecti
             (buyer || worker || operator || timer, "a party of the job, an operator or a timer")
         }
         JobCommand::Freeze { .. } | JobCommand::Unfreeze => (operator, "an operator"),
-        JobCommand::RecordValidation { .. } => (operator, "the platform's validators"),
+        JobCommand::RecordValidation { .. } => (operator || matches!(actor, Actor::Timer), "the platform's validators"),
         JobCommand::Tick => (matches!(actor, Actor::Timer), "a timer"),
         JobCommand::RecordOutcome { .. } | JobCommand::RecordHoldExpired | JobCommand::RecordHoldSettled { .. } => {
             (*actor == Actor::Rail(job.rail), "the job's rail")
@@ -61,6 +61,7 @@ fn in_time(job: &Job, command: &JobCommand, now: Timestamp) -> Result<(), Reject
         | JobCommand::Cancel { .. }
         | JobCommand::Dispute { .. } => true,
         JobCommand::Post { .. }
+        | JobCommand::Hire { .. }
         | JobCommand::RecordValidation { .. }
         | JobCommand::Approve
         | JobCommand::Withdraw { .. }

@@ -1,19 +1,62 @@
 //! Posting a job: what an order has to be, and the terms that follow from it.
 
-use super::{Context, Decision, Hold, Job, JobEvent, JobOrder, JobStatus, Terms, Timers, decide::Draft, open::opened};
+use super::{
+    Context, Decision, Hire, Hold, Job, JobEvent, JobOrder, JobStatus, Schemas, Terms, Timers, decide::Draft,
+    open::opened,
+};
 use crate::{
     error::Rejection,
     ids::{AgentId, JobId},
     money::{Money, Rate},
-    policy::{DeadlineFrom, EscrowAt, FeeRate, Range},
+    policy::{DeadlineFrom, EscrowAt, FeeRate, Range, Span},
     rail::Capability,
-    text,
+    schema, text,
 };
+
+/// How long a hire may still be delivered after its executor's time is over.
+const HANDING_IN: Span = Span::seconds(60);
 
 pub(super) fn post(id: JobId, order: &JobOrder, ctx: &Context<'_>) -> Result<Decision, Rejection> {
     let policy = &ctx.policy.jobs;
+    let time_allowed = order.deadline.unwrap_or(policy.deadline.default);
+    let Range { min, max } = policy.deadline.allowed;
+    if time_allowed < min || time_allowed > max {
+        return Err(Rejection::Time { field: "deadline", min, max, actual: time_allowed });
+    }
+    let mut draft = posted("post", id, order, time_allowed, ctx)?;
+    let by_offer = draft.goes_by_offer();
+    if policy.escrow == EscrowAt::Posting && !by_offer && draft.fund()? {
+        draft.funded()?;
+    }
+    Ok(draft.finish())
+}
+
+/// A job whose worker is run at once: its money is reserved whenever others' is, and nobody has to accept
+/// it (AM-09).
+pub(super) fn hire(id: JobId, hire: &Hire, ctx: &Context<'_>) -> Result<Decision, Rejection> {
+    let Some(policy) = ctx.policy.execution else {
+        return Err(Rejection::NotOffered { what: "direct execution" });
+    };
+    let time_allowed = Span::seconds(policy.within.as_seconds().saturating_add(HANDING_IN.as_seconds()));
+    let mut draft = posted("hire", id, &hire.order(), time_allowed, ctx)?;
+    draft.job.hired = true;
+    if draft.fund()? {
+        draft.funded()?;
+    }
+    Ok(draft.finish())
+}
+
+/// A job as it is before anything moves for it.
+fn posted<'a>(
+    command: &'static str,
+    id: JobId,
+    order: &JobOrder,
+    time_allowed: Span,
+    ctx: &'a Context<'a>,
+) -> Result<Draft<'a>, Rejection> {
+    let policy = &ctx.policy.jobs;
     let Some(buyer) = ctx.actor.agent() else {
-        return Err(Rejection::WrongActor { command: "post", allowed: "an agent", actor: ctx.actor.clone() });
+        return Err(Rejection::WrongActor { command, allowed: "an agent", actor: ctx.actor.clone() });
     };
     if order.worker == Some(buyer) {
         return Err(Rejection::SameParty { agent: buyer, job: id });
@@ -23,6 +66,7 @@ pub(super) fn post(id: JobId, order: &JobOrder, ctx: &Context<'_>) -> Result<Dec
     }
     text::line("title", &order.title, policy.title)?;
     text::json("task", &order.task, policy.task_bytes)?;
+    check_schemas(order, ctx)?;
     if let Some(criteria) = &order.validation {
         if ctx.policy.validation.is_none() {
             return Err(Rejection::NotOffered { what: "validation" });
@@ -31,12 +75,6 @@ pub(super) fn post(id: JobId, order: &JobOrder, ctx: &Context<'_>) -> Result<Dec
     }
     Money::zero(ctx.policy.currency).plus(order.amount)?;
     in_range("amount", order.amount, policy.amount.min, policy.amount.max)?;
-    let time_allowed = order.deadline.unwrap_or(policy.deadline.default);
-    let allowed = policy.deadline.allowed;
-    if !allowed.contains(time_allowed) {
-        let Range { min, max } = allowed;
-        return Err(Rejection::Time { field: "deadline", min, max, actual: time_allowed });
-    }
     let open = match order.worker {
         Some(_) => None,
         None => {
@@ -60,6 +98,8 @@ pub(super) fn post(id: JobId, order: &JobOrder, ctx: &Context<'_>) -> Result<Dec
         timers: Timers { fund_by, ..Timers::default() },
         revisions: 0,
         validated: ctx.policy.validation.is_some() && order.validation.is_some(),
+        schematic: order.schemas.as_ref().is_some_and(|schemas| schemas.output.is_some()),
+        hired: false,
         open,
         frozen: None,
         dispute: None,
@@ -71,7 +111,7 @@ pub(super) fn post(id: JobId, order: &JobOrder, ctx: &Context<'_>) -> Result<Dec
     if ctx.rail.custody.is_per_hold() && !ctx.rail.can(Capability::Split) {
         return Err(Rejection::Unsupported { rail: ctx.rail.id, capability: Capability::Split });
     }
-    let mut draft = Draft::begin(job, "post", ctx);
+    let mut draft = Draft::begin(job, command, ctx);
     draft.events.push(JobEvent::Created {
         buyer,
         worker: order.worker,
@@ -82,10 +122,21 @@ pub(super) fn post(id: JobId, order: &JobOrder, ctx: &Context<'_>) -> Result<Dec
     if policy.deadline.from == DeadlineFrom::Posting {
         draft.job.timers.deadline = Some(ctx.now + time_allowed.delta());
     }
-    if policy.escrow == EscrowAt::Posting && !by_offer && draft.fund()? {
-        draft.funded()?;
+    Ok(draft)
+}
+
+/// A job's schemas are such, and its task is what the first one says (JP-06).
+fn check_schemas(order: &JobOrder, ctx: &Context<'_>) -> Result<(), Rejection> {
+    let Some(Schemas { input, output }) = &order.schemas else { return Ok(()) };
+    let bytes = ctx.policy.services.map_or(schema::BYTES, |services| services.schema_bytes);
+    if let Some(output) = output {
+        schema::check("schemas.output", output, bytes)?;
     }
-    Ok(draft.finish())
+    if let Some(input) = input {
+        schema::check("schemas.input", input, bytes)?;
+        schema::conforms("task", input, &order.task.clone().into())?;
+    }
+    Ok(())
 }
 
 pub(super) fn in_range(field: &'static str, amount: Money, min: i64, max: i64) -> Result<(), Rejection> {

@@ -140,7 +140,9 @@ macro_rules! events {
             pub fn from_json(kind: Kind, text: &str) -> Result<Self, serde_json::Error> {
                 match kind {
                     $(Kind::$kind => serde_json::from_str(text).map(Self::$kind),)+
-                    Kind::Owner => Err(serde_json::Error::custom("an owner has no events of its own")),
+                    Kind::Owner | Kind::Check => {
+                        Err(serde_json::Error::custom("owners and checks have no events of their own"))
+                    }
                 }
             }
         }

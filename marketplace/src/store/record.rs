@@ -15,6 +15,7 @@ use crate::{
     job::Job,
     rail::{Action, Decline, Instruction, Observation, Outcome, Receipt},
     spending::Budget,
+    validation::Check,
     wallet::Wallet,
 };
 
@@ -177,6 +178,8 @@ records! {
     Budget(Budget) = "budget",
     /// Disagreements about jobs.
     Dispute(Dispute) = "dispute",
+    /// Deliveries that are to be validated, or were.
+    Check(Check) = "check",
 }
 
 /// A record's kind and id.

@@ -55,6 +55,8 @@ pub struct Received {
 pub enum Manner {
     /// With a status and a short body.
     Status(u16),
+    /// With 200 and this body.
+    Body(String),
     /// With a status and a `Retry-After` header.
     Later(u16, &'static str),
     /// With a redirect.
@@ -166,6 +168,7 @@ async fn answer(request: Request<Incoming>, shared: &Shared) -> io::Result<Respo
     let short = || Full::new(Bytes::from_static(b"received")).boxed_unsync();
     let (status, header, body) = match manner {
         Manner::Status(status) => (status, None, short()),
+        Manner::Body(body) => (200, None, Full::new(Bytes::from(body)).boxed_unsync()),
         Manner::Later(status, after) => (status, Some(("retry-after", after.to_owned())), short()),
         Manner::Redirect(to) => (307, Some(("location", to)), short()),
         Manner::Hang => std::future::pending().await,

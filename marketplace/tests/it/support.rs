@@ -156,6 +156,7 @@ pub(crate) fn order(amount: Money) -> JobOrder {
         rail: None,
         deadline: None,
         validation: None,
+        schemas: None,
         open: None,
     }
 }

@@ -68,6 +68,7 @@ async fn main() -> Result<()> {
         rail: None,
         deadline: None,
         validation: None,
+        schemas: None,
         open: None,
     };
     let job = market.agent(buyer).post_job(order).await?;

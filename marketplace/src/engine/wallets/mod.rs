@@ -221,7 +221,7 @@ impl Marketplace {
 pub(super) fn touches_budget(job: Option<&Job>, command: &JobCommand) -> bool {
     match (job, command) {
         (Some(job), _) if job.hold.charged.is_some() => true,
-        (_, JobCommand::Post { .. } | JobCommand::Accept | JobCommand::RetryPayment) => true,
+        (_, JobCommand::Post { .. } | JobCommand::Hire { .. } | JobCommand::Accept | JobCommand::RetryPayment) => true,
         _ => false,
     }
 }

@@ -35,6 +35,7 @@ pub(super) const fn table(kind: Kind) -> Table {
         Kind::Wallet => Table { name: "wallets", parties: &[] },
         Kind::Budget => Table { name: "budgets", parties: &[] },
         Kind::Dispute => Table { name: "disputes", parties: &["buyer", "worker"] },
+        Kind::Check => Table { name: "checks", parties: &["job"] },
     }
 }
 

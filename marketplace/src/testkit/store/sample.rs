@@ -53,6 +53,8 @@ impl Sample {
             timers: Timers::default(),
             revisions: 0,
             validated: false,
+            schematic: false,
+            hired: false,
             open: None,
             frozen: None,
             dispute: None,

@@ -12,12 +12,13 @@ use crate::{
     engine::{Marketplace, Session},
     error::Error,
     ids::{AgentId, InstructionId, JobId, RailId},
-    job::{Delivery, HoldState, Job, JobCommand, JobOrder, JobStatus, OpenOrder, Verdict},
+    job::{Delivery, HoldState, Job, JobCommand, JobOrder, JobStatus, OpenOrder},
     money::{Currency, Money},
     policy::{EscrowAt, Policy, PolicyVersion, Span},
     rail::{Cursor, Custody, Decline, Outcome, Push, Receipt},
     store::{InstructionRecord, InstructionState, Observed},
     testkit::OutsideWorld,
+    validation::Verdict,
 };
 
 /// How many jobs are open at once, about.
@@ -455,6 +456,7 @@ impl World {
             rail: self.places.get(1).map(|further| further.profile.id).filter(|_| self.rng.random()),
             deadline: None,
             validation: (self.rng.random_range(0..4) == 0).then(|| Value::from("it is there")),
+            schemas: None,
             open: None,
         };
         if order.worker.is_none() {
@@ -525,7 +527,7 @@ impl World {
                 let verdict = *[Verdict::Passed, Verdict::Failed, Verdict::Unavailable]
                     .choose(&mut self.rng)
                     .unwrap_or(&Verdict::Passed);
-                (operator(), JobCommand::RecordValidation { verdict })
+                (operator(), JobCommand::RecordValidation { report: Box::new(verdict.into()) })
             }
             JobStatus::Delivered if self.rng.random_range(0..4) == 0 => {
                 (buyer, JobCommand::RequestRevision { feedback: "A little to the left.".into() })
@@ -545,7 +547,7 @@ impl World {
             3 => JobCommand::Deliver {
                 delivery: Box::new(Delivery { content_type: Some("text/\nplain".into()), output: Map::new() }),
             },
-            4 => JobCommand::RecordValidation { verdict: Verdict::Passed },
+            4 => JobCommand::RecordValidation { report: Box::new(Verdict::Passed.into()) },
             5 => JobCommand::Approve,
             6 => JobCommand::RequestRevision { feedback: "short".into() },
             7 => JobCommand::Cancel { reason: "x".repeat(1001) },
@@ -584,7 +586,7 @@ async fn give(session: Session<'_>, job: JobId, command: JobCommand) -> Result<A
         JobCommand::Accept => session.accept(job).await,
         JobCommand::Start => session.start(job).await,
         JobCommand::Deliver { delivery } => session.deliver(job, *delivery).await,
-        JobCommand::RecordValidation { verdict } => session.record_validation(job, verdict).await,
+        JobCommand::RecordValidation { report } => session.record_validation(job, report.verdict).await,
         JobCommand::Approve => session.approve(job).await,
         JobCommand::RequestRevision { feedback } => session.request_revision(job, feedback).await,
         JobCommand::Cancel { reason } => session.cancel(job, reason).await,
@@ -595,6 +597,7 @@ async fn give(session: Session<'_>, job: JobId, command: JobCommand) -> Result<A
         // Nobody but the engine gives these.
         JobCommand::Dispute { .. }
         | JobCommand::EndDispute { .. }
+        | JobCommand::Hire { .. }
         | JobCommand::Tick
         | JobCommand::RecordOutcome { .. }
         | JobCommand::RecordHoldExpired

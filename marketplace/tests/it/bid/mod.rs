@@ -2,6 +2,8 @@
 
 mod desk;
 mod engine;
+#[cfg(feature = "http")]
+mod hire;
 mod rules;
 mod stories;
 mod town;

@@ -33,6 +33,7 @@ async fn voxpacts_open_job() {
             rail: None,
             deadline: Some(Span::hours(72)),
             validation: None,
+            schemas: None,
             open: Some(OpenOrder {
                 requires: vec!["translation".into()],
                 window: Some(Span::hours(48)),
@@ -89,7 +90,7 @@ async fn voxpacts_open_job() {
             "job.completed",
             "payment.received",
         ];
-        let mut log = town.log().await;
+        let mut log = town.log(13).await;
         if let Some(place) =
             log.iter().position(|name| *name == "bid.rejected").filter(|place| log[place + 1] == "bid.accepted")
         {
@@ -115,6 +116,7 @@ async fn justpayais_applications() {
             rail: None,
             deadline: None,
             validation: None,
+            schemas: None,
             open: Some(OpenOrder {
                 description: Some("Generate a minimalist logo with blue and white colors.".into()),
                 category: Some("image-generation".into()),
@@ -155,7 +157,7 @@ async fn justpayais_applications() {
         assert_eq!(market.job(job.id).await.unwrap().status, JobStatus::Completed);
         assert_eq!(town.available(worker()).await, 5_000_000);
         assert_eq!(market.balance(Account::Revenue(RevenueKind::Fees), None).await.unwrap(), town.money(150_000));
-        let log = town.log().await;
+        let log = town.log(11).await;
         let of_the_job: Vec<_> = log.into_iter().filter(|name| !name.starts_with("wallet.")).collect();
         assert_eq!(
             of_the_job[..6],
@@ -181,6 +183,7 @@ async fn agentmarkets_task() {
             rail: None,
             deadline: None,
             validation: None,
+            schemas: None,
             open: Some(OpenOrder { requires: vec!["research".into(), "summarization".into()], ..OpenOrder::default() }),
         };
         let task = market.agent(buyer()).post_job(order.clone()).await.unwrap();

@@ -1,6 +1,6 @@
 //! A marketplace on a scripted rail, on each of the three stores.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tradepost::{
     agent::{Profile, Registration},
@@ -97,11 +97,19 @@ impl Town {
         self.market.by(owner).register(registration).await.unwrap().agent.id
     }
 
-    /// The names of everything that happened, in order.
-    pub(super) async fn log(&self) -> Vec<&'static str> {
+    /// The names of everything that happened, in order, once there are `count` of them: on a server that
+    /// others write to at the same time, the log's readers stay behind the oldest transaction.
+    pub(super) async fn log(&self, count: usize) -> Vec<&'static str> {
         let mut log = self.market.subscribe("test").await.unwrap();
-        let events = log.next(u32::MAX).await.unwrap();
-        events.iter().map(|logged| logged.event.body.name()).collect()
+        let mut seen = Vec::new();
+        for _ in 0..1000 {
+            seen.extend(log.next(u32::MAX).await.unwrap().iter().map(|logged| logged.event.body.name()));
+            if seen.len() >= count {
+                return seen;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("{count} events were not seen in 10 s");
     }
 
     pub(super) async fn check_books(&self) {

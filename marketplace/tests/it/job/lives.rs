@@ -10,10 +10,11 @@ use tradepost::{
     actor::Actor,
     error::Rejection,
     ids::InstructionId,
-    job::{CancelCause, HoldState, JobCommand, JobEvent, JobStatus, Verdict},
+    job::{CancelCause, HoldState, JobCommand, JobEvent, JobStatus},
     ledger::{Account, RevenueKind, escrow},
     policy::{EscrowAt, Policy, Span},
     rail::{Action, Custody, Instruction, Landing, Order, Outcome, Party},
+    validation::Verdict,
 };
 
 use crate::support::*;
@@ -236,7 +237,10 @@ impl World {
             1 => (parties(by(worker)), JobCommand::Accept),
             2 => (parties(by(worker)), JobCommand::Start),
             3 => (parties(by(worker)), deliver()),
-            4 => ((operator(), Some(Verdict::Passed)), JobCommand::RecordValidation { verdict: Verdict::Failed }),
+            4 => (
+                (operator(), Some(Verdict::Passed)),
+                JobCommand::RecordValidation { report: Box::new(Verdict::Failed.into()) },
+            ),
             5 => (parties(by(buyer())), JobCommand::Approve),
             6 => (parties(by(buyer())), revise()),
             7 => (parties(by(buyer())), cancel()),
@@ -247,7 +251,7 @@ impl World {
             _ => (parties(Actor::Timer), JobCommand::Tick),
         };
         let command = match verdict {
-            Some(verdict) => JobCommand::RecordValidation { verdict },
+            Some(verdict) => JobCommand::RecordValidation { report: Box::new(verdict.into()) },
             None => command,
         };
         let actor = match who {

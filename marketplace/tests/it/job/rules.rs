@@ -3,10 +3,11 @@
 use tradepost::{
     actor::Actor,
     error::Rejection,
-    job::{CancelCause, HoldState, JobCommand, JobEvent, JobStatus, PayoutStatus, Verdict},
+    job::{CancelCause, HoldState, JobCommand, JobEvent, JobStatus, PayoutStatus},
     ledger::{Account, LedgerError, RevenueKind, TransferKind, escrow},
     policy::{OnPass, Span},
     rail::{Action, Capability, Custody, Landing, Order, Outcome, Party},
+    validation::Verdict,
 };
 
 use crate::support::*;
@@ -167,7 +168,7 @@ fn vp_17_a_delivery_is_validated_and_then_awaits_the_buyer() {
         assert_eq!(desk.status(), JobStatus::Validating);
         let release_at = Some(start() + Span::hours(48).delta());
         assert_eq!(*last(&desk), JobEvent::Delivered { revision_number: 1, release_at });
-        desk.must(operator(), JobCommand::RecordValidation { verdict });
+        desk.must(operator(), JobCommand::RecordValidation { report: Box::new(verdict.into()) });
         assert_eq!(desk.status(), JobStatus::Delivered);
         assert_eq!(desk.job().timers.release_at, release_at);
     }
@@ -185,7 +186,7 @@ fn vp_17_a_policy_may_complete_what_passes() {
         validated.validation = Some(serde_json::json!({}));
         desk.must(by(buyer()), post(validated)).must(by(worker()), JobCommand::Accept);
         desk.must(by(worker()), deliver());
-        desk.must(operator(), JobCommand::RecordValidation { verdict });
+        desk.must(operator(), JobCommand::RecordValidation { report: Box::new(verdict.into()) });
         assert_eq!(desk.status(), status);
     }
 }

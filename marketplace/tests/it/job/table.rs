@@ -7,8 +7,9 @@ use tradepost::{
     dispute::{Award, DisputeEnding},
     error::Rejection,
     ids::{InstructionId, RailId},
-    job::{HoldState, JobCommand, JobStatus, Verdict},
+    job::{HoldState, JobCommand, JobStatus},
     rail::{Custody, Instruction, Order},
+    validation::Verdict,
 };
 
 use crate::support::*;
@@ -156,7 +157,7 @@ fn commands(desk: &Desk) -> Vec<(JobCommand, Vec<Actor>)> {
         (JobCommand::Accept, vec![by(worker())]),
         (JobCommand::Start, vec![by(worker())]),
         (deliver(), vec![by(worker())]),
-        (JobCommand::RecordValidation { verdict: Verdict::Passed }, vec![operator()]),
+        (JobCommand::RecordValidation { report: Box::new(Verdict::Passed.into()) }, vec![operator(), Actor::Timer]),
         (JobCommand::Approve, vec![by(buyer())]),
         (revise(), vec![by(buyer())]),
         (cancel(), vec![by(buyer())]),

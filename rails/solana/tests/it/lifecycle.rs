@@ -141,6 +141,7 @@ async fn live(world: World) {
         rail: None,
         deadline: None,
         validation: None,
+        schemas: None,
         open: None,
     };
     let job = market.agent(buyer).post_job(order).await.unwrap();

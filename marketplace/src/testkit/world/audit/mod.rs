@@ -272,6 +272,7 @@ impl Auditor {
                 }
                 (_, Record::Dispute(_)) => {} // the job's own commit says what it did
                 (_, Record::Bid(_)) => {}     // once all of the commit is there
+                (_, Record::Check(_)) => {}   // no world has validators
                 // The world's people are the embedder's own.
                 (_, Record::Agent(_) | Record::Owner(_) | Record::Wallet(_) | Record::Budget(_)) => {}
                 (Some(_), record) => self.problem(format!("{:?} became another kind of thing", record.key())),

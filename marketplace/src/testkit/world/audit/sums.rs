@@ -122,7 +122,11 @@ pub(super) fn may_cause(actor: &Actor, event: &JobEvent, job: &Job) -> bool {
         JobEvent::Funded { .. } => buyer || worker || rail,
         JobEvent::Accepted { .. } => buyer || worker || rail,
         JobEvent::Started {} | JobEvent::Delivered { .. } => worker,
-        JobEvent::Validated { .. } | JobEvent::Frozen { .. } | JobEvent::Unfrozen {} => operator,
+        JobEvent::ValidationPassed { .. }
+        | JobEvent::ValidationFailed { .. }
+        | JobEvent::ValidationUnavailable { .. }
+        | JobEvent::Frozen { .. }
+        | JobEvent::Unfrozen {} => operator,
         JobEvent::Disputed { .. } => buyer || worker,
         JobEvent::DisputeEnded { .. } => buyer || worker || operator || timer,
         JobEvent::Completed { auto_released: true, .. } => timer,
