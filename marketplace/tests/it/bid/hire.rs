@@ -80,8 +80,7 @@ impl Office {
         let rail = ScriptedRail::new(profile, outside.clone(), clock.clone());
         let builder = Marketplace::builder("office", store, policy).rail(rail).clock(clock.clone());
         let market = builder.executor(executor).ids(Arc::new(CountedIds::default())).build().await.unwrap();
-        outside.deposit(buyer(), Money::new(100, market.currency()), "somewhere");
-        market.run_until_idle().await.unwrap();
+        super::town::endow(&market, &outside, custody, 100).await;
         Self { market, clock, outside, runs: Arc::default() }
     }
 
@@ -122,9 +121,9 @@ async fn am_09_a_hired_agents_result_comes_in_the_same_call() {
     let sqlite = SqliteStore::open(folder.path().join("market.db")).await.unwrap();
     let postgres = PostgresStore::connect(&crate::store::SERVER.database().unwrap()).await.unwrap();
     let offices = [
-        Office::with(Conduct::Works, Custody::Pooled).await,
-        Office::acted(sqlite, Conduct::Works, Custody::Pooled).await,
-        Office::acted(postgres, Conduct::Works, Custody::Pooled).await,
+        Office::with(Conduct::Works, Custody::Internal).await,
+        Office::acted(sqlite, Conduct::Works, Custody::Internal).await,
+        Office::acted(postgres, Conduct::Works, Custody::Internal).await,
     ];
     for office in offices {
         let done = office.market.agent(buyer()).execute(office.hire(15)).await.unwrap();
@@ -147,7 +146,7 @@ async fn am_09_a_failed_execution_refunds_in_full() {
         (Conduct::Hangs, "no answer within 1s"),
         (Conduct::Rambles, "output: 300013 bytes of JSON"),
     ];
-    for custody in [Custody::Pooled, Custody::PerHold] {
+    for custody in [Custody::Internal, Custody::PerHold] {
         for (conduct, words) in expected {
             let office = Office::with(conduct, custody).await;
             let failed = office.market.agent(buyer()).keyed("k").execute(office.hire(15)).await.unwrap_err();
@@ -155,7 +154,7 @@ async fn am_09_a_failed_execution_refunds_in_full() {
             assert!(reason.contains(words), "{conduct:?}: {reason}");
             assert_eq!(office.market.job(*job).await.unwrap().status, JobStatus::Refunded);
             office.market.run_until_idle().await.unwrap();
-            if custody == Custody::Pooled {
+            if custody == Custody::Internal {
                 assert_eq!((office.available(buyer()).await, office.available(worker()).await), (100, 0));
             }
             assert_eq!(office.outside.hold((*job).into()), None);
@@ -171,7 +170,7 @@ async fn am_09_a_failed_execution_refunds_in_full() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn am_09_a_key_runs_an_agent_once() {
     for _ in 0..5 {
-        let office = Office::with(Conduct::Works, Custody::Pooled).await;
+        let office = Office::with(Conduct::Works, Custody::Internal).await;
         let calls: Vec<_> = (0..6)
             .map(|_| {
                 let (market, hire) = (office.market.clone(), office.hire(15));
@@ -195,7 +194,7 @@ async fn am_09_a_key_runs_an_agent_once() {
 /// AM-09: the caller dies while the agent runs; the deadline gives everything back.
 #[tokio::test]
 async fn am_09_a_call_that_dies_is_refunded_by_the_workers() {
-    let office = Office::with(Conduct::Hangs, Custody::Pooled).await;
+    let office = Office::with(Conduct::Hangs, Custody::Internal).await;
     let call = tokio::time::timeout(
         std::time::Duration::from_millis(50),
         office.market.agent(buyer()).keyed("k").execute(office.hire(15)),
@@ -212,7 +211,7 @@ async fn am_09_a_call_that_dies_is_refunded_by_the_workers() {
 /// AM-09: no money, no run.
 #[tokio::test]
 async fn am_09_nothing_is_run_that_is_not_paid() {
-    let office = Office::with(Conduct::Works, Custody::Pooled).await;
+    let office = Office::with(Conduct::Works, Custody::Internal).await;
     let poor = office.market.agent(buyer()).execute(office.hire(101)).await.unwrap_err();
     assert!(matches!(poor.rejection(), Some(Rejection::Ledger(_))), "{poor}");
     let declined = Office::with(Conduct::Works, Custody::PerHold).await;
@@ -234,10 +233,11 @@ async fn am_09_nothing_is_run_that_is_not_paid() {
 async fn am_09_direct_execution_is_offered_by_policy_and_part() {
     let runs = Arc::default();
     let none = Policy { execution: None, ..quick() };
-    let office = Office::on(MemoryStore::new(), none, Custody::Pooled, Actress { conduct: Conduct::Works, runs }).await;
+    let office =
+        Office::on(MemoryStore::new(), none, Custody::Internal, Actress { conduct: Conduct::Works, runs }).await;
     let refused = office.market.agent(buyer()).execute(office.hire(15)).await.unwrap_err();
     assert_eq!(refused.rejection(), Some(&Rejection::NotOffered { what: "direct execution" }));
-    let town = super::town::Town::quick(quick(), Custody::Pooled).await;
+    let town = super::town::Town::quick(quick(), Custody::Internal).await;
     let refused = town.market.agent(buyer()).execute(office.hire(15)).await.unwrap_err();
     assert_eq!(refused.rejection(), Some(&Rejection::NotOffered { what: "direct execution" }));
 }
@@ -273,7 +273,7 @@ async fn am_09_an_agents_endpoint_is_run_past_the_guard() {
     assert!(!format!("{endpoints:?}").contains("t0k3n"));
     let anywhere = Outbound::new(Reach::Anywhere).unwrap();
     let executor = HttpExecutor::new(anywhere, endpoints.clone(), 4096);
-    let office = Office::on(MemoryStore::new(), quick(), Custody::Pooled, executor).await;
+    let office = Office::on(MemoryStore::new(), quick(), Custody::Internal, executor).await;
     for (n, (path, _)) in (0..).zip(&manners) {
         let hire = Hire { worker: agent(100 + n), ..office.hire(1) };
         match office.market.agent(buyer()).execute(hire).await {
@@ -291,7 +291,7 @@ async fn am_09_an_agents_endpoint_is_run_past_the_guard() {
     assert_eq!(first.header("idempotency-key"), first.json()["job"].as_str());
     // The guard as it is outside of tests: this machine is out of reach, and so is what is no URL.
     let guarded = HttpExecutor::new(Outbound::new(Reach::Public).unwrap(), endpoints, 4096);
-    let office = Office::on(MemoryStore::new(), quick(), Custody::Pooled, guarded).await;
+    let office = Office::on(MemoryStore::new(), quick(), Custody::Internal, guarded).await;
     let before = receiver.received().len();
     for worker in [agent(100), agent(200), agent(201), agent(202), agent(203)] {
         let failed = office.market.agent(buyer()).execute(Hire { worker, ..office.hire(1) }).await.unwrap_err();

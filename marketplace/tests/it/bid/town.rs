@@ -68,20 +68,9 @@ impl Town {
         Money::new(minor, self.market.currency())
     }
 
-    /// Gives the buyer's wallet money, where wallets pay: from outside, or by an operator's word where the
-    /// ledger is all the money there is.
+    /// Gives the buyer's wallet money, where wallets pay.
     pub(super) async fn endow(&self, minor: i64) {
-        let amount = self.money(minor);
-        match self.custody {
-            Custody::Internal => {
-                let operator = self.market.operator("o. perator");
-                operator.record_deposit(RailId::new("scripted"), "purchase/1", buyer(), amount).await.unwrap();
-            }
-            _ => {
-                self.outside.deposit(buyer(), amount, "somewhere");
-                self.market.run_until_idle().await.unwrap();
-            }
-        }
+        endow(&self.market, &self.outside, self.custody, minor).await;
     }
 
     pub(super) async fn available(&self, agent: AgentId) -> i64 {
@@ -117,6 +106,22 @@ impl Town {
             assert_eq!(trial.sum(), 0);
         }
         assert_eq!(self.market.verify().await.unwrap(), []);
+    }
+}
+
+/// Gives the buyer's wallet money: from outside, or by an operator's word where the ledger is all the
+/// money there is.
+pub(super) async fn endow(market: &Marketplace, outside: &OutsideWorld, custody: Custody, minor: i64) {
+    let amount = Money::new(minor, market.currency());
+    match custody {
+        Custody::Internal => {
+            let (operator, rail) = (market.operator("o. perator"), RailId::new("scripted"));
+            operator.record_deposit(rail, "purchase/1", buyer(), amount).await.unwrap();
+        }
+        _ => {
+            outside.deposit(buyer(), amount, "somewhere");
+            market.run_until_idle().await.unwrap();
+        }
     }
 }
 

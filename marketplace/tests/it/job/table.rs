@@ -257,8 +257,8 @@ fn vp_14_every_command_in_every_status_is_legal_or_refused_with_its_reason() {
             }
         }
     }
-    assert_eq!(legal, LEGAL.len() + 5 + 1 + 3, "refunds and disputes have two rightful actors, ends four");
-    assert_eq!(legal + refused, 12 * 24);
+    assert_eq!(legal, LEGAL.len() + 6 + 1 + 3, "refunds, verdicts and disputes have two rightful actors, ends four");
+    assert_eq!(legal + refused, 12 * 25);
 }
 
 #[test]
@@ -296,7 +296,7 @@ fn vp_14_a_wrong_actor_is_named_wherever_the_command_itself_is_legal() {
             tried += 1;
         }
     }
-    assert_eq!(tried, LEGAL.len() * 7 - 5 - 1 - 3);
+    assert_eq!(tried, LEGAL.len() * 7 - 6 - 1 - 3);
 }
 
 #[test]
