@@ -142,9 +142,7 @@ pub(crate) const fn in_history(entry: &Entry) -> HistoryKind {
         TransferKind::Withdrawal | TransferKind::Payout => HistoryKind::Withdrawal,
         TransferKind::WithdrawalReturned => HistoryKind::WithdrawalReturned,
         TransferKind::DebtRepaid => HistoryKind::Debt,
-        TransferKind::RailCost | TransferKind::OwnMoney | TransferKind::Adjustment | TransferKind::Reversal => {
-            HistoryKind::Other
-        }
+        TransferKind::RailCost | TransferKind::Adjustment | TransferKind::Reversal => HistoryKind::Other,
     }
 }
 
