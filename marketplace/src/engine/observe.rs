@@ -19,7 +19,7 @@ use crate::{
     ledger::{Account, Movement, TransferKind, available},
     money::Money,
     policy::{Range, Switch},
-    rail::{Capability, Cursor, Custody, Observation, ObservationBody, Outcome, Push, SettlementRail, Way},
+    rail::{Capability, Cursor, Custody, Observation, ObservationBody, Outcome, Push, SettlementRail},
     store::{Commit, CommitError, InstructionState, Journal, ObservationEvent, Observed, Record, Write},
     text,
     wallet::{Wallet, WalletEvent, withheld},
@@ -109,13 +109,6 @@ impl Marketplace {
                     Err(error) => Err(error),
                 }
             }
-            ObservationBody::OwnMoney { way, amount } => match own_money(rail, way, amount) {
-                Ok(movement) => {
-                    let event = ObservationEvent::OwnMoney { way, amount };
-                    self.write_observed(call, rail, observation, movement, event).await.map(drop)
-                }
-                Err(rejection) => self.refuse(call, rail, observation, rejection.to_string()).await,
-            },
             ObservationBody::HoldExpired { hold } => {
                 self.hold_ended(call, rail, observation, hold, JobCommand::RecordHoldExpired).await
             }
@@ -192,49 +185,6 @@ impl Marketplace {
             }
         }
         Err(Error::Contention { command: "deposit", attempts: ATTEMPTS })
-    }
-
-    /// Books the platform's own money, as an operator who has moved it.
-    pub(super) async fn record_own_money(
-        &self,
-        call: Call<'_>,
-        rail: RailId,
-        observation: Observation,
-    ) -> Result<(), Error> {
-        const COMMAND: &str = "record_own_money";
-        self.key_use(&(), call)?; // the reference is the key; this checks who and how
-        self.may(COMMAND, matches!(call.actor, Actor::Operator(_)), "an operator", call.actor)?;
-        text::line("reference", &observation.id, REFERENCE)?;
-        if self.rail(Some(rail))?.profile().custody == Custody::NonCustodial {
-            return Err(Rejection::WrongRail { command: COMMAND, rail, needed: Custody::Pooled }.into());
-        }
-        if let ObservationBody::OwnMoney { way, amount } = observation.body {
-            self.check_deposit(amount)?;
-            let own = self.own_at(rail).await?;
-            if way == Way::Out && amount.minor() > own {
-                let (currency, actual) = (amount.currency(), amount.minor());
-                return Err(Rejection::Amount { field: "own money", currency, min: 1, max: own, actual }.into());
-            }
-        }
-        self.take_in(call, rail, observation).await
-    }
-
-    /// What of a rail's money is nobody's but the platform's, in minor units.
-    async fn own_at(&self, rail: RailId) -> Result<i64, Error> {
-        let mut own = 0i64;
-        for trial in self.trial_balance().await? {
-            for (account, balance) in trial.accounts {
-                own = match account {
-                    Account::Rail(held) if held == rail => own.saturating_sub(balance.minor()),
-                    Account::Available(_) | Account::Pending(_) | Account::Escrow(_) => {
-                        own.saturating_sub(balance.minor())
-                    }
-                    Account::Clearing(by) if by == rail => own.saturating_sub(balance.minor()),
-                    _ => own,
-                };
-            }
-        }
-        Ok(own)
     }
 
     fn check_deposit(&self, amount: Money) -> Result<(), Rejection> {
@@ -370,10 +320,9 @@ impl Marketplace {
     fn observed(&self, rail: RailId, observation: Observation, event: ObservationEvent) -> Record {
         let refused = match event {
             ObservationEvent::Refused { reason } => Some(reason),
-            ObservationEvent::Deposited { .. }
-            | ObservationEvent::OwnMoney { .. }
-            | ObservationEvent::Taken {}
-            | ObservationEvent::Dismissed { .. } => None,
+            ObservationEvent::Deposited { .. } | ObservationEvent::Taken {} | ObservationEvent::Dismissed { .. } => {
+                None
+            }
         };
         let (at, id) = (self.now(), observed_id(rail, &observation.id));
         Record::Observation(Arc::new(Observed { id, rail, observation, at, refused, dismissed: None }))
@@ -392,17 +341,6 @@ impl Marketplace {
         commit.movement = movement;
         commit
     }
-}
-
-/// What the platform's own money moves.
-fn own_money(rail: RailId, way: Way, amount: Money) -> Result<Movement, Rejection> {
-    let (here, outside) = (Account::Rail(rail), Account::Treasury(rail));
-    let mut movement = Movement::new();
-    match way {
-        Way::In => movement.transfer(here, outside, amount, TransferKind::OwnMoney)?,
-        Way::Out => movement.transfer(outside, here, amount, TransferKind::OwnMoney)?,
-    }
-    Ok(movement)
 }
 
 /// Whether an outcome is what an instruction's state says already, or an earlier stage told late.

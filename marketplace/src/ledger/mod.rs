@@ -57,8 +57,6 @@ pub enum TransferKind {
     WithdrawalReturned,
     /// What an agent owed was taken from its money.
     DebtRepaid,
-    /// The platform's own money was put where the parties' is, or taken back.
-    OwnMoney,
     /// What a rail charged for its work.
     RailCost,
     /// An operator moved it by hand.
@@ -87,7 +85,6 @@ impl TransferKind {
             Self::WithdrawalFee => "withdrawal_fee",
             Self::WithdrawalReturned => "withdrawal_returned",
             Self::DebtRepaid => "debt_repaid",
-            Self::OwnMoney => "own_money",
             Self::RailCost => "rail_cost",
             Self::Adjustment => "adjustment",
             Self::Reversal => "reversal",
@@ -95,7 +92,7 @@ impl TransferKind {
     }
 
     /// Every kind.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 19] = [
         Self::Deposit,
         Self::Grant,
         Self::ActivationFee,
@@ -112,7 +109,6 @@ impl TransferKind {
         Self::WithdrawalFee,
         Self::WithdrawalReturned,
         Self::DebtRepaid,
-        Self::OwnMoney,
         Self::RailCost,
         Self::Adjustment,
         Self::Reversal,

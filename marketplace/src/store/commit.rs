@@ -15,7 +15,7 @@ use crate::{
     job::JobEvent,
     ledger::{LedgerError, Movement},
     money::Money,
-    rail::{Instruction, Way},
+    rail::Instruction,
     spending::BudgetEvent,
     wallet::WalletEvent,
 };
@@ -221,14 +221,6 @@ pub enum ObservationEvent {
         /// Where from.
         source: String,
     },
-    /// The platform's own money was put where the parties' is, or taken back.
-    #[serde(rename = "platform.own_money_moved")]
-    OwnMoney {
-        /// Which.
-        way: Way,
-        /// How much.
-        amount: Money,
-    },
     /// A rule took it in; what followed is told by the contract's own events.
     #[serde(rename = "observation.taken")]
     Taken {},
@@ -263,7 +255,6 @@ impl ObservationEvent {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Deposited { .. } => "wallet.deposited",
-            Self::OwnMoney { .. } => "platform.own_money_moved",
             Self::Taken {} => "observation.taken",
             Self::Dismissed { .. } => "observation.dismissed",
             Self::Refused { .. } => "observation.refused",

@@ -5,9 +5,8 @@ use std::sync::Arc;
 use crate::{
     engine::Session,
     error::Error,
-    ids::{AgentId, RailId},
+    ids::AgentId,
     money::Money,
-    rail::{Observation, ObservationBody, Way},
     spending::Budget,
     wallet::{Wallet, WalletCommand},
 };
@@ -63,23 +62,6 @@ impl Session<'_> {
     /// [`Error`]
     pub async fn set_spending_limit(self, agent: AgentId, limit: Option<Money>) -> Result<Arc<Budget>, Error> {
         self.market.limit_spending(agent, limit, self.call()).await
-    }
-
-    /// Books the platform's own money that was put where the parties' is, as an operator: a float in a
-    /// rail's treasury, so that withdrawals need not wait. The reference is the payment's own name: given
-    /// a second time, it books nothing.
-    ///
-    /// # Errors
-    /// [`Error`]
-    pub async fn record_own_money(
-        self,
-        rail: RailId,
-        reference: impl Into<String>,
-        way: Way,
-        amount: Money,
-    ) -> Result<(), Error> {
-        let observation = Observation { id: reference.into(), body: ObservationBody::OwnMoney { way, amount } };
-        self.market.record_own_money(self.call(), rail, observation).await
     }
 
     async fn order(self, agent: AgentId, command: WalletCommand) -> Result<Arc<Wallet>, Error> {

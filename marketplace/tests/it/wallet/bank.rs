@@ -3,19 +3,19 @@
 use std::sync::Arc;
 
 use tradepost::{
+    adjustment::Booking,
     clock::ManualClock,
     engine::Marketplace,
     error::{Error, Rejection},
-    ids::{AgentId, JobId, MarketId, RailId},
+    ids::{AgentId, JobId, RailId},
     job::{Delivery, Job},
-    ledger::{Account, TransferKind},
+    ledger::Account,
     money::Money,
     policy::{Policy, Span},
     rail::{Custody, RailProfile},
-    store::{Commit, Key, Kind, MemoryStore, PostgresStore, SqliteStore, Store},
+    store::{MemoryStore, PostgresStore, SqliteStore, Store},
     testkit::{OutsideWorld, ScriptedRail},
 };
-use uuid::Uuid;
 
 use crate::{store::SERVER, support::*};
 
@@ -119,21 +119,9 @@ impl Bank {
 
     /// A refund after payout has left the agent owing.
     pub(super) async fn owe(&self, agent: AgentId, minor: i64) {
-        let subject = Key { kind: Kind::Observation, id: Uuid::from_u128(u128::from(minor.unsigned_abs())) };
-        let mut commit = Commit::new(self.id(), start(), subject, 0);
-        let (debt, amount) = (Account::Debt(agent), self.money(minor));
-        commit.movement.transfer(debt, Account::Rail(self.rail), amount, TransferKind::Refund).unwrap();
-        self.store.commit(commit).await.unwrap();
-        // The world lost it too.
-        self.market
-            .operator("Ada")
-            .record_own_money(self.rail, format!("loss {minor}"), tradepost::rail::Way::In, amount)
-            .await
-            .unwrap();
-    }
-
-    fn id(&self) -> MarketId {
-        MarketId(1)
+        let (debit, credit, amount) = (Account::Debt(agent), Account::Treasury(self.rail), self.money(minor));
+        let booking = Booking { debit, credit, amount };
+        self.market.operator("Ada").adjust(vec![booking], "refunded after payout").await.unwrap();
     }
 
     /// The books add up, and the rail holds what they say.

@@ -10,7 +10,7 @@ use tradepost::{
     job::JobStatus,
     ledger::{Account, RevenueKind, TransferKind},
     policy::{Policy, Span},
-    rail::{Custody, Landing, Way},
+    rail::{Custody, Landing},
     secret::Pepper,
     store::{InstructionState, LoggedEvent, MemoryStore},
     testkit::{Answer, Chances, Course, Disorder, Ending, OutsideWorld, Script, ScriptedRail},
@@ -319,27 +319,6 @@ async fn vp_36_earnings_are_listed_by_job_with_totals_and_what_landed_here_can_l
         assert_eq!((bank.world.outside(worker()), bank.available(worker()).await), (27_000, 0));
         bank.check().await;
     }
-}
-
-#[tokio::test]
-async fn the_platforms_own_money_is_booked_apart_and_only_that_leaves_again() {
-    let bank = Bank::in_memory(just_pay(), Custody::Pooled).await;
-    bank.deposit(worker(), 10_000_000, SOURCE).await;
-    let ada = || bank.market.operator("Ada");
-    let float = bank.money(3_000_000);
-    ada().record_own_money(bank.rail, "float 1", Way::In, float).await.unwrap();
-    ada().record_own_money(bank.rail, "float 1", Way::In, float).await.unwrap();
-    assert_eq!(bank.of(Account::Treasury(bank.rail)).await, 3_000_000);
-    assert_eq!(bank.of(Account::Rail(bank.rail)).await, -13_000_000);
-    let reused = ada().record_own_money(bank.rail, "float 1", Way::In, bank.money(1)).await;
-    assert!(matches!(rejected(reused), Rejection::ReferenceReused { .. }));
-    let more = ada().record_own_money(bank.rail, "back 1", Way::Out, bank.money(3_000_001)).await;
-    assert!(matches!(rejected(more), Rejection::Amount { max: 3_000_000, .. }));
-    ada().record_own_money(bank.rail, "back 2", Way::Out, float).await.unwrap();
-    assert_eq!(bank.of(Account::Treasury(bank.rail)).await, 0);
-    let agent = bank.market.agent(worker()).record_own_money(bank.rail, "mine", Way::Out, float).await;
-    assert!(matches!(rejected(agent), Rejection::WrongActor { .. }));
-    bank.check().await;
 }
 
 #[tokio::test]

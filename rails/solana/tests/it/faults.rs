@@ -16,6 +16,7 @@ use solana_keypair::Keypair;
 use solana_pubkey::Pubkey;
 use solana_signer::Signer as _;
 use tradepost::{
+    adjustment::Booking,
     clock::{ManualClock, Timestamp},
     engine::Marketplace,
     error::{Error, Rejection},
@@ -23,7 +24,7 @@ use tradepost::{
     ledger::Account,
     money::Money,
     policy::{Policy, Span},
-    rail::{Order, RailMemory, SettlementRail, StoreMemory, Way},
+    rail::{Order, RailMemory, SettlementRail, StoreMemory},
     store::{InstructionState, MemoryStore, Store, StoreError, StoreErrorKind},
     wallet::HistoryKind,
 };
@@ -159,8 +160,9 @@ impl Run {
         let someone = Keypair::new();
         world.issue(&someone.pubkey(), WEALTH).await;
         world.issue(&rail.treasury(), FLOAT).await;
-        let float = Money::new(FLOAT.cast_signed(), market.currency());
-        market.operator("Ada").record_own_money(rail.profile().id, "float", Way::In, float).await.unwrap();
+        let (amount, rail_id) = (Money::new(FLOAT.cast_signed(), market.currency()), rail.profile().id);
+        let float = Booking { debit: Account::Rail(rail_id), credit: Account::Treasury(rail_id), amount };
+        market.operator("Ada").adjust(vec![float], "a float").await.unwrap();
         let create: Vec<_> = agents.iter().map(|(_, wallet)| world.create_account(wallet)).collect();
         world.send(&create, &[]).await;
         Self {

@@ -8,6 +8,7 @@ use solana_keypair::Keypair;
 use solana_signer::Signer as _;
 use tradepost::{
     actor::Actor,
+    adjustment::Booking,
     agent::{AgentStatus, Registration},
     clock::{ManualClock, Timestamp},
     engine::{AgentParts, Marketplace},
@@ -17,7 +18,7 @@ use tradepost::{
     ledger::{Account, RevenueKind},
     money::Money,
     policy::{Policy, Span},
-    rail::{StoreMemory, Way},
+    rail::StoreMemory,
     secret::Pepper,
     store::{InstructionState, MemoryStore, Store},
     wallet::{HistoryKind, Warning},
@@ -232,7 +233,8 @@ async fn a_float_in_the_treasury_is_in_the_books_as_the_platforms_own() {
     let before = market.reconcile(rail).await.unwrap();
     assert_eq!(before.differences.len(), 1, "nobody has said whose it is");
     let (ada, float) = (market.operator("Ada"), town.usdc(50_000_000));
-    ada.record_own_money(rail, "transfer 4711", Way::In, float).await.unwrap();
+    let booking = Booking { debit: Account::Rail(rail), credit: Account::Treasury(rail), amount: float };
+    ada.keyed("transfer 4711").adjust(vec![booking], "a float").await.unwrap();
     assert_eq!(market.reconcile(rail).await.unwrap().differences, []);
     assert_eq!(market.balance(Account::Treasury(rail), None).await.unwrap(), float);
 }
