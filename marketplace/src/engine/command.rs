@@ -11,7 +11,7 @@ use crate::{
     clock::Timestamp,
     error::{Error, Rejection},
     ids::JobId,
-    job::{Context, Decision, Job, JobCommand, decide},
+    job::{Context, Decision, Job, JobCommand, Spendable, decide},
     ledger::{Account, LedgerError},
     policy::{Policy, PolicyVersion, Range},
     store::{
@@ -120,6 +120,9 @@ impl Marketplace {
                 Err(CommitError::Conflict(_)) => {}
                 // The amount and the payer are the remembered job's, too.
                 Err(CommitError::Ledger(_)) if may_be_stale => {}
+                // A wallet was spent from since the decision looked at it.
+                Err(CommitError::Ledger(LedgerError::Overdraft { .. }))
+                    if before.is_some_and(|(job, _)| takes_back(job, &command)) => {}
                 Err(error) => return refused(error, call.actor).and_then(answered_job),
             }
         }
@@ -186,8 +189,22 @@ impl Marketplace {
         let tier = tier.map_err(|reason| Error::Part { part: "the tier source", reason })?;
         let worker_tier = tier.as_deref().unwrap_or(policy.initial_tier());
         let rail = self.rail(rail)?.profile();
-        let context = Context { now, actor, policy: &policy, version, rail, worker_tier };
+        let spendable = match job.filter(|job| takes_back(job, command)) {
+            Some(job) => self.spendable(job).await?,
+            None => Spendable::default(),
+        };
+        let context = Context { now, actor, policy: &policy, version, rail, worker_tier, spendable };
         Ok(decide(job, command, &context)?)
+    }
+
+    /// What a job's agents may spend at this moment.
+    async fn spendable(&self, job: &Job) -> Result<Spendable, Error> {
+        let buyer = self.available(job.buyer).await?.minor();
+        let worker = match job.worker {
+            Some(worker) => self.available(worker).await?.minor(),
+            None => buyer,
+        };
+        Ok(Spendable { buyer, worker })
     }
 
     /// A decision as a commit: the job first, then its new instructions.
@@ -242,6 +259,15 @@ impl Marketplace {
         let Some(key) = call.key else { return Ok(None) };
         text::line("idempotency key", key, KEY)?;
         Ok(Some((format!("{}/{key}", call.actor), Sha256::digest(json(body)?).into())))
+    }
+}
+
+/// Whether a decision may take money out of the agents' wallets that went there before.
+pub(super) fn takes_back(job: &Job, command: &JobCommand) -> bool {
+    match command {
+        JobCommand::RecordChargeback { .. } | JobCommand::RefundPaid { .. } => true,
+        JobCommand::RecordOutcome { .. } => !job.returns.chargebacks.is_empty(),
+        _ => false,
     }
 }
 

@@ -31,18 +31,23 @@ const REFERENCE: Range<u32> = Range { min: 1, max: 200 };
 
 impl Marketplace {
     /// Takes in a message that the outside world pushed to the embedder's server; how many
-    /// observations it held.
+    /// observations it held. For one that says too little by itself the rail is asked what happened.
     ///
     /// # Errors
-    /// A forged push, a rail without pushes, or the store's failure. Answer the sender with an error
+    /// A forged push, a rail without pushes or out of reach, or the store's failure. Answer the sender with an error
     /// then, so that it sends again.
     pub async fn receive(&self, rail: RailId, push: &Push) -> Result<usize, Error> {
-        let observations = self.rail(Some(rail))?.receive(push)?;
+        let settlement_rail = self.rail(Some(rail))?;
+        let observations = settlement_rail.receive(push)?;
         let count = observations.len();
         for observation in observations {
             self.take_in(Call::by(&Actor::Rail(rail)), rail, observation).await?;
         }
-        Ok(count)
+        match count {
+            // It is true and says too little by itself.
+            0 => self.observe_rail(&**settlement_rail).await,
+            count => Ok(count),
+        }
     }
 
     /// Asks every rail what happened since it was asked last; how many had news.
@@ -119,17 +124,31 @@ impl Marketplace {
                 }
             }
             ObservationBody::HoldExpired { hold } => {
-                let record = self.observed(rail, observation.clone(), ObservationEvent::Taken {});
-                let write = Write { record, expected: 0, claimed_until: None };
-                let job = Some(JobId(hold.0));
-                match self.command_job_with(job, JobCommand::RecordHoldExpired, call, Some(write)).await {
-                    Ok(_) => Ok(()),
-                    Err(Error::Rejected(rejection)) => {
-                        self.refuse(call, rail, observation, rejection.to_string()).await
-                    }
-                    Err(error) => Err(error),
-                }
+                self.tell_job(call, rail, observation, JobId(hold.0), JobCommand::RecordHoldExpired).await
             }
+            ObservationBody::Chargeback(chargeback) => {
+                let job = JobId(chargeback.hold.0);
+                let command = JobCommand::RecordChargeback { chargeback: Box::new(chargeback) };
+                self.tell_job(call, rail, observation, job, command).await
+            }
+        }
+    }
+
+    /// Has a job take in what was observed about its hold.
+    async fn tell_job(
+        &self,
+        call: Call<'_>,
+        rail: RailId,
+        observation: Observation,
+        job: JobId,
+        command: JobCommand,
+    ) -> Result<(), Error> {
+        let record = self.observed(rail, observation.clone(), ObservationEvent::Taken {});
+        let write = Write { record, expected: 0, claimed_until: None };
+        match self.command_job_with(Some(job), command, call, Some(write)).await {
+            Ok(_) => Ok(()),
+            Err(Error::Rejected(rejection)) => self.refuse(call, rail, observation, rejection.to_string()).await,
+            Err(error) => Err(error),
         }
     }
 

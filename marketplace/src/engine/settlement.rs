@@ -24,7 +24,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use super::{
     Marketplace, as_job,
-    command::{Call, claimed_now},
+    command::{Call, claimed_now, takes_back},
 };
 use crate::{
     actor::Actor,
@@ -32,7 +32,7 @@ use crate::{
     error::{Error, Rejection},
     ids::{InstructionId, JobId},
     job::JobCommand,
-    ledger::Movement,
+    ledger::{LedgerError, Movement},
     policy::{Range, Span},
     rail::{Decline, Order, Outcome, Party, RailError, RailErrorKind, SettlementRail},
     store::{
@@ -233,6 +233,8 @@ impl Marketplace {
                     self.contradiction(record.instruction.id, record.rail, &outcome).await?;
                     return Ok(Vec::new());
                 }
+                Err(CommitError::Ledger(LedgerError::Overdraft { .. }))
+                    if before.is_some_and(|(job, _)| takes_back(job, &command)) => {}
                 Err(CommitError::Ledger(error)) if word.is_some() => return Err(Rejection::from(error).into()),
                 Err(CommitError::Ledger(error)) => {
                     return self.mismatch(record, version, &outcome, error.to_string(), now).await;

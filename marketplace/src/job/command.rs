@@ -8,7 +8,7 @@ use crate::{
     ids::{AgentId, JobId, RailId},
     money::Money,
     policy::Span,
-    rail::{Instruction, Outcome},
+    rail::{Chargeback, Instruction, Outcome},
 };
 
 /// A job to be posted (VP-12, JP-10, AM-04).
@@ -109,6 +109,13 @@ pub enum JobCommand {
         /// Why.
         reason: String,
     },
+    /// An operator gives the payer back what worker and platform have got already.
+    RefundPaid {
+        /// How much; everything when absent.
+        amount: Option<Money>,
+        /// Why.
+        reason: String,
+    },
     /// An operator stops it (VP-39).
     Freeze {
         /// Why.
@@ -127,6 +134,11 @@ pub enum JobCommand {
     },
     /// The rail gave the hold up by itself.
     RecordHoldExpired,
+    /// The payer's bank took the money back, or has decided who keeps it.
+    RecordChargeback {
+        /// What the rail says.
+        chargeback: Box<Chargeback>,
+    },
 }
 
 fn nil_job() -> JobId {
@@ -148,18 +160,21 @@ impl JobCommand {
             Self::Cancel { .. } => "cancel",
             Self::Withdraw { .. } => "withdraw",
             Self::Refund { .. } => "refund",
+            Self::RefundPaid { .. } => "refund_paid",
             Self::Freeze { .. } => "freeze",
             Self::Unfreeze => "unfreeze",
             Self::Tick => "tick",
             Self::RecordOutcome { .. } => "record_outcome",
             Self::RecordHoldExpired => "record_hold_expired",
+            Self::RecordChargeback { .. } => "record_chargeback",
         }
     }
 
     /// The statuses in which the command can be legal at all. A policy may allow fewer, never more.
     pub const fn legal_in(&self) -> &'static [JobStatus] {
         use JobStatus::{
-            Accepted, Delivered, Disputed, Frozen, Funded, InProgress, PendingPayment, RevisionRequested, Validating,
+            Accepted, Completed, Delivered, Disputed, Frozen, Funded, InProgress, PendingPayment, RevisionRequested,
+            Validating,
         };
         match self {
             Self::Post { .. } => &[],
@@ -173,11 +188,14 @@ impl JobCommand {
             Self::Cancel { .. } => &[PendingPayment, Funded, Accepted, InProgress],
             Self::Withdraw { .. } => &[Funded, Accepted, InProgress, RevisionRequested],
             Self::Refund { .. } => &[Accepted, InProgress, Validating, Delivered, RevisionRequested],
+            Self::RefundPaid { .. } => &[Completed],
             Self::Freeze { .. } => {
                 &[PendingPayment, Funded, Accepted, InProgress, Validating, Delivered, RevisionRequested, Disputed]
             }
             Self::Unfreeze => &[Frozen],
-            Self::Tick | Self::RecordOutcome { .. } | Self::RecordHoldExpired => &JobStatus::ALL,
+            Self::Tick | Self::RecordOutcome { .. } | Self::RecordHoldExpired | Self::RecordChargeback { .. } => {
+                &JobStatus::ALL
+            }
         }
     }
 }

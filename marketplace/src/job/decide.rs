@@ -3,8 +3,8 @@
 use chrono::TimeDelta;
 
 use super::{
-    CancelCause, Delivery, Frozen, Hold, HoldState, Job, JobCommand, JobEvent, JobOrder, JobStatus, PayoutStatus,
-    Terms, Timers, Verdict, settle::Division,
+    CancelCause, Delivery, Freezer, Frozen, Hold, HoldState, Job, JobCommand, JobEvent, JobOrder, JobStatus,
+    PayoutStatus, Returns, Spendable, Terms, Timers, Verdict, settle::Division,
 };
 use crate::{
     actor::Actor,
@@ -41,6 +41,8 @@ pub struct Context<'a> {
     pub rail: &'a RailProfile,
     /// The tier of the worker that the command names or comes from.
     pub worker_tier: &'a str,
+    /// What the job's agents may spend; looked at only by what takes money back.
+    pub spendable: Spendable,
 }
 
 /// What a command does: plain data, written in one transaction or not at all.
@@ -84,11 +86,14 @@ pub fn decide(job: Option<&Job>, command: &JobCommand, ctx: &Context<'_>) -> Res
         JobCommand::Cancel { reason } => draft.cancel(reason)?,
         JobCommand::Withdraw { reason } => draft.withdraw(reason)?,
         JobCommand::Refund { reason } => draft.refund(reason)?,
+        JobCommand::RefundPaid { amount, reason } => draft.refund_paid(*amount, reason)?,
         JobCommand::Freeze { reason } => draft.freeze(reason)?,
+        JobCommand::Unfreeze if job.returns.is_contested() => return Err(draft.wrong_hold()),
         JobCommand::Unfreeze => draft.unfreeze(),
         JobCommand::Tick => draft.tick()?,
         JobCommand::RecordOutcome { instruction, outcome } => draft.record_outcome(instruction, outcome)?,
         JobCommand::RecordHoldExpired => draft.record_hold_expired()?,
+        JobCommand::RecordChargeback { chargeback } => draft.record_chargeback(chargeback)?,
     }
     Ok(draft.finish())
 }
@@ -115,10 +120,10 @@ fn authorize(job: &Job, command: &JobCommand, actor: &Actor) -> Result<(), Rejec
             (worker, "the job's worker")
         }
         JobCommand::Refund { .. } => (worker || operator, "the job's worker or an operator"),
-        JobCommand::Freeze { .. } | JobCommand::Unfreeze => (operator, "an operator"),
+        JobCommand::RefundPaid { .. } | JobCommand::Freeze { .. } | JobCommand::Unfreeze => (operator, "an operator"),
         JobCommand::RecordValidation { .. } => (operator, "the platform's validators"),
         JobCommand::Tick => (matches!(actor, Actor::Timer), "a timer"),
-        JobCommand::RecordOutcome { .. } | JobCommand::RecordHoldExpired => {
+        JobCommand::RecordOutcome { .. } | JobCommand::RecordHoldExpired | JobCommand::RecordChargeback { .. } => {
             (*actor == Actor::Rail(job.rail), "the job's rail")
         }
     };
@@ -147,7 +152,9 @@ fn in_time(job: &Job, command: &JobCommand, now: Timestamp) -> Result<(), Reject
         | JobCommand::Unfreeze
         | JobCommand::Tick
         | JobCommand::RecordOutcome { .. }
-        | JobCommand::RecordHoldExpired => false,
+        | JobCommand::RecordHoldExpired
+        | JobCommand::RecordChargeback { .. }
+        | JobCommand::RefundPaid { .. } => false,
     };
     match job.due_at().filter(|deadline| undoes && *deadline <= now) {
         Some(deadline) => Err(Rejection::TooLate { command: command.name(), deadline, now }),
@@ -198,6 +205,7 @@ fn post(id: JobId, order: &JobOrder, ctx: &Context<'_>) -> Result<Decision, Reje
             expired: false,
             legs: Vec::new(),
         },
+        returns: Returns::default(),
         posted_at: ctx.now,
         time_allowed: time_allowed.as_seconds(),
         timers: Timers { fund_by: Some(ctx.now + policy.fund_within.delta()), ..Timers::default() },
@@ -227,7 +235,7 @@ fn post(id: JobId, order: &JobOrder, ctx: &Context<'_>) -> Result<Decision, Reje
     Ok(draft.finish())
 }
 
-fn in_range(field: &'static str, amount: Money, min: i64, max: i64) -> Result<(), Rejection> {
+pub(super) fn in_range(field: &'static str, amount: Money, min: i64, max: i64) -> Result<(), Rejection> {
     match (min..=max).contains(&amount.minor()) && amount.is_positive() {
         true => Ok(()),
         false => Err(Rejection::Amount { field, currency: amount.currency(), min, max, actual: amount.minor() }),
@@ -439,15 +447,15 @@ impl<'a> Draft<'a> {
 
     fn freeze(&mut self, reason: &str) -> Result<(), Rejection> {
         text::prose("reason", reason, text::REASON)?;
-        self.job.frozen = Some(Frozen { was: self.job.status, since: self.ctx.now });
+        self.job.frozen = Some(Frozen { was: self.job.status, since: self.ctx.now, by: Freezer::Operator });
         self.job.status = JobStatus::Frozen;
         self.events.push(JobEvent::Frozen { reason: reason.into() });
         Ok(())
     }
 
     /// The job goes on where it stood: every deadline moves by as long as it was frozen.
-    fn unfreeze(&mut self) {
-        let Some(Frozen { was, since }) = self.job.frozen.take() else { return };
+    pub(super) fn unfreeze(&mut self) {
+        let Some(Frozen { was, since, .. }) = self.job.frozen.take() else { return };
         let pause = (self.ctx.now - since).max(TimeDelta::zero()); // a machine's clock may step back
         let timers = &mut self.job.timers;
         for timer in [&mut timers.fund_by, &mut timers.stale_at, &mut timers.deadline, &mut timers.release_at] {
@@ -478,6 +486,9 @@ impl<'a> Draft<'a> {
     }
 
     fn record_outcome(&mut self, instruction: &Instruction, outcome: &Outcome) -> Result<(), Rejection> {
+        if self.job.returns.under_way.contains(&instruction.id) {
+            return self.record_return(instruction, outcome);
+        }
         let funding = self.job.hold.state == HoldState::Funding(instruction.id);
         let settling = self.job.hold.state == HoldState::Settling(instruction.id);
         if !funding && !settling {
@@ -495,6 +506,7 @@ impl<'a> Draft<'a> {
                 let (instruction, decline) = (instruction.id, decline.clone());
                 self.events.push(JobEvent::PaymentFailed { instruction, decline });
             }
+            Outcome::Declined(_) if self.is_losing() => self.divide_what_is_left()?,
             Outcome::Declined(decline) => {
                 let retry = self.instruct(instruction.order.clone());
                 self.job.hold.state = HoldState::Settling(retry);
@@ -512,6 +524,7 @@ impl<'a> Draft<'a> {
                     true => self.payment_arrived(receipt)?,
                     false => self.settlement_arrived(receipt)?,
                 }
+                self.bear_losses()?;
             }
         }
         Ok(())
@@ -622,7 +635,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    fn end(&mut self, status: JobStatus) {
+    pub(super) fn end(&mut self, status: JobStatus) {
         self.job.status = status;
         self.job.frozen = None;
         self.job.timers = Timers::default();
@@ -636,6 +649,7 @@ impl<'a> Draft<'a> {
 
     pub(super) fn wrong_hold(&self) -> Rejection {
         let state = match self.job.hold.state {
+            _ if self.job.returns.is_contested() => "contested by the payer's bank",
             HoldState::Empty => "not reserved",
             HoldState::Funding(_) => "being taken",
             HoldState::Held => "reserved",

@@ -50,6 +50,13 @@ impl Division {
         Self::cancelled(job, none, none)
     }
 
+    /// The buyer gets back what is left of the hold.
+    pub(super) fn rest(buyer: Money) -> Self {
+        let none = Money::zero(buyer.currency());
+        let (worker_kind, platform_kind) = (TransferKind::Compensation, TransferKind::CancellationFee);
+        Self { worker: none, platform: none, buyer, worker_kind, platform_kind }
+    }
+
     fn revenue(&self) -> Account {
         match self.platform_kind {
             TransferKind::CancellationFee => Account::Revenue(RevenueKind::Cancellations),
@@ -82,7 +89,7 @@ impl Draft<'_> {
             receipt.amount,
             TransferKind::EscrowLock,
         )?;
-        self.book_cost(receipt)?;
+        self.book_cost(receipt.cost)?;
         self.job.hold.state = HoldState::Held;
         self.job.hold.funding.clone_from(&receipt.reference);
         let by_profile = rail.hold_expiry.map(|expiry| self.ctx.now + expiry.delta());
@@ -112,6 +119,7 @@ impl Draft<'_> {
         self.movement.transfer(hold, to_buyer, division.buyer, TransferKind::Refund)?;
         if !per_hold {
             self.job.hold.state = HoldState::Settled;
+            self.note_division(division.worker, division.platform)?;
             return Ok(());
         }
         let legs = [
@@ -157,7 +165,8 @@ impl Draft<'_> {
             };
             self.movement.transfer(debit, credit, *amount, kind)?;
         }
-        self.book_cost(receipt)?;
+        self.book_cost(receipt.cost)?;
+        self.note_legs(receipt)?;
         self.job.hold.legs.clear();
         self.job.hold.state = HoldState::Settled;
         Ok(())
@@ -168,16 +177,27 @@ impl Draft<'_> {
     pub(super) fn shares_lost(&mut self) -> Result<(), Rejection> {
         let rail = Account::Rail(self.ctx.rail.id);
         for Leg { to, amount } in std::mem::take(&mut self.job.hold.legs) {
-            let waited = match to {
-                Party::Worker(agent) => Account::Pending(agent),
-                Party::Buyer(_) => Account::Clearing(self.ctx.rail.id),
-                Party::Platform if self.job.status == JobStatus::Completed => Account::Revenue(RevenueKind::Fees),
-                Party::Platform => Account::Revenue(RevenueKind::Cancellations),
-            };
-            self.movement.transfer(waited, rail, amount, TransferKind::Reversal)?;
+            self.movement.transfer(self.waits(to), rail, amount, TransferKind::Reversal)?;
         }
         self.job.hold.state = HoldState::Settled;
         Ok(())
+    }
+
+    /// Where a share waits while the rail is asked to divide the hold.
+    pub(super) fn waits(&self, to: Party) -> Account {
+        match to {
+            Party::Worker(agent) => Account::Pending(agent),
+            Party::Buyer(_) => Account::Clearing(self.ctx.rail.id),
+            Party::Platform => self.revenue(),
+        }
+    }
+
+    /// Where the platform's share of this job's money is.
+    pub(super) fn revenue(&self) -> Account {
+        match self.job.status {
+            JobStatus::Completed => Account::Revenue(RevenueKind::Fees),
+            _ => Account::Revenue(RevenueKind::Cancellations),
+        }
     }
 
     /// The rail gave the hold up by itself: the money is back with its payer.
@@ -189,9 +209,16 @@ impl Draft<'_> {
         Ok(())
     }
 
-    fn book_cost(&mut self, receipt: &Receipt) -> Result<(), Rejection> {
-        let (rail, Some(cost)) = (self.ctx.rail.id, receipt.cost) else { return Ok(()) };
-        self.movement.transfer(Account::Cost(rail), Account::Rail(rail), cost, TransferKind::RailCost)?;
+    /// What the rail charged for its work left it; what an exchange brought came to it.
+    pub(super) fn book_cost(&mut self, cost: Option<Money>) -> Result<(), Rejection> {
+        let Some(cost) = cost else { return Ok(()) };
+        let none = Money::zero(self.job.terms.amount.currency());
+        let (cost, gain) = (none.plus(cost)?, none.minus(cost)?);
+        let (spent, rail) = (Account::Cost(self.ctx.rail.id), Account::Rail(self.ctx.rail.id));
+        match gain.is_positive() {
+            true => self.movement.transfer(rail, spent, gain, TransferKind::RailCost)?,
+            false => self.movement.transfer(spent, rail, cost, TransferKind::RailCost)?,
+        }
         Ok(())
     }
 

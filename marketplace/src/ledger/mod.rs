@@ -51,6 +51,8 @@ pub enum TransferKind {
     RailCost,
     /// An earlier movement was undone.
     Reversal,
+    /// A payer's bank took a payment back.
+    Chargeback,
 }
 
 impl TransferKind {
@@ -70,11 +72,12 @@ impl TransferKind {
             Self::Kept => "kept",
             Self::RailCost => "rail_cost",
             Self::Reversal => "reversal",
+            Self::Chargeback => "chargeback",
         }
     }
 
     /// Every kind.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Deposit,
         Self::Grant,
         Self::ActivationFee,
@@ -88,6 +91,7 @@ impl TransferKind {
         Self::Kept,
         Self::RailCost,
         Self::Reversal,
+        Self::Chargeback,
     ];
 
     /// The kind that [`TransferKind::as_str`] names so.

@@ -306,6 +306,7 @@ impl Desk {
             version: PolicyVersion(1),
             rail: &self.rail,
             worker_tier: &self.tier,
+            spendable: self.spendable(),
         };
         decide(self.job.as_ref(), command, &context)
     }

@@ -465,9 +465,11 @@ async fn give(session: Session<'_>, job: JobId, command: JobCommand) -> Result<A
         JobCommand::Refund { reason } => session.refund(job, reason).await,
         JobCommand::Freeze { reason } => session.freeze(job, reason).await,
         JobCommand::Unfreeze => session.unfreeze(job).await,
+        JobCommand::RefundPaid { amount, reason } => session.refund_paid(job, amount, reason).await,
         // Nobody but the engine gives these.
-        JobCommand::Tick | JobCommand::RecordOutcome { .. } | JobCommand::RecordHoldExpired => {
-            session.unfreeze(job).await
-        }
+        JobCommand::Tick
+        | JobCommand::RecordOutcome { .. }
+        | JobCommand::RecordHoldExpired
+        | JobCommand::RecordChargeback { .. } => session.unfreeze(job).await,
     }
 }

@@ -121,7 +121,8 @@ pub(super) fn may_cause(actor: &Actor, event: &JobEvent, job: &Job) -> bool {
         JobEvent::Funded { .. } => buyer || worker || rail,
         JobEvent::Accepted { .. } => buyer || worker || rail,
         JobEvent::Started {} | JobEvent::Delivered { .. } => worker,
-        JobEvent::Validated { .. } | JobEvent::Frozen { .. } | JobEvent::Unfrozen {} => operator,
+        JobEvent::Validated { .. } | JobEvent::RefundedAfterPayout { .. } => operator,
+        JobEvent::Frozen { .. } | JobEvent::Unfrozen {} => operator || rail,
         JobEvent::Completed { auto_released: true, .. } => timer,
         JobEvent::Completed { .. } => buyer || worker || operator,
         JobEvent::Cancelled { cause, .. } => match cause {
@@ -129,6 +130,7 @@ pub(super) fn may_cause(actor: &Actor, event: &JobEvent, job: &Job) -> bool {
             CancelCause::Worker => worker,
             CancelCause::Unpaid | CancelCause::Stale | CancelCause::DeadlineExpired => timer,
             CancelCause::HoldExpired => timer || rail,
+            CancelCause::Chargeback => rail,
         },
         JobEvent::Refunded { .. } => worker || operator,
         JobEvent::PaymentFailed { .. }
@@ -137,6 +139,12 @@ pub(super) fn may_cause(actor: &Actor, event: &JobEvent, job: &Job) -> bool {
         | JobEvent::PaymentRetrying { .. }
         | JobEvent::PaymentExpired {}
         | JobEvent::PaymentLost { .. }
-        | JobEvent::PaymentReturned { .. } => rail,
+        | JobEvent::PaymentReturned { .. }
+        | JobEvent::ChargebackOpened { .. }
+        | JobEvent::ChargebackWon { .. }
+        | JobEvent::ChargebackLost { .. }
+        | JobEvent::Reversed { .. }
+        | JobEvent::Kept { .. } => rail,
+        JobEvent::Owed { .. } => rail || operator,
     }
 }
