@@ -12,7 +12,7 @@ use tradepost::{
     clock::Timestamp,
     error::Rejection,
     ids::{AgentId, IdSource, JobId, OwnerId, RailId},
-    job::{Context, Decision, Delivery, Job, JobCommand, JobEvent, JobOrder, JobStatus, decide},
+    job::{Context, Decision, Delivery, Job, JobCommand, JobEvent, JobOrder, JobStatus, Spendable, decide},
     ledger::{Account, LedgerError, Limit, Movement, TransferKind},
     money::{Currency, Money, Rate},
     policy::{Award, OpenJobPolicy, Policy, PolicyVersion, Range, Span},
@@ -295,6 +295,12 @@ impl Desk {
 
     pub(crate) fn last_instruction(&self) -> Instruction {
         self.instructions.last().unwrap().0.clone()
+    }
+
+    /// What the job's agents may spend.
+    fn spendable(&self) -> Spendable {
+        let of = |agent: AgentId| i64::try_from(self.books.of(Account::Available(agent))).unwrap();
+        Spendable { buyer: of(buyer()), worker: of(worker()) }
     }
 
     /// Decides without writing.
