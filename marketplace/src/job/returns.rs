@@ -201,11 +201,11 @@ impl Draft<'_> {
         if !rail.custody.is_per_hold() {
             return Err(Rejection::WrongRail { command: self.command, rail: rail.id, needed: Custody::PerHold });
         }
-        if self.job.hold.state == HoldState::Empty {
-            return Err(self.wrong_hold());
-        }
         Money::zero(self.job.terms.amount.currency()).plus(told.amount)?;
         let known = self.job.returns.chargebacks.iter().position(|contest| contest.reference == told.reference);
+        if known.is_none() && self.job.hold.state == HoldState::Empty {
+            return Err(self.wrong_hold());
+        }
         if let Some(contest) = known.map(|index| &self.job.returns.chargebacks[index]) {
             if contest.amount != told.amount {
                 let (asked, answered) = (contest.amount.to_string(), told.amount.to_string());

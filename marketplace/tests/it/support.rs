@@ -16,7 +16,10 @@ use tradepost::{
     ledger::{Account, LedgerError, Limit, Movement, TransferKind},
     money::{Currency, Money, Rate},
     policy::{Award, OpenJobPolicy, Policy, PolicyVersion, Range, Span},
-    rail::{Capability, Custody, Decline, Instruction, Landing, Leg, LegReceipt, Order, Outcome, RailProfile, Receipt},
+    rail::{
+        Capability, Chargeback, ChargebackStage, Custody, Decline, Instruction, Landing, Leg, LegReceipt, Order,
+        Outcome, RailProfile, Receipt,
+    },
 };
 use uuid::Uuid;
 
@@ -72,7 +75,7 @@ pub(crate) fn rail(custody: Custody, currency: Currency) -> RailProfile {
 pub(crate) fn receipt(instruction: &Instruction, landing: Landing) -> Receipt {
     let legs = match &instruction.order {
         Order::Settle { legs, .. } => legs.as_slice(),
-        Order::Fund { .. } | Order::Payout { .. } => &[],
+        Order::Fund { .. } | Order::Payout { .. } | Order::Reverse { .. } | Order::Refund { .. } => &[],
     };
     let leg = |leg: &Leg| LegReceipt { to: leg.to, amount: leg.amount, landing, reference: "leg".into() };
     Receipt {
@@ -175,6 +178,17 @@ pub(crate) fn refund() -> JobCommand {
     JobCommand::Refund { reason: "cannot be done".into() }
 }
 
+pub(crate) fn refund_paid(amount: Option<Money>) -> JobCommand {
+    JobCommand::RefundPaid { amount, reason: "it never worked".into() }
+}
+
+/// The payer's bank, about the desk's job.
+pub(crate) fn charged_back(desk: &Desk, minor: i64, stage: ChargebackStage) -> JobCommand {
+    let (hold, reference, amount) = (desk.job().id.into(), "dispute-1".into(), desk.money(minor));
+    let chargeback = Chargeback { hold, reference, amount, cost: desk.money(0), stage };
+    JobCommand::RecordChargeback { chargeback: Box::new(chargeback) }
+}
+
 pub(crate) fn freeze() -> JobCommand {
     JobCommand::Freeze { reason: "looks like fraud".into() }
 }
@@ -197,6 +211,12 @@ pub(crate) struct Books(HashMap<Account, i128>);
 impl Books {
     pub(crate) fn of(&self, account: Account) -> i128 {
         self.0.get(&account).copied().unwrap_or(0)
+    }
+
+    /// An agent's money leaves by a way that no job knows of.
+    pub(crate) fn spend(&mut self, agent: AgentId, minor: i64) {
+        *self.0.entry(Account::Available(agent)).or_default() -= i128::from(minor);
+        *self.0.entry(Account::Rail(RailId::new("elsewhere"))).or_default() += i128::from(minor);
     }
 
     pub(crate) fn sum(&self) -> i128 {

@@ -178,10 +178,11 @@ impl<'a> Kit<'a> {
         }
     }
 
-    /// A contract whose worker has got all but a third of the hold on its own account.
+    /// A contract whose worker has got all but a third of the hold on its own account, or all where holds
+    /// are not split.
     pub(super) async fn paid(&mut self, amount: Money) -> Result<Paid, Stop> {
         let (parties, funding) = self.funded(amount).await?;
-        let fee = self.exactly(amount.minor() / 3);
+        let fee = self.exactly(if self.profile.can(Capability::Split) { amount.minor() / 3 } else { 0 });
         let to_worker = self.exactly(amount.minor() - fee.minor());
         let shares = [(Party::Worker(parties.worker), to_worker), (Party::Platform, fee)];
         let legs = shares.into_iter().filter(|(_, amount)| amount.is_positive());
