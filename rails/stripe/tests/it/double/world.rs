@@ -511,9 +511,16 @@ impl World {
     pub fn dispute(&mut self, charge: &str) -> bool {
         let found = self.charge(charge).clone();
         let amount = int(&found["amount_captured"]) - int(&found["amount_refunded"]);
-        if amount <= 0 || self.is_contested(charge) {
-            return false;
+        let some = amount > 0 && !self.is_contested(charge);
+        if some {
+            self.dispute_some(charge, amount);
         }
+        some
+    }
+
+    /// The cardholder's bank takes a part of a charge back.
+    pub fn dispute_some(&mut self, charge: &str, amount: i64) {
+        let found = self.charge(charge).clone();
         self.charge(charge)["disputed"] = true.into();
         let id = self.id("dp");
         let booked = self.book(-amount, 2_000, &found["currency"], "adjustment", &id, self.now);
@@ -531,7 +538,6 @@ impl World {
         }));
         self.happened("charge.dispute.created", &id);
         self.happened("charge.dispute.funds_withdrawn", &id);
-        true
     }
 
     /// The bank asks a question about a charge; no money moves.
