@@ -2,7 +2,9 @@
 #![forbid(unsafe_code)]
 
 pub mod actor;
+pub mod adjustment;
 pub mod agent;
+pub mod bid;
 pub mod clock;
 pub mod engine;
 pub mod error;
@@ -10,6 +12,8 @@ pub mod ids;
 pub mod job;
 pub mod ledger;
 pub mod money;
+#[cfg(feature = "http")]
+pub mod outbound;
 pub mod policy;
 pub mod rail;
 pub mod secret;

@@ -395,7 +395,7 @@ impl Draft<'_> {
         let most = paid.worker.plus(paid.platform)?;
         let amount = amount.unwrap_or(most);
         most.minus(amount)?; // the same currency
-        super::decide::in_range("refund", amount, 1, most.minor())?;
+        super::post::in_range("refund", amount, 1, most.minor())?;
         let to = if per_hold { Account::Clearing(rail.id) } else { available(self.job.buyer) };
         let parts = Paid { buyer: Money::zero(most.currency()), ..paid.clone() }.parts(amount)?;
         let worker = self.take_back(paid, &parts, to)?;

@@ -49,6 +49,8 @@ pub enum TransferKind {
     Kept,
     /// What a rail charged for its work.
     RailCost,
+    /// An operator moved it by hand.
+    Adjustment,
     /// An earlier movement was undone.
     Reversal,
     /// A payer's bank took a payment back.
@@ -71,13 +73,14 @@ impl TransferKind {
             Self::Payout => "payout",
             Self::Kept => "kept",
             Self::RailCost => "rail_cost",
+            Self::Adjustment => "adjustment",
             Self::Reversal => "reversal",
             Self::Chargeback => "chargeback",
         }
     }
 
     /// Every kind.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Deposit,
         Self::Grant,
         Self::ActivationFee,
@@ -90,6 +93,7 @@ impl TransferKind {
         Self::Payout,
         Self::Kept,
         Self::RailCost,
+        Self::Adjustment,
         Self::Reversal,
         Self::Chargeback,
     ];
@@ -185,6 +189,11 @@ impl Movement {
         }
         self.transfers.extend(other.transfers);
         Ok(())
+    }
+
+    /// The movement of transfers that one was made of before.
+    pub(crate) fn of(transfers: impl Iterator<Item = Transfer>) -> Self {
+        Self { transfers: transfers.collect() }
     }
 
     /// The transfers, in order.

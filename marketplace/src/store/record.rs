@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
+    adjustment::Adjustment,
     agent::{Agent, Owner},
+    bid::Bid,
     clock::Timestamp,
     ids::RailId,
     job::Job,
@@ -162,6 +164,10 @@ records! {
     Agent(Agent) = "agent",
     /// The people behind agents.
     Owner(Owner) = "owner",
+    /// What operators moved by hand.
+    Adjustment(Adjustment) = "adjustment",
+    /// Bids on open jobs, and applications for them.
+    Bid(Bid) = "bid",
 }
 
 /// A record's kind and id.
