@@ -88,23 +88,18 @@ impl StripeRail {
                 Err(error) => return Err(error),
             }
         }
-        let mut oldest: Option<List<Event>> = None;
+        // Pages are counted from the newest event: the oldest hundred stay the same when more happens.
+        let mut oldest: Vec<Event> = Vec::new();
         for _ in 0..PAGES {
             let mut request = list();
-            if let Some(last) = oldest.as_ref().and_then(|page| page.data.last()) {
+            if let Some(last) = oldest.last() {
                 request = request.starting_after(&*last.id);
             }
             let page: List<Event> = self.inner.http.get(&request).await?;
-            let more = page.has_more;
-            if !page.data.is_empty() || oldest.is_none() {
-                oldest = Some(page);
-            }
-            if !more {
-                let begin = Cursor::default();
-                return match oldest {
-                    Some(page) => self.told(page, &begin).await,
-                    None => Ok(Observations { items: Vec::new(), next: begin }),
-                };
+            oldest.extend(page.data);
+            oldest.drain(..oldest.len().saturating_sub(FIRST));
+            if !page.has_more {
+                return self.told(List { data: oldest, has_more: false }, &Cursor::default()).await;
             }
         }
         Err(too_long("events"))
@@ -123,6 +118,9 @@ impl StripeRail {
         Ok(Observations { items, next })
     }
 }
+
+/// How many events are told at first.
+const FIRST: usize = 100;
 
 fn list() -> ListEvent {
     ListEvent::new().limit(PAGE).types(EVENTS.map(String::from))

@@ -303,20 +303,20 @@ async fn keeps_the_contract(hold: HoldMode, contracts: Contracts, cases: usize) 
 
 #[tokio::test]
 async fn charging_keeps_the_contract() {
-    keeps_the_contract(HoldMode::Charge, Contracts::New, 48).await;
+    keeps_the_contract(HoldMode::Charge, Contracts::New, 80).await;
 }
 
 #[tokio::test]
 async fn charging_keeps_the_contract_when_no_key_can_be_trusted() {
-    keeps_the_contract(HoldMode::Charge, Contracts::Ageless, 48).await;
+    keeps_the_contract(HoldMode::Charge, Contracts::Ageless, 80).await;
 }
 
 #[tokio::test]
 async fn authorising_keeps_the_contract() {
-    keeps_the_contract(AUTHORISE, Contracts::New, 46).await;
+    keeps_the_contract(AUTHORISE, Contracts::New, 76).await;
 }
 
 #[tokio::test]
 async fn authorising_keeps_the_contract_when_no_key_can_be_trusted() {
-    keeps_the_contract(AUTHORISE, Contracts::Ageless, 46).await;
+    keeps_the_contract(AUTHORISE, Contracts::Ageless, 76).await;
 }
