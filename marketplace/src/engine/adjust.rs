@@ -102,7 +102,11 @@ impl Operation for Adjusting<'_> {
 async fn check_account(market: &Marketplace, account: Account) -> Result<(), Error> {
     match account {
         Account::Available(agent) | Account::Pending(agent) | Account::Debt(agent) => market.check_known(agent).await,
-        Account::Rail(rail) | Account::Treasury(rail) | Account::Clearing(rail) | Account::Cost(rail) => {
+        Account::Rail(rail)
+        | Account::Treasury(rail)
+        | Account::Clearing(rail)
+        | Account::Contested(rail)
+        | Account::Cost(rail) => {
             market.rail(Some(rail))?;
             Ok(())
         }

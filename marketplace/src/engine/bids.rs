@@ -23,7 +23,7 @@ use crate::{
     clock::Timestamp,
     error::{Error, Rejection},
     ids::{AgentId, BidId, JobId, RailId},
-    job::{Context, Job, OpenOrder, Wanted},
+    job::{Context, Job, OpenOrder, Spendable, Wanted},
     money::Money,
     policy::Span,
     store::{Commit, Kept as _, Key, Kind, OfKind as _, Query, Tagged},
@@ -318,7 +318,7 @@ impl Operation for Bidding<'_> {
         let (version, candidate) = (job.policy, parties.candidate());
         let mut bids = Vec::new();
         let decided = on
-            .with_purse(takes_on.then_some(job.buyer), |purse| {
+            .with_purse(takes_on.then_some(job.buyer), Spendable::default(), |purse| {
                 let (now, actor, policy, worker) = (on.now, on.actor, &*policy, candidate);
                 let context = Context { now, actor, policy, version, rail, worker, purse };
                 let decision = bid::decide(&job, bid_before, self.command, &context)?;

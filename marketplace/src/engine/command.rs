@@ -14,7 +14,7 @@ use crate::{
     actor::Actor,
     error::{Error, Rejection},
     ids::JobId,
-    job::{Job, JobCommand},
+    job::{Job, JobCommand, Spendable},
     ledger::{Account, LedgerError},
     policy::Range,
     store::{CommitError, Document, Journal, Key, KeyUse, Kind, Record, Stored, Write},
@@ -105,6 +105,9 @@ impl Marketplace {
                 // The amount and the payer are the remembered job's, too.
                 Err(CommitError::Ledger(_)) if may_be_stale => {}
                 Err(CommitError::Ledger(error)) if is_repaid(&error) => {}
+                // A wallet was spent from since the decision looked at it.
+                Err(CommitError::Ledger(LedgerError::Overdraft { .. }))
+                    if before.is_some_and(|(job, _)| takes_back(job, &command)) => {}
                 Err(error) => return refused(error, call.actor).and_then(answered),
             }
         }
@@ -127,6 +130,16 @@ impl Marketplace {
         }
     }
 
+    /// What a job's agents may spend at this moment.
+    pub(super) async fn spendable(&self, job: &Job) -> Result<Spendable, Error> {
+        let buyer = self.available(job.buyer).await?.minor();
+        let worker = match job.worker {
+            Some(worker) => self.available(worker).await?.minor(),
+            None => buyer,
+        };
+        Ok(Spendable { buyer, worker })
+    }
+
     /// The key to look for and the digest of what is commanded, checked.
     pub(super) fn key_use(&self, body: &impl Serialize, call: Call<'_>) -> Result<Option<(String, [u8; 32])>, Error> {
         if let Actor::Operator(name) = call.actor {
@@ -135,6 +148,15 @@ impl Marketplace {
         let Some(key) = call.key else { return Ok(None) };
         text::line("idempotency key", key, KEY)?;
         Ok(Some((format!("{}/{key}", call.actor), Sha256::digest(json(body)?).into())))
+    }
+}
+
+/// Whether a decision may take money out of the agents' wallets that went there before.
+pub(super) fn takes_back(job: &Job, command: &JobCommand) -> bool {
+    match command {
+        JobCommand::RecordChargeback { .. } | JobCommand::RefundPaid { .. } => true,
+        JobCommand::RecordOutcome { .. } => !job.returns.chargebacks.is_empty(),
+        _ => false,
     }
 }
 

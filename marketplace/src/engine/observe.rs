@@ -30,18 +30,23 @@ const REFERENCE: Range<u32> = Range { min: 1, max: 200 };
 
 impl Marketplace {
     /// Takes in a message that the outside world pushed to the embedder's server; how many
-    /// observations it held.
+    /// observations it held. For one that says too little by itself the rail is asked what happened.
     ///
     /// # Errors
-    /// A forged push, a rail without pushes, or the store's failure. Answer the sender with an error
+    /// A forged push, a rail without pushes or out of reach, or the store's failure. Answer the sender with an error
     /// then, so that it sends again.
     pub async fn receive(&self, rail: RailId, push: &Push) -> Result<usize, Error> {
-        let observations = self.rail(Some(rail))?.receive(push)?;
+        let settlement_rail = self.rail(Some(rail))?;
+        let observations = settlement_rail.receive(push)?;
         let count = observations.len();
         for observation in observations {
             self.take_in(Call::by(&Actor::Rail(rail)), rail, observation).await?;
         }
-        Ok(count)
+        match count {
+            // It is true and says too little by itself.
+            0 => self.observe_rail(&**settlement_rail).await,
+            count => Ok(count),
+        }
     }
 
     /// Asks every rail what happened since it was asked last; how many had news.
@@ -110,17 +115,22 @@ impl Marketplace {
                 }
             }
             ObservationBody::HoldExpired { hold } => {
-                self.hold_ended(call, rail, observation, hold, JobCommand::RecordHoldExpired).await
+                self.about_hold(call, rail, observation, hold, JobCommand::RecordHoldExpired).await
             }
             ObservationBody::HoldSettled { hold, reference, legs } => {
                 let command = JobCommand::RecordHoldSettled { reference, legs };
-                self.hold_ended(call, rail, observation, hold, command).await
+                self.about_hold(call, rail, observation, hold, command).await
+            }
+            ObservationBody::Chargeback(chargeback) => {
+                let hold = chargeback.hold;
+                let command = JobCommand::RecordChargeback { chargeback: Box::new(chargeback) };
+                self.about_hold(call, rail, observation, hold, command).await
             }
         }
     }
 
-    /// A hold is gone without an instruction's having ended it.
-    async fn hold_ended(
+    /// Has a job take in what happened to its hold without an instruction.
+    async fn about_hold(
         &self,
         call: Call<'_>,
         rail: RailId,

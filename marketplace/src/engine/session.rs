@@ -137,6 +137,21 @@ impl<'a> Session<'a> {
         self.give(Some(job), JobCommand::Refund { reason: reason.into() }).await
     }
 
+    /// Gives the buyer of a completed job an amount back (everything if none is named), as an operator:
+    /// worker and platform give it in the proportion in which they were paid, and the policy says who bears
+    /// what the worker does not have any more.
+    ///
+    /// # Errors
+    /// [`Error`]
+    pub async fn refund_paid(
+        self,
+        job: JobId,
+        amount: Option<Money>,
+        reason: impl Into<String>,
+    ) -> Result<Arc<Job>, Error> {
+        self.give(Some(job), JobCommand::RefundPaid { amount, reason: reason.into() }).await
+    }
+
     /// Stops a job, as an operator: nothing but unfreezing is possible (VP-39).
     ///
     /// # Errors

@@ -34,6 +34,7 @@ use crate::{
     error::{Error, Rejection},
     ids::{InstructionId, JobId},
     job::{Job, JobCommand},
+    ledger::{Account, LedgerError},
     policy::Span,
     rail::{Decline, Order, Outcome, RailError, RailErrorKind, SettlementRail},
     store::{
@@ -188,6 +189,8 @@ impl Marketplace {
                     return Ok(Vec::new());
                 }
                 Err(CommitError::Ledger(error)) if is_repaid(&error) => {}
+                // A wallet that money is taken back from was spent from since the decision looked at it.
+                Err(CommitError::Ledger(LedgerError::Overdraft { account: Account::Available(_), .. })) => {}
                 Err(CommitError::Ledger(error)) if word.is_some() => return Err(Rejection::from(error).into()),
                 Err(CommitError::Ledger(error)) => {
                     return self.mismatch(record, version, &outcome, error.to_string(), on.now).await;

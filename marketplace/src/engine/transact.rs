@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::{
     Marketplace,
-    command::{ATTEMPTS, Call, claimed_now, documents, refused},
+    command::{ATTEMPTS, Call, claimed_now, documents, refused, takes_back},
     parties::{Beginning, Parties},
     wallets::touches_budget,
 };
@@ -24,7 +24,7 @@ use crate::{
     clock::Timestamp,
     error::{Error, Rejection},
     ids::{AgentId, JobId},
-    job::{Context, Decision, Delivery, Job, JobCommand, JobOrder, JobStatus, Purse, decide},
+    job::{Context, Decision, Delivery, Job, JobCommand, JobOrder, JobStatus, Purse, Spendable, decide},
     ledger::{Account, LedgerError},
     schema,
     spending::Allowance,
@@ -152,8 +152,12 @@ impl<'a> Attempt<'a> {
         let rail = self.market.rail(rail)?.profile();
         let worker = parties.candidate();
         let buyer = job.map_or(actor.agent(), |job| Some(job.buyer)).filter(|_| touches_budget(job, command));
+        let spendable = match job.filter(|job| takes_back(job, command)) {
+            Some(job) => self.market.spendable(job).await?,
+            None => Spendable::default(),
+        };
         let decided = self
-            .with_purse(buyer, |purse| {
+            .with_purse(buyer, spendable, |purse| {
                 decide(job, command, &Context { now: self.now, actor, policy: &policy, version, rail, worker, purse })
             })
             .await?;
@@ -173,13 +177,14 @@ impl<'a> Attempt<'a> {
     pub(super) async fn with_purse(
         &self,
         buyer: Option<AgentId>,
+        spendable: Spendable,
         mut decide: impl FnMut(Purse<'_>) -> Result<Decision, Rejection> + Send,
     ) -> Result<Decided, Error> {
         let allowance = match buyer {
             Some(buyer) => self.allowance(buyer).await?,
             None => None,
         };
-        let mut purse = Purse { owed: None, allowance: allowance.as_ref().map(|(allowance, _)| allowance) };
+        let mut purse = Purse { owed: None, allowance: allowance.as_ref().map(|(allowance, _)| allowance), spendable };
         let mut decision = decide(purse)?;
         if let Some(worker) = decision.job.worker.filter(|_| decision.pays_the_worker()) {
             let owed = self.market.owed(worker).await?;

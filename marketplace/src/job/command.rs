@@ -9,7 +9,7 @@ use crate::{
     ids::{AgentId, DisputeId, JobId, RailId},
     money::Money,
     policy::Span,
-    rail::{Instruction, Leg, Outcome},
+    rail::{Chargeback, Instruction, Leg, Outcome},
     validation::Report,
 };
 
@@ -161,6 +161,13 @@ pub enum JobCommand {
         /// How.
         ending: DisputeEnding,
     },
+    /// An operator gives the payer back what worker and platform have got already.
+    RefundPaid {
+        /// How much; everything when absent.
+        amount: Option<Money>,
+        /// Why.
+        reason: String,
+    },
     /// An operator stops it (VP-39).
     Freeze {
         /// Why.
@@ -186,6 +193,11 @@ pub enum JobCommand {
         /// Who got what.
         legs: Vec<Leg>,
     },
+    /// The payer's bank took the money back, or has decided who keeps it.
+    RecordChargeback {
+        /// What the rail says.
+        chargeback: Box<Chargeback>,
+    },
 }
 
 fn nil_job() -> JobId {
@@ -210,19 +222,22 @@ impl JobCommand {
             Self::Refund { .. } => "refund",
             Self::Dispute { .. } => "dispute",
             Self::EndDispute { .. } => "end_dispute",
+            Self::RefundPaid { .. } => "refund_paid",
             Self::Freeze { .. } => "freeze",
             Self::Unfreeze => "unfreeze",
             Self::Tick => "tick",
             Self::RecordOutcome { .. } => "record_outcome",
             Self::RecordHoldExpired => "record_hold_expired",
             Self::RecordHoldSettled { .. } => "record_hold_settled",
+            Self::RecordChargeback { .. } => "record_chargeback",
         }
     }
 
     /// The statuses in which the command can be legal at all. A policy may allow fewer, never more.
     pub const fn legal_in(&self) -> &'static [JobStatus] {
         use JobStatus::{
-            Accepted, Delivered, Disputed, Frozen, Funded, InProgress, PendingPayment, RevisionRequested, Validating,
+            Accepted, Completed, Delivered, Disputed, Frozen, Funded, InProgress, PendingPayment, RevisionRequested,
+            Validating,
         };
         match self {
             Self::Post { .. } | Self::Hire { .. } => &[],
@@ -238,13 +253,16 @@ impl JobCommand {
             Self::Refund { .. } => &[Accepted, InProgress, Validating, Delivered, RevisionRequested],
             Self::Dispute { .. } => &[Accepted, InProgress, Validating, Delivered, RevisionRequested],
             Self::EndDispute { .. } => &[Disputed, Frozen],
+            Self::RefundPaid { .. } => &[Completed],
             Self::Freeze { .. } => {
                 &[PendingPayment, Funded, Accepted, InProgress, Validating, Delivered, RevisionRequested, Disputed]
             }
             Self::Unfreeze => &[Frozen],
-            Self::Tick | Self::RecordOutcome { .. } | Self::RecordHoldExpired | Self::RecordHoldSettled { .. } => {
-                &JobStatus::ALL
-            }
+            Self::Tick
+            | Self::RecordOutcome { .. }
+            | Self::RecordHoldExpired
+            | Self::RecordHoldSettled { .. }
+            | Self::RecordChargeback { .. } => &JobStatus::ALL,
         }
     }
 }

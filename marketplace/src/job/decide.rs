@@ -3,7 +3,8 @@
 use chrono::TimeDelta;
 
 use super::{
-    CancelCause, Candidate, Delivery, Frozen, HoldState, Job, JobCommand, JobEvent, JobStatus, PayoutStatus, Timers,
+    CancelCause, Candidate, Delivery, Freezer, Frozen, HoldState, Job, JobCommand, JobEvent, JobStatus, PayoutStatus,
+    Spendable, Timers,
     permit::permit,
     post::{hire, post, terms},
     settle::Division,
@@ -47,6 +48,8 @@ pub struct Purse<'a> {
     pub owed: Option<Money>,
     /// What the buyer may spend, where its spending is limited or this job's was counted (VP-08).
     pub allowance: Option<&'a Allowance>,
+    /// What the job's agents may spend; looked at only by what takes money back.
+    pub spendable: Spendable,
 }
 
 /// What a command does: plain data, written in one transaction or not at all.
@@ -101,12 +104,15 @@ pub fn decide(job: Option<&Job>, command: &JobCommand, ctx: &Context<'_>) -> Res
         JobCommand::Refund { reason } => draft.refund(reason)?,
         JobCommand::Dispute { dispute } => draft.dispute(*dispute)?,
         JobCommand::EndDispute { ending } => draft.end_dispute(ending)?,
+        JobCommand::RefundPaid { amount, reason } => draft.refund_paid(*amount, reason)?,
         JobCommand::Freeze { reason } => draft.freeze(reason)?,
+        JobCommand::Unfreeze if job.returns.is_contested() => return Err(draft.wrong_hold()),
         JobCommand::Unfreeze => draft.unfreeze(),
         JobCommand::Tick => draft.tick()?,
         JobCommand::RecordOutcome { instruction, outcome } => draft.record_outcome(instruction, outcome)?,
         JobCommand::RecordHoldExpired => draft.record_hold_expired()?,
         JobCommand::RecordHoldSettled { reference, legs } => draft.record_hold_settled(reference, legs)?,
+        JobCommand::RecordChargeback { chargeback } => draft.record_chargeback(chargeback)?,
     }
     Ok(draft.finish())
 }
@@ -314,15 +320,15 @@ impl<'a> Draft<'a> {
 
     fn freeze(&mut self, reason: &str) -> Result<(), Rejection> {
         text::prose("reason", reason, text::REASON)?;
-        self.job.frozen = Some(Frozen { was: self.job.status, since: self.ctx.now });
+        self.job.frozen = Some(Frozen { was: self.job.status, since: self.ctx.now, by: Freezer::Operator });
         self.job.status = JobStatus::Frozen;
         self.events.push(JobEvent::Frozen { reason: reason.into() });
         Ok(())
     }
 
     /// The job goes on where it stood: every deadline moves by as long as it was frozen.
-    fn unfreeze(&mut self) {
-        let Some(Frozen { was, since }) = self.job.frozen.take() else { return };
+    pub(super) fn unfreeze(&mut self) {
+        let Some(Frozen { was, since, .. }) = self.job.frozen.take() else { return };
         // A dispute has stopped the timers before, and counts this pause in with its own.
         if self.job.dispute.is_none() {
             self.resume(since);
@@ -418,6 +424,7 @@ impl<'a> Draft<'a> {
 
     pub(super) fn wrong_hold(&self) -> Rejection {
         let state = match self.job.hold.state {
+            _ if self.job.returns.is_contested() => "contested by the payer's bank",
             HoldState::Empty => "not reserved",
             HoldState::Funding(_) => "being taken",
             HoldState::Held => "reserved",

@@ -240,6 +240,82 @@ pub enum JobEvent {
         /// How much.
         amount: Money,
     },
+    /// The payer's bank took money back and decides who keeps it; the job stands still.
+    #[serde(rename = "payment.chargeback_opened")]
+    ChargebackOpened {
+        /// What the rail calls it.
+        reference: String,
+        /// How much.
+        amount: Money,
+        /// What the rail charged the platform for it.
+        cost: Money,
+        /// Until when evidence is taken.
+        evidence_due: Option<Timestamp>,
+    },
+    /// The bank gave the money back.
+    #[serde(rename = "payment.chargeback_won")]
+    ChargebackWon {
+        /// What the rail calls it.
+        reference: String,
+        /// How much.
+        amount: Money,
+    },
+    /// The payer keeps the money. What nobody gives here was reserved still.
+    #[serde(rename = "payment.chargeback_lost")]
+    ChargebackLost {
+        /// What the rail calls it.
+        reference: String,
+        /// How much.
+        amount: Money,
+        /// What the worker gives of it.
+        worker: Money,
+        /// What the platform gives.
+        platform: Money,
+        /// What the payer gives, who was given it already.
+        buyer: Money,
+    },
+    /// An operator gives the payer back what worker and platform have got.
+    #[serde(rename = "payment.refunded_after_payout")]
+    RefundedAfterPayout {
+        /// Why.
+        reason: String,
+        /// How much.
+        amount: Money,
+        /// What the worker gives of it.
+        worker: Money,
+        /// What the platform gives.
+        platform: Money,
+    },
+    /// The rail took back from an agent's own account what the agent gives.
+    #[serde(rename = "payment.reversed")]
+    Reversed {
+        /// Whose.
+        agent: AgentId,
+        /// The receipt's reference.
+        reference: String,
+        /// How much.
+        amount: Money,
+    },
+    /// What an agent gives is covered by no balance of its own.
+    #[serde(rename = "payment.owed")]
+    Owed {
+        /// Who.
+        agent: AgentId,
+        /// What the agent owes from now on.
+        amount: Money,
+        /// What the platform bears.
+        borne: Money,
+    },
+    /// Money that could not go back the way it came is in the payer's wallet.
+    #[serde(rename = "payment.kept")]
+    Kept {
+        /// Who.
+        agent: AgentId,
+        /// How much.
+        amount: Money,
+        /// Why the rail would not.
+        decline: Decline,
+    },
 }
 
 /// By what a job was called off.
@@ -260,6 +336,8 @@ pub enum CancelCause {
     DeadlineExpired,
     /// The rail could hold the money no longer (`job.expired`).
     HoldExpired,
+    /// The payer's bank took the money back.
+    Chargeback,
 }
 
 /// Whether a worker has the money.
@@ -305,6 +383,13 @@ impl JobEvent {
             Self::PaymentLost { .. } => "payment.lost",
             Self::SettledOutside { .. } => "payment.settled_outside",
             Self::PaymentReturned { .. } => "payment.returned",
+            Self::ChargebackOpened { .. } => "payment.chargeback_opened",
+            Self::ChargebackWon { .. } => "payment.chargeback_won",
+            Self::ChargebackLost { .. } => "payment.chargeback_lost",
+            Self::RefundedAfterPayout { .. } => "payment.refunded_after_payout",
+            Self::Reversed { .. } => "payment.reversed",
+            Self::Owed { .. } => "payment.owed",
+            Self::Kept { .. } => "payment.kept",
         }
     }
 }
@@ -313,7 +398,7 @@ impl CancelCause {
     /// The event that tells of it (VP-38, VP-39).
     pub const fn event_name(self) -> &'static str {
         match self {
-            Self::Buyer | Self::Worker | Self::Unpaid | Self::NoAward => "job.cancelled",
+            Self::Buyer | Self::Worker | Self::Unpaid | Self::NoAward | Self::Chargeback => "job.cancelled",
             Self::Stale => "job.stale_cancelled",
             Self::DeadlineExpired => "job.deadline_expired",
             Self::HoldExpired => "job.expired",

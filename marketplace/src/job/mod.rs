@@ -11,6 +11,7 @@ mod open;
 mod permit;
 mod post;
 mod report;
+mod returns;
 mod settle;
 
 pub use command::{Delivery, Hire, JobCommand, JobOrder};
@@ -18,6 +19,7 @@ pub use decide::{Context, Decision, Purse, decide};
 pub use event::{CancelCause, JobEvent, PayoutStatus};
 pub use open::{Candidate, Open, OpenOrder, Search, Wanted};
 pub(crate) use open::{award, counted, looking};
+pub use returns::{Contest, ContestStage, Paid, Returns, Spendable};
 
 pub use crate::schema::Schemas;
 
@@ -61,7 +63,7 @@ pub enum JobStatus {
     Cancelled,
     /// Everything went back to the buyer after work had begun. Final.
     Refunded,
-    /// Stopped by an operator; nothing but unfreezing is possible.
+    /// Stopped by an operator or the payer's bank; nothing but unfreezing is possible.
     Frozen,
 }
 
@@ -137,6 +139,9 @@ pub struct Job {
     pub terms: Terms,
     /// Its money, as it is.
     pub hold: Hold,
+    /// Its money, as it goes back.
+    #[serde(default, skip_serializing_if = "Returns::is_empty")]
+    pub returns: Returns,
     /// When it was posted.
     pub posted_at: Timestamp,
     /// How long the worker has, in seconds, from the moment the policy counts from.
@@ -289,6 +294,27 @@ pub struct Frozen {
     pub was: JobStatus,
     /// Since when.
     pub since: Timestamp,
+    /// Who stopped it.
+    #[serde(default, skip_serializing_if = "Freezer::is_operator")]
+    pub by: Freezer,
+}
+
+/// Who stops a job.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Freezer {
+    /// An operator, until an operator lets it go on.
+    #[default]
+    Operator,
+    /// The payer's bank, until it has decided.
+    Chargeback,
+}
+
+impl Freezer {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+    fn is_operator(&self) -> bool {
+        *self == Self::Operator
+    }
 }
 
 /// What a disputed job was.

@@ -36,12 +36,13 @@ fn by_whom(job: &Job, command: &JobCommand, actor: &Actor) -> Result<(), Rejecti
             let timer = matches!(actor, Actor::Timer);
             (buyer || worker || operator || timer, "a party of the job, an operator or a timer")
         }
-        JobCommand::Freeze { .. } | JobCommand::Unfreeze => (operator, "an operator"),
+        JobCommand::RefundPaid { .. } | JobCommand::Freeze { .. } | JobCommand::Unfreeze => (operator, "an operator"),
         JobCommand::RecordValidation { .. } => (operator || matches!(actor, Actor::Timer), "the platform's validators"),
         JobCommand::Tick => (matches!(actor, Actor::Timer), "a timer"),
-        JobCommand::RecordOutcome { .. } | JobCommand::RecordHoldExpired | JobCommand::RecordHoldSettled { .. } => {
-            (*actor == Actor::Rail(job.rail), "the job's rail")
-        }
+        JobCommand::RecordOutcome { .. }
+        | JobCommand::RecordHoldExpired
+        | JobCommand::RecordHoldSettled { .. }
+        | JobCommand::RecordChargeback { .. } => (*actor == Actor::Rail(job.rail), "the job's rail"),
     };
     match may {
         true => Ok(()),
@@ -72,7 +73,9 @@ fn in_time(job: &Job, command: &JobCommand, now: Timestamp) -> Result<(), Reject
         | JobCommand::Tick
         | JobCommand::RecordOutcome { .. }
         | JobCommand::RecordHoldExpired
-        | JobCommand::RecordHoldSettled { .. } => false,
+        | JobCommand::RecordHoldSettled { .. }
+        | JobCommand::RecordChargeback { .. }
+        | JobCommand::RefundPaid { .. } => false,
     };
     match job.next_timer().filter(|deadline| undoes && *deadline <= now) {
         Some(deadline) => Err(Rejection::TooLate { command: command.name(), deadline, now }),

@@ -1,7 +1,7 @@
 //! Posting a job: what an order has to be, and the terms that follow from it.
 
 use super::{
-    Context, Decision, Hire, Hold, Job, JobEvent, JobOrder, JobStatus, Schemas, Terms, Timers, decide::Draft,
+    Context, Decision, Hire, Hold, Job, JobEvent, JobOrder, JobStatus, Returns, Schemas, Terms, Timers, decide::Draft,
     open::opened,
 };
 use crate::{
@@ -93,6 +93,7 @@ fn posted<'a>(
         policy: ctx.version,
         terms: terms(order.amount, order.worker, ctx)?,
         hold: Hold::default(),
+        returns: Returns::default(),
         posted_at: ctx.now,
         time_allowed: time_allowed.as_seconds(),
         timers: Timers { fund_by, ..Timers::default() },

@@ -16,6 +16,9 @@ const RETRY_MOST: Span = Span::hours(24);
 
 impl Draft<'_> {
     pub(super) fn record_outcome(&mut self, instruction: &Instruction, outcome: &Outcome) -> Result<(), Rejection> {
+        if self.job.returns.under_way.contains(&instruction.id) {
+            return self.record_return(instruction, outcome);
+        }
         let funding = self.job.hold.state == HoldState::Funding(instruction.id);
         let settling = self.job.hold.state == HoldState::Settling(instruction.id);
         if !funding && !settling {
@@ -35,6 +38,7 @@ impl Draft<'_> {
                 self.events.push(JobEvent::PaymentFailed { instruction, decline });
                 self.reopen()?;
             }
+            Outcome::Declined(_) if self.is_losing() => self.divide_what_is_left()?,
             Outcome::Declined(decline) => {
                 let retry = self.instruct(instruction.order.clone());
                 self.job.hold.state = HoldState::Settling(retry);
@@ -52,6 +56,7 @@ impl Draft<'_> {
                     true => self.payment_arrived(receipt)?,
                     false => self.settlement_arrived(receipt)?,
                 }
+                self.bear_losses()?;
             }
         }
         Ok(())

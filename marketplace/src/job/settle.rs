@@ -71,6 +71,13 @@ impl Division {
         Ok(Self { worker, platform, buyer, ..Self::completed(job)? })
     }
 
+    /// The buyer gets back what is left of the hold.
+    pub(super) fn rest(buyer: Money) -> Self {
+        let none = Money::zero(buyer.currency());
+        let (worker_kind, platform_kind) = (TransferKind::Compensation, TransferKind::CancellationFee);
+        Self { worker: none, platform: none, buyer, worker_kind, platform_kind }
+    }
+
     /// What the parties did by themselves, if it divides the job's hold among the job's parties.
     pub(super) fn outside(job: &Job, legs: &[Leg]) -> Result<Self, Rejection> {
         let total = job.terms.total()?;
@@ -149,7 +156,7 @@ impl Draft<'_> {
             receipt.amount,
             TransferKind::EscrowLock,
         )?;
-        self.book_cost(receipt)?;
+        self.book_cost(receipt.cost)?;
         self.job.hold.state = HoldState::Held;
         self.job.hold.funding.clone_from(&receipt.reference);
         let by_profile = rail.hold_expiry.map(|expiry| self.ctx.now + expiry.delta());
@@ -169,7 +176,7 @@ impl Draft<'_> {
         self.divide(division)?;
         if !self.ctx.rail.custody.is_per_hold() {
             self.job.hold.state = HoldState::Settled;
-            return Ok(());
+            return self.note_division(division.worker, division.platform);
         }
         let legs = self.job.hold.legs.clone();
         let order = Order::Settle { hold: self.job.id.into(), funding: self.job.hold.funding.clone(), legs };
@@ -229,7 +236,8 @@ impl Draft<'_> {
     /// The rail divided the hold: what left it leaves the books, what it kept becomes spendable.
     pub(super) fn settled_by(&mut self, receipt: &Receipt) -> Result<(), Rejection> {
         self.legs_landed(&receipt.legs)?;
-        self.book_cost(receipt)
+        self.note_legs(receipt)?;
+        self.book_cost(receipt.cost)
     }
 
     fn legs_landed(&mut self, legs: &[LegReceipt]) -> Result<(), Rejection> {
@@ -271,20 +279,31 @@ impl Draft<'_> {
     /// waited.
     pub(super) fn take_shares_back(&mut self, to_account: Account) -> Result<(), Rejection> {
         for Leg { to, mut amount } in std::mem::take(&mut self.job.hold.legs) {
-            let waited = match to {
-                Party::Worker(agent) => Account::Pending(agent),
-                Party::Buyer(_) => Account::Clearing(self.ctx.rail.id),
-                Party::Platform if self.job.status == JobStatus::Completed => Account::Revenue(RevenueKind::Fees),
-                Party::Platform => Account::Revenue(RevenueKind::Cancellations),
-            };
             // What was kept for the worker's debt is owed again.
             if let (Party::Platform, Some(worker), Some(repaid)) = (to, self.job.worker, self.job.hold.repaid.take()) {
                 amount = amount.minus(repaid)?;
                 self.movement.transfer(Account::Debt(worker), to_account, repaid, TransferKind::Reversal)?;
             }
-            self.movement.transfer(waited, to_account, amount, TransferKind::Reversal)?;
+            self.movement.transfer(self.waits(to), to_account, amount, TransferKind::Reversal)?;
         }
         Ok(())
+    }
+
+    /// Where a share waits while the rail is asked to divide the hold.
+    pub(super) fn waits(&self, to: Party) -> Account {
+        match to {
+            Party::Worker(agent) => Account::Pending(agent),
+            Party::Buyer(_) => Account::Clearing(self.ctx.rail.id),
+            Party::Platform => self.revenue(),
+        }
+    }
+
+    /// Where the platform's share of this job's money is.
+    pub(super) fn revenue(&self) -> Account {
+        match self.job.status {
+            JobStatus::Completed => Account::Revenue(RevenueKind::Fees),
+            _ => Account::Revenue(RevenueKind::Cancellations),
+        }
     }
 
     /// The rail gave the hold up by itself: the money is back with its payer.
@@ -323,9 +342,16 @@ impl Draft<'_> {
         Ok(())
     }
 
-    fn book_cost(&mut self, receipt: &Receipt) -> Result<(), Rejection> {
-        let (rail, Some(cost)) = (self.ctx.rail.id, receipt.cost) else { return Ok(()) };
-        self.movement.transfer(Account::Cost(rail), Account::Rail(rail), cost, TransferKind::RailCost)?;
+    /// What the rail charged for its work left it; what an exchange brought came to it.
+    pub(super) fn book_cost(&mut self, cost: Option<Money>) -> Result<(), Rejection> {
+        let Some(cost) = cost else { return Ok(()) };
+        let none = Money::zero(self.job.terms.amount.currency());
+        let (cost, gain) = (none.plus(cost)?, none.minus(cost)?);
+        let (spent, rail) = (Account::Cost(self.ctx.rail.id), Account::Rail(self.ctx.rail.id));
+        match gain.is_positive() {
+            true => self.movement.transfer(rail, spent, gain, TransferKind::RailCost)?,
+            false => self.movement.transfer(spent, rail, cost, TransferKind::RailCost)?,
+        }
         Ok(())
     }
 

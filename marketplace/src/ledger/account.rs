@@ -13,8 +13,11 @@ pub enum Account {
     Rail(RailId),
     /// `treasury/<rail>`: the platform's own money outside, earned where it never holds the parties'.
     Treasury(RailId),
-    /// `clearing/<rail>`: money that has been decided to leave by the rail and has not left yet.
+    /// `clearing/<rail>`: money that has been decided to leave by the rail and has not left yet, less what
+    /// is on its way back.
     Clearing(RailId),
+    /// `contested/<rail>`: what payers' banks took back and have not decided about; negative.
+    Contested(RailId),
     /// `cost/<rail>`: what the rail has charged us; negative.
     Cost(RailId),
     /// `wallet/<agent>/available`: what the agent may spend or withdraw.
@@ -25,7 +28,7 @@ pub enum Account {
     Debt(AgentId),
     /// `escrow/<hold>`: money reserved for one contract.
     Escrow(HoldId),
-    /// `revenue/<kind>`: what the platform has earned; `revenue/grants` is what it gave away.
+    /// `revenue/<kind>`: what the platform has earned; `grants` and `losses` are what it gave away and bore.
     Revenue(RevenueKind),
 }
 
@@ -42,18 +45,21 @@ pub enum RevenueKind {
     Disputes,
     /// Fees for withdrawals.
     Withdrawals,
-    /// Free credits given away: the one kind whose balance is negative.
+    /// Free credits given away; its balance is negative.
     Grants,
+    /// What the platform bore of money that went back to payers; its balance is negative.
+    Losses,
 }
 
 impl RevenueKind {
-    const ALL: [(Self, &'static str); 6] = [
+    const ALL: [(Self, &'static str); 7] = [
         (Self::Fees, "fees"),
         (Self::Cancellations, "cancellations"),
         (Self::Activations, "activations"),
         (Self::Disputes, "disputes"),
         (Self::Withdrawals, "withdrawals"),
         (Self::Grants, "grants"),
+        (Self::Losses, "losses"),
     ];
 }
 
@@ -75,7 +81,12 @@ impl Account {
         match self {
             Self::Available(_) | Self::Pending(_) | Self::Escrow(_) => Limit::NotNegative,
             Self::Debt(_) => Limit::NotPositive,
-            Self::Rail(_) | Self::Treasury(_) | Self::Clearing(_) | Self::Cost(_) | Self::Revenue(_) => Limit::None,
+            Self::Rail(_)
+            | Self::Treasury(_)
+            | Self::Clearing(_)
+            | Self::Contested(_)
+            | Self::Cost(_)
+            | Self::Revenue(_) => Limit::None,
         }
     }
 }
@@ -86,6 +97,7 @@ impl fmt::Display for Account {
             Self::Rail(rail) => write!(f, "rail/{rail}"),
             Self::Treasury(rail) => write!(f, "treasury/{rail}"),
             Self::Clearing(rail) => write!(f, "clearing/{rail}"),
+            Self::Contested(rail) => write!(f, "contested/{rail}"),
             Self::Cost(rail) => write!(f, "cost/{rail}"),
             Self::Available(agent) => write!(f, "wallet/{agent}/available"),
             Self::Pending(agent) => write!(f, "wallet/{agent}/pending"),
@@ -116,6 +128,7 @@ impl FromStr for Account {
             "rail" => rail().map(Self::Rail),
             "treasury" => rail().map(Self::Treasury),
             "clearing" => rail().map(Self::Clearing),
+            "contested" => rail().map(Self::Contested),
             "cost" => rail().map(Self::Cost),
             "debt" => agent(rest).map(Self::Debt),
             "escrow" => rest.parse().map(Self::Escrow).map_err(|_| bad()),

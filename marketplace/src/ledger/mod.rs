@@ -63,6 +63,8 @@ pub enum TransferKind {
     Adjustment,
     /// An earlier movement was undone.
     Reversal,
+    /// A payer's bank took a payment back.
+    Chargeback,
 }
 
 impl TransferKind {
@@ -88,11 +90,12 @@ impl TransferKind {
             Self::RailCost => "rail_cost",
             Self::Adjustment => "adjustment",
             Self::Reversal => "reversal",
+            Self::Chargeback => "chargeback",
         }
     }
 
     /// Every kind.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Deposit,
         Self::Grant,
         Self::ActivationFee,
@@ -112,6 +115,7 @@ impl TransferKind {
         Self::RailCost,
         Self::Adjustment,
         Self::Reversal,
+        Self::Chargeback,
     ];
 
     /// The kind that [`TransferKind::as_str`] names so.

@@ -20,6 +20,7 @@ mod jobs;
 mod keyed;
 mod load;
 mod open_jobs;
+mod reversals;
 mod score;
 mod services;
 mod span;
@@ -46,6 +47,7 @@ pub use jobs::{
 };
 pub use load::PolicyError;
 pub use open_jobs::{ApplicationPolicy, Award, BidPolicy, CounterOfferPolicy, OpenJobPolicy};
+pub use reversals::{LossBearer, ReversalPolicy};
 pub use score::Score;
 pub use services::{ExecutionPolicy, ServicePolicy};
 pub use span::{Choice, Presence, Range, Span, Switch};
@@ -83,6 +85,10 @@ pub struct Policy {
     /// Disputes; none when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disputes: Option<DisputePolicy>,
+    /// Who bears what goes back after payout; the platform, and nothing but chargebacks goes back, when
+    /// absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reversals: Option<ReversalPolicy>,
     /// Reviews after completion; none when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reviews: Option<ReviewPolicy>,

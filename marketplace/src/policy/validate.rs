@@ -66,6 +66,9 @@ impl Policy {
         if let Some(wallet) = &self.wallet {
             wallet.check(&At::top("wallet"))?;
         }
+        if let Some(reversals) = &self.reversals {
+            reversals.check(&At::top("reversals"))?;
+        }
         if let Some(spending) = &self.spending {
             spending.check(&At::top("spending"))?;
         }

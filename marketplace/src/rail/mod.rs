@@ -10,8 +10,9 @@ pub use credits::CreditsRail;
 pub use error::{RailError, RailErrorKind};
 pub use memory::{RailMemory, StoreMemory, VolatileMemory};
 pub use types::{
-    Action, Capability, Cursor, Custody, Decline, HoldTerms, Holdings, Instruction, Landing, Leg, LegReceipt,
-    Observation, ObservationBody, Observations, Order, Outcome, Party, Push, RailProfile, Receipt, ReceiptMismatch,
+    Action, Capability, Chargeback, ChargebackStage, Cursor, Custody, Decline, HoldTerms, Holdings, Instruction,
+    Landing, Leg, LegReceipt, Observation, ObservationBody, Observations, Order, Outcome, Party, Push, RailProfile,
+    Receipt, ReceiptMismatch,
 };
 
 use std::sync::Arc;
@@ -61,14 +62,15 @@ pub trait SettlementRail: Send + Sync + 'static {
     /// See [`RailError`]. An error says nothing about the instruction.
     async fn lookup(&self, instruction: &Instruction) -> Result<Option<Outcome>, RailError>;
 
-    /// What happened outside since `after`: deposits, outcomes, expired holds. Repeating a call with
+    /// What happened outside since `after`: deposits, outcomes, expired holds, chargebacks. Repeating a call with
     /// the same cursor gives the same observations again, with the same ids, and perhaps more.
     ///
     /// # Errors
     /// See [`RailError`]; nothing is lost, the same cursor is asked again.
     async fn observe(&self, after: &Cursor) -> Result<Observations, RailError>;
 
-    /// Reads a signed message that the outside world pushed to us.
+    /// Reads a signed message that the outside world pushed to us. A message that is true and says too
+    /// little by itself is answered with nothing: the engine then asks [`observe`](Self::observe).
     ///
     /// # Errors
     /// [`RailErrorKind::Forged`] when the signature or its age does not hold,

@@ -77,6 +77,8 @@ pub enum Capability {
     Deposit,
     /// Accept signed pushes.
     Push,
+    /// Undo what a divided hold gave: take a share back from its party, and give the payer some back.
+    Reverse,
 }
 
 /// A durable wish: what the outside world is to do. Its id is the idempotency key there.
@@ -118,8 +120,8 @@ impl Instruction {
             return Err(differs("legs", format!("{asked:?}"), format!("{answered:?}")));
         }
         match receipt.cost {
-            Some(cost) if cost.currency() != receipt.amount.currency() || cost.minor() < 0 => {
-                Err(differs("cost", format!("nothing or more {}", receipt.amount.currency()), cost.to_string()))
+            Some(cost) if cost.currency() != receipt.amount.currency() => {
+                Err(differs("cost", format!("an amount of {}", receipt.amount.currency()), cost.to_string()))
             }
             _ => Ok(()),
         }
@@ -196,6 +198,30 @@ pub enum Order {
         /// How much.
         amount: Money,
     },
+    /// Take back what a leg of a settled hold gave, or a part of it, into the platform's name. All of
+    /// the amount or declined: a party's account that holds less is left alone.
+    Reverse {
+        /// The hold that was divided.
+        hold: HoldId,
+        /// The reference of the leg's receipt.
+        leg: String,
+        /// Whose account it is taken from.
+        agent: AgentId,
+        /// How much, in the rates of the contract.
+        amount: Money,
+    },
+    /// Give the payer of a settled hold some of the payment back, out of what the rail holds in the
+    /// platform's name.
+    Refund {
+        /// The hold that was divided.
+        hold: HoldId,
+        /// The reference of the receipt that funded it.
+        funding: String,
+        /// Who paid.
+        payer: AgentId,
+        /// How much, in the rates of the contract.
+        amount: Money,
+    },
 }
 
 impl Order {
@@ -203,7 +229,10 @@ impl Order {
     /// that does; the ledger has refused such legs before.
     pub fn amount(&self) -> Money {
         match self {
-            Self::Fund { amount, .. } | Self::Payout { amount, .. } => *amount,
+            Self::Fund { amount, .. }
+            | Self::Payout { amount, .. }
+            | Self::Reverse { amount, .. }
+            | Self::Refund { amount, .. } => *amount,
             Self::Settle { legs, .. } => {
                 let minor = legs.iter().fold(0i64, |sum, leg| sum.saturating_add(leg.amount.minor()));
                 Money::new(minor, legs.first().map_or(Currency::EUR, |leg| leg.amount.currency()))
@@ -313,7 +342,8 @@ pub struct Receipt {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub legs: Vec<LegReceipt>,
     /// What the rail charged the platform for it, already taken from the holdings and in their
-    /// currency. Fees that are paid in another coin (gas) are not counted here.
+    /// currency: its fee, and what an exchange lost. Less than nothing when an exchange brought more
+    /// than the fee. Fees that are paid in another coin (gas) are not counted here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost: Option<Money>,
     /// For a funded hold: when the rail will give it up by itself.
@@ -434,6 +464,43 @@ pub enum ObservationBody {
         /// Who got what; they add up to what was held.
         legs: Vec<Leg>,
     },
+    /// The payer's bank took the money of a hold back, or has decided who keeps it.
+    Chargeback(Chargeback),
+}
+
+/// A payer's bank takes money back, whatever has become of the hold (a chargeback).
+///
+/// The money leaves the rail when it is opened, and comes back when it is won. Each stage is told once;
+/// an end may be told before the beginning.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Chargeback {
+    /// The hold that the payment filled.
+    pub hold: HoldId,
+    /// What the rail calls the chargeback; the same for all its stages.
+    pub reference: String,
+    /// How much of the hold is taken back, in the rates of the contract.
+    pub amount: Money,
+    /// What this stage cost beyond the amount, in the currency of the holdings: the rail's fee, and what
+    /// an exchange lost. Less than nothing when the rail gave some back.
+    pub cost: Money,
+    /// How far it is.
+    pub stage: ChargebackStage,
+}
+
+/// How far a chargeback is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChargebackStage {
+    /// The money is gone, and may be won back by evidence.
+    Opened {
+        /// Until when evidence is taken.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        evidence_due: Option<Timestamp>,
+    },
+    /// The money is back.
+    Won,
+    /// The payer keeps it. Final.
+    Lost,
 }
 
 /// A message that the outside world sent to us over HTTP. Its `Debug` shows neither headers nor body:

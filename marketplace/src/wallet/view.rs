@@ -145,7 +145,9 @@ pub(crate) const fn in_history(entry: &Entry) -> HistoryKind {
         TransferKind::WithdrawalReturned => HistoryKind::WithdrawalReturned,
         TransferKind::DisputeFee => HistoryKind::DisputeFee,
         TransferKind::DebtRepaid => HistoryKind::Debt,
-        TransferKind::RailCost | TransferKind::Adjustment | TransferKind::Reversal => HistoryKind::Other,
+        TransferKind::RailCost | TransferKind::Chargeback | TransferKind::Adjustment | TransferKind::Reversal => {
+            HistoryKind::Other
+        }
     }
 }
 

@@ -224,9 +224,19 @@ fn objects(value: &Value, path: &str, found: &mut Vec<String>) {
 }
 
 #[test]
+fn a_backstop_is_an_amount() {
+    for (backstop, holds) in [(json!(0), true), (json!(5_000), true), (json!(-1), false), (json!("5000"), false)] {
+        let borne_by = json!({ "worker": { "backstop": backstop } });
+        assert_eq!(changed("voxpact", &[("reversals.borne_by", borne_by)]).is_ok(), holds, "{backstop}");
+    }
+    assert!(changed("voxpact", &[("reversals.borne_by", json!("platform"))]).is_ok());
+    assert!(changed("voxpact", &[("reversals.borne_by", json!("nobody"))]).is_err());
+}
+
+#[test]
 fn an_unknown_field_is_refused_at_every_level_and_named() {
     // Where a choice is written as one key, a second key is refused at the choice itself.
-    let one_key = ["review", "activation", "rate", "award", "scoring", "signature", "split", "webhook"];
+    let one_key = ["review", "activation", "rate", "award", "scoring", "signature", "split", "webhook", "borne_by"];
     let mut tried = 0;
     for (name, _, policy) in systems() {
         let original = json_of(&policy);

@@ -12,11 +12,17 @@ use tradepost::{
     clock::Timestamp,
     error::Rejection,
     ids::{AgentId, DisputeId, IdSource, JobId, OwnerId, RailId},
-    job::{Candidate, Context, Decision, Delivery, Job, JobCommand, JobEvent, JobOrder, JobStatus, Purse, decide},
+    job::{
+        Candidate, Context, Decision, Delivery, Job, JobCommand, JobEvent, JobOrder, JobStatus, Purse, Spendable,
+        decide,
+    },
     ledger::{Account, LedgerError, Limit, Movement, TransferKind},
     money::{Currency, Money, Rate},
     policy::{Award, OpenJobPolicy, Policy, PolicyVersion, Range, Span},
-    rail::{Capability, Custody, Decline, Instruction, Landing, Leg, LegReceipt, Order, Outcome, RailProfile, Receipt},
+    rail::{
+        Capability, Chargeback, ChargebackStage, Custody, Decline, Instruction, Landing, Leg, LegReceipt, Order,
+        Outcome, RailProfile, Receipt,
+    },
 };
 use uuid::Uuid;
 
@@ -80,7 +86,7 @@ pub(crate) fn rail(custody: Custody, currency: Currency) -> RailProfile {
 pub(crate) fn receipt(instruction: &Instruction, landing: Landing) -> Receipt {
     let legs = match &instruction.order {
         Order::Settle { legs, .. } => legs.as_slice(),
-        Order::Fund { .. } | Order::Payout { .. } => &[],
+        Order::Fund { .. } | Order::Payout { .. } | Order::Reverse { .. } | Order::Refund { .. } => &[],
     };
     let leg = |leg: &Leg| LegReceipt { to: leg.to, amount: leg.amount, landing, reference: "leg".into() };
     Receipt {
@@ -185,6 +191,17 @@ pub(crate) fn refund() -> JobCommand {
     JobCommand::Refund { reason: "cannot be done".into() }
 }
 
+pub(crate) fn refund_paid(amount: Option<Money>) -> JobCommand {
+    JobCommand::RefundPaid { amount, reason: "it never worked".into() }
+}
+
+/// The payer's bank, about the desk's job.
+pub(crate) fn charged_back(desk: &Desk, minor: i64, stage: ChargebackStage) -> JobCommand {
+    let (hold, reference, amount) = (desk.job().id.into(), "dispute-1".into(), desk.money(minor));
+    let chargeback = Chargeback { hold, reference, amount, cost: desk.money(0), stage };
+    JobCommand::RecordChargeback { chargeback: Box::new(chargeback) }
+}
+
 pub(crate) fn freeze() -> JobCommand {
     JobCommand::Freeze { reason: "looks like fraud".into() }
 }
@@ -211,6 +228,12 @@ pub(crate) struct Books(HashMap<Account, i128>);
 impl Books {
     pub(crate) fn of(&self, account: Account) -> i128 {
         self.0.get(&account).copied().unwrap_or(0)
+    }
+
+    /// An agent's money leaves by a way that no job knows of.
+    pub(crate) fn spend(&mut self, agent: AgentId, minor: i64) {
+        *self.0.entry(Account::Available(agent)).or_default() -= i128::from(minor);
+        *self.0.entry(Account::Rail(RailId::new("elsewhere"))).or_default() += i128::from(minor);
     }
 
     pub(crate) fn sum(&self) -> i128 {
@@ -315,6 +338,12 @@ impl Desk {
         self.instructions.last().unwrap().0.clone()
     }
 
+    /// What the job's agents may spend.
+    fn spendable(&self) -> Spendable {
+        let of = |agent: AgentId| i64::try_from(self.books.of(Account::Available(agent))).unwrap();
+        Spendable { buyer: of(buyer()), worker: of(worker()) }
+    }
+
     /// Decides without writing.
     pub(crate) fn ask(&self, actor: &Actor, command: &JobCommand) -> Result<Decision, Rejection> {
         let context = Context {
@@ -324,7 +353,7 @@ impl Desk {
             version: PolicyVersion(1),
             rail: &self.rail,
             worker: Candidate { tier: &self.tier, active_jobs: 0, capabilities: None },
-            purse: Purse::default(),
+            purse: Purse { spendable: self.spendable(), ..Purse::default() },
         };
         decide(self.job.as_ref(), command, &context)
     }

@@ -176,7 +176,7 @@ impl SettlementRail for EvmRail {
         Ok(match &instruction.order {
             Order::Fund { .. } => self.fund(instruction).await?,
             Order::Settle { .. } => self.settle(instruction).await?,
-            Order::Payout { .. } => return Err(no_payouts()),
+            Order::Payout { .. } | Order::Reverse { .. } | Order::Refund { .. } => return Err(unsupported()),
         })
     }
 
@@ -194,7 +194,7 @@ impl SettlementRail for EvmRail {
         Ok(match &instruction.order {
             Order::Fund { hold, .. } => self.find_fund(id, *hold).await?,
             Order::Settle { hold, .. } => self.find_settle(id, *hold).await?,
-            Order::Payout { .. } => return Err(no_payouts()),
+            Order::Payout { .. } | Order::Reverse { .. } | Order::Refund { .. } => return Err(unsupported()),
         })
     }
 
@@ -223,7 +223,7 @@ async fn answer_of<C: SolCall>(chain: &Chain, address: Address, call: &C) -> Res
     }
 }
 
-fn no_payouts() -> RailError {
+fn unsupported() -> RailError {
     RailError::new(RailErrorKind::Unsupported, "nothing is held for anybody: a settled share is its owner's already")
 }
 

@@ -175,7 +175,7 @@ fn approval(instruction: &Instruction) -> Action {
             let to = destination.as_deref().unwrap_or_default();
             format!("withdrawal of {amount} by agent {agent} to {to}: answer \"approve\", or why not")
         }
-        Order::Fund { .. } | Order::Settle { .. } => String::new(),
+        Order::Fund { .. } | Order::Settle { .. } | Order::Reverse { .. } | Order::Refund { .. } => String::new(),
     };
     Action { who: Party::Platform, kind: APPROVE.into(), payload }
 }

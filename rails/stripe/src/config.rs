@@ -2,7 +2,12 @@
 
 use std::{fmt, time::Duration};
 
-use tradepost::{ids::RailId, money::Currency, policy::Span};
+use rust_decimal::{Decimal, RoundingStrategy};
+use tradepost::{
+    ids::RailId,
+    money::{Currency, Money},
+    policy::Span,
+};
 
 use crate::error::{StripeError, StripeErrorKind};
 
@@ -14,8 +19,10 @@ pub const STRIPE: &str = "https://api.stripe.com";
 pub struct StripeConfig {
     /// The rail's name in the engine (`stripe`).
     pub rail: RailId,
-    /// The currency it moves. The platform's Stripe account must settle in it, without conversion.
+    /// The currency it moves: the one that the platform's Stripe account settles in.
     pub currency: Currency,
+    /// The currency that payers pay in, if it is another one (none).
+    pub presentment: Option<Presentment>,
     /// The platform's secret or restricted key.
     pub secret_key: Secret,
     /// The signing secrets of the webhook endpoints. Several are valid at once while one is rotated;
@@ -40,6 +47,17 @@ pub struct StripeConfig {
     pub requests_per_second: u32,
 }
 
+/// Payers pay in another currency than the rail's, and Stripe exchanges what they pay. What the exchange
+/// brings more or less than the contract's amount is booked as a part of Stripe's cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Presentment {
+    /// The currency.
+    pub currency: Currency,
+    /// How many whole units of it are charged for one of the rail's currency, with whatever margin an
+    /// exchange at Stripe's rate of the day needs. A payment keeps the rate it was made at.
+    pub rate: Decimal,
+}
+
 /// How a hold is kept until it is divided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum HoldMode {
@@ -61,6 +79,7 @@ impl StripeConfig {
         Self {
             rail: RailId::new("stripe"),
             currency,
+            presentment: None,
             secret_key: Secret::new(secret_key),
             webhook_secrets: Vec::new(),
             api_base: STRIPE.into(),
@@ -74,18 +93,38 @@ impl StripeConfig {
         }
     }
 
-    /// The currency in Stripe's words.
+    /// The currency that payers are charged in.
+    pub(crate) fn charged_in(&self) -> Currency {
+        self.presentment.map_or(self.currency, |presentment| presentment.currency)
+    }
+
+    /// What a payer is charged for an amount, in minor units of the currency that is charged in.
+    ///
+    /// # Errors
+    /// When that does not fit.
+    pub(crate) fn presented(&self, amount: Money) -> Result<i64, StripeError> {
+        let Some(Presentment { currency, rate }) = self.presentment else { return Ok(amount.minor()) };
+        let units = |currency: Currency| Decimal::from(10u64.saturating_pow(currency.exponent().into()));
+        let exact = Decimal::from(amount.minor()).checked_mul(rate).and_then(|m| m.checked_mul(units(currency)));
+        let exact = exact.and_then(|minor| minor.checked_div(units(self.currency)));
+        let whole = exact.map(|minor| minor.round_dp_with_strategy(0, RoundingStrategy::AwayFromZero));
+        let too_much =
+            || StripeError::new(StripeErrorKind::Configuration, format!("{amount} does not fit into {currency}"));
+        whole.and_then(|minor| i64::try_from(minor).ok()).ok_or_else(too_much)
+    }
+
+    /// A currency in Stripe's words.
     ///
     /// # Errors
     /// A currency that Stripe does not know, or counts in other units than the engine does.
-    pub(crate) fn stripe_currency(&self) -> Result<stripe_types::Currency, StripeError> {
-        let code = self.currency.code().to_ascii_lowercase();
+    pub(crate) fn stripe_currency(currency: Currency) -> Result<stripe_types::Currency, StripeError> {
+        let code = currency.code().to_ascii_lowercase();
         let refuse = |why: &str| StripeError::new(StripeErrorKind::Configuration, format!("currency {code}: {why}"));
         let stripe: stripe_types::Currency = code.parse().map_err(|_| refuse("Stripe does not know it"))?;
         if THREE_DECIMALS.contains(&code.as_str()) {
             return Err(refuse("Stripe takes it only in steps of ten units"));
         }
-        match self.currency.exponent() == if NO_DECIMALS.contains(&code.as_str()) { 0 } else { 2 } {
+        match currency.exponent() == if NO_DECIMALS.contains(&code.as_str()) { 0 } else { 2 } {
             true => Ok(stripe),
             false => Err(refuse("Stripe counts it in other units")),
         }

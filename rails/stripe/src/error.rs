@@ -173,6 +173,17 @@ impl StripeError {
                 ))
     }
 
+    /// Whether the payer's bank has asked for the payment back.
+    pub(crate) fn is_about_a_dispute(&self) -> bool {
+        self.kind == StripeErrorKind::Invalid && matches!(self.code_(), Some(ApiErrorsCode::ChargeDisputed))
+    }
+
+    /// Whether there is not so much left to give back.
+    pub(crate) fn is_about_the_amount(&self) -> bool {
+        self.kind == StripeErrorKind::Invalid
+            && (self.param() == Some("amount") || matches!(self.code_(), Some(ApiErrorsCode::ChargeAlreadyRefunded)))
+    }
+
     /// Whether the platform's balance does not cover it yet.
     pub(crate) fn is_about_the_balance(&self) -> bool {
         self.kind == StripeErrorKind::Invalid

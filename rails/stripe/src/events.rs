@@ -1,18 +1,25 @@
 //! What happens at Stripe, from its list of events and from its webhooks.
+//!
+//! A chargeback's event does not say whose payment it is: it is told by the list of events only, and a webhook
+//! about it is the occasion to read that.
 
 use stripe_core::event::ListEvent;
 use tradepost::rail::{Cursor, Observation, ObservationBody, Observations, Outcome, RailError};
 
 use crate::{
+    disputes::{CLOSED, REINSTATED, WITHDRAWN},
     error::StripeError,
     marks,
-    object::{Event, List},
+    object::{Event, List, Marked},
     rail::{PAGE, PAGES, StripeRail, too_long},
     webhook::forged,
 };
 
 /// The events that the rail reads; webhook endpoints need to send no others.
-pub const EVENTS: [&str; 6] = [
+pub const EVENTS: [&str; 9] = [
+    CLOSED,
+    REINSTATED,
+    WITHDRAWN,
     "charge.expired",
     "payment_intent.amount_capturable_updated",
     "payment_intent.canceled",
@@ -21,13 +28,21 @@ pub const EVENTS: [&str; 6] = [
     "payment_intent.succeeded",
 ];
 
+fn is_read(event: &Event) -> bool {
+    event.account.is_none() && EVENTS.contains(&event.type_.as_str())
+}
+
+fn is_of_a_dispute(event: &Event) -> bool {
+    [CLOSED, REINSTATED, WITHDRAWN].contains(&event.type_.as_str())
+}
+
 /// What became of a payment since its event was written is looked up, never taken from it: that the
 /// events are repeated, late or out of order changes nothing.
 fn observation(event: Event) -> Option<Observation> {
-    if event.account.is_some() || !EVENTS.contains(&event.type_.as_str()) {
+    if !is_read(&event) || is_of_a_dispute(&event) {
         return None;
     }
-    let object = event.data.object;
+    let object: Marked = serde_json::from_value(event.data.object).ok()?;
     let body = match event.type_.as_str() {
         "charge.expired" => ObservationBody::HoldExpired { hold: marks::hold(&object.metadata)? },
         _ => {
@@ -67,40 +82,46 @@ impl StripeRail {
         if !after.0.is_empty() {
             let request = list().ending_before(&*after.0);
             match self.inner.http.get::<List<Event>>(&request).await {
-                Ok(page) => return Ok(told(page, after)),
+                Ok(page) => return self.told(page, after).await,
                 // Stripe has forgotten it after 30 days of silence: everything it still knows is new.
                 Err(error) if error.is_missing() => {}
                 Err(error) => return Err(error),
             }
         }
-        let mut oldest: Option<List<Event>> = None;
+        // Pages are counted from the newest event: the oldest hundred stay the same when more happens.
+        let mut oldest: Vec<Event> = Vec::new();
         for _ in 0..PAGES {
             let mut request = list();
-            if let Some(last) = oldest.as_ref().and_then(|page| page.data.last()) {
+            if let Some(last) = oldest.last() {
                 request = request.starting_after(&*last.id);
             }
             let page: List<Event> = self.inner.http.get(&request).await?;
-            let more = page.has_more;
-            if !page.data.is_empty() || oldest.is_none() {
-                oldest = Some(page);
-            }
-            if !more {
-                let begin = Cursor::default();
-                return Ok(
-                    oldest.map_or(Observations { items: Vec::new(), next: begin.clone() }, |page| told(page, &begin))
-                );
+            oldest.extend(page.data);
+            oldest.drain(..oldest.len().saturating_sub(FIRST));
+            if !page.has_more {
+                return self.told(List { data: oldest, has_more: false }, &Cursor::default()).await;
             }
         }
         Err(too_long("events"))
     }
+
+    /// A page, which Stripe writes newest first, as a story.
+    async fn told(&self, page: List<Event>, before: &Cursor) -> Result<Observations, StripeError> {
+        let next = page.data.first().map_or_else(|| before.clone(), |newest| Cursor(newest.id.clone()));
+        let mut items = Vec::new();
+        for event in page.data.into_iter().rev().filter(is_read) {
+            match is_of_a_dispute(&event) {
+                true => items.extend(self.chargeback(event).await?),
+                false => items.extend(observation(event)),
+            }
+        }
+        Ok(Observations { items, next })
+    }
 }
+
+/// How many events are told at first.
+const FIRST: usize = 100;
 
 fn list() -> ListEvent {
     ListEvent::new().limit(PAGE).types(EVENTS.map(String::from))
-}
-
-/// A page, which Stripe writes newest first, as a story.
-fn told(page: List<Event>, before: &Cursor) -> Observations {
-    let next = page.data.first().map_or_else(|| before.clone(), |newest| Cursor(newest.id.clone()));
-    Observations { items: page.data.into_iter().rev().filter_map(observation).collect(), next }
 }

@@ -26,7 +26,7 @@ use crate::{
 
 /// How many keys an instruction uses for one request, each after the one before moved nothing.
 pub(crate) const GENERATIONS: u32 = 8;
-/// Where Stripe's fee is.
+/// Where it is said what a charge did to the balance.
 const FEE: &str = "latest_charge.balance_transaction";
 
 impl StripeRail {
@@ -47,7 +47,7 @@ impl StripeRail {
         let (customer, known) = self.customer(payer).await?;
         let mut card = known.card;
         for generation in 0..GENERATIONS {
-            let request = self.payment(instruction, hold, amount, &customer, card.as_deref());
+            let request = self.payment(instruction, hold, amount, &customer, card.as_deref())?;
             let key = marks::key(instruction, "fund", generation);
             match self.inner.http.post::<Intent>(&request, &key).await {
                 Ok(reply) if reply.replayed => return self.fresh(instruction, &reply.object.id).await,
@@ -106,10 +106,15 @@ impl StripeRail {
         amount: Money,
         customer: &str,
         card: Option<&str>,
-    ) -> CreatePaymentIntent {
+    ) -> Result<CreatePaymentIntent, StripeError> {
         let mut marks = marks::of(instruction);
         marks.insert(marks::HOLD.into(), hold.to_string());
-        let mut request = CreatePaymentIntent::new(amount.minor(), self.inner.currency.clone())
+        let asked = self.inner.config.presented(amount)?;
+        if self.inner.config.presentment.is_some() {
+            marks.insert(marks::WORTH.into(), amount.minor().to_string());
+            marks.insert(marks::PRESENTED.into(), asked.to_string());
+        }
+        let mut request = CreatePaymentIntent::new(asked, self.inner.charged_in.clone())
             .customer(customer)
             .allowed_payment_method_types([PaymentIntentAllowedPaymentMethodTypes::Card])
             .transfer_group(marks::hold_group(hold))
@@ -118,13 +123,13 @@ impl StripeRail {
         if let HoldMode::Authorise { .. } = self.inner.config.hold {
             request = request.capture_method(PaymentIntentCaptureMethod::Manual);
         }
-        match card {
+        Ok(match card {
             Some(card) => {
                 request.payment_method(card).confirm(true).off_session(CreatePaymentIntentOffSession::Bool(true))
             }
             // Nobody to charge yet: the payer is asked for a card, which is kept for the next time.
             None => request.setup_future_usage(PaymentIntentSetupFutureUsage::OffSession),
-        }
+        })
     }
 
     /// Every payment that was made for an instruction.
@@ -218,10 +223,10 @@ impl StripeRail {
     /// The receipt of a payment, as soon as Stripe's fee is known.
     fn taken(&self, intent: &Intent) -> Result<Outcome, RailError> {
         let Some(charge) = intent.paid() else { return Ok(Outcome::Pending { reference: intent.id.clone() }) };
-        let ours = self.inner.config.currency;
+        let amount = self.worth(charge.amount, &charge.currency, &charge.metadata);
         let (reference, cost) = match self.inner.config.hold {
-            HoldMode::Charge => match fee(charge, ours) {
-                Some(fee) => (charge.id.clone(), Some(fee)),
+            HoldMode::Charge => match self.cost(charge, amount) {
+                Some(cost) => (charge.id.clone(), Some(cost)),
                 None => return Ok(Outcome::Pending { reference: intent.id.clone() }),
             },
             HoldMode::Authorise { .. } => (intent.id.clone(), None),
@@ -233,11 +238,19 @@ impl StripeRail {
         Ok(Outcome::Done(Receipt {
             instruction: marks::instruction(&intent.metadata).unwrap_or(InstructionId(Uuid::nil())),
             reference,
-            amount: money(charge.amount, &charge.currency, ours),
+            amount,
             legs: Vec::new(),
             cost: cost.filter(|cost| !cost.is_zero()),
             hold_expires_at,
         }))
+    }
+
+    /// What a charge cost: its fee, and what the exchange lost of the amount. None while it is not known.
+    pub(crate) fn cost(&self, charge: &Charge, amount: Money) -> Option<Money> {
+        let booked = charge.balance_transaction.as_ref()?.object()?;
+        let net = money(booked.net, &booked.currency, self.inner.config.currency);
+        // A balance in another currency is a mismatch, which the engine sees by the currency of the cost.
+        Some(amount.minus(net).unwrap_or(net))
     }
 
     /// Why Stripe would never take such an amount.
@@ -258,12 +271,6 @@ impl StripeRail {
 pub const CONFIRM_CARD: &str = "confirm_card";
 /// The payer has no card that can be charged: it pays with one in stripe.js.
 pub const ADD_CARD: &str = "add_card";
-
-/// What Stripe charged for an effect; none while it is not known.
-pub(crate) fn fee(charge: &Charge, ours: tradepost::money::Currency) -> Option<Money> {
-    let booked = charge.balance_transaction.as_ref()?.object()?;
-    Some(money(booked.fee, &booked.currency, ours))
-}
 
 /// Whether a payment failed only because the cardholder was not there.
 fn wants_the_cardholder(error: &PaymentError) -> bool {

@@ -21,6 +21,9 @@ const LOOK_BACK: i64 = 86_400;
 pub(crate) const INSTRUCTION: &str = "tradepost_instruction";
 pub(crate) const HOLD: &str = "tradepost_hold";
 pub(crate) const AGENT: &str = "tradepost_agent";
+/// What a payment in another currency is worth in the rail's, and what was asked for it, in minor units.
+pub(crate) const WORTH: &str = "tradepost_worth";
+pub(crate) const PRESENTED: &str = "tradepost_presented";
 const ORDER: &str = "tradepost_order";
 const LEG: &str = "tradepost_leg";
 
@@ -39,6 +42,11 @@ pub(crate) fn of_leg(instruction: &Instruction, leg: usize) -> HashMap<String, S
 /// The mark on a charge that a leg stays in the platform's balance. At most 40 characters.
 pub(crate) fn held(instruction: &Instruction, leg: usize) -> String {
     format!("held_{leg}_{}", instruction.id.0.simple())
+}
+
+/// The mark on what an instruction would have undone that it was refused, and why. At most 40 characters.
+pub(crate) fn refused(instruction: &Instruction) -> String {
+    format!("refused_{}", instruction.id.0.simple())
 }
 
 /// Which instruction an object belongs to.

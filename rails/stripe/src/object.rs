@@ -18,6 +18,8 @@ pub(crate) struct Intent {
     pub(crate) created: i64,
     #[serde(default)]
     pub(crate) amount_capturable: i64,
+    pub(crate) amount: i64,
+    pub(crate) currency: String,
     pub(crate) client_secret: Option<String>,
     pub(crate) cancellation_reason: Option<String>,
     #[serde(default)]
@@ -62,6 +64,9 @@ pub(crate) struct Charge {
     pub(crate) currency: String,
     pub(crate) captured: bool,
     pub(crate) refunded: bool,
+    /// Whether a cardholder's bank has ever asked for it back.
+    #[serde(default)]
+    pub(crate) disputed: bool,
     #[serde(default)]
     pub(crate) metadata: HashMap<String, String>,
     pub(crate) balance_transaction: Option<Expandable<BalanceTransaction>>,
@@ -86,11 +91,39 @@ pub(crate) struct CardDetails {
     pub(crate) capture_before: Option<i64>,
 }
 
-/// What an effect did to the platform's balance.
+/// What an effect did to the platform's balance, in the balance's currency: fees are taken off, and an
+/// exchange is done.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct BalanceTransaction {
-    pub(crate) fee: i64,
+    pub(crate) net: i64,
     pub(crate) currency: String,
+}
+
+/// A payment that a cardholder's bank asks back, which Stripe calls a dispute.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Dispute {
+    pub(crate) id: String,
+    pub(crate) status: String,
+    pub(crate) amount: i64,
+    pub(crate) charge: String,
+    #[serde(default)]
+    pub(crate) balance_transactions: Vec<BalanceTransaction>,
+    pub(crate) evidence_details: Option<EvidenceDetails>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct EvidenceDetails {
+    pub(crate) due_by: Option<i64>,
+}
+
+/// Money taken back from a connected account.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Reversal {
+    pub(crate) id: String,
+    pub(crate) amount: i64,
+    pub(crate) currency: String,
+    #[serde(default)]
+    pub(crate) metadata: Option<HashMap<String, String>>,
 }
 
 /// Money on its way back to a card.
@@ -102,6 +135,7 @@ pub(crate) struct Refund {
     pub(crate) status: Option<String>,
     #[serde(default)]
     pub(crate) metadata: Option<HashMap<String, String>>,
+    pub(crate) balance_transaction: Option<Expandable<BalanceTransaction>>,
 }
 
 /// Money moved to a connected account.
@@ -163,14 +197,15 @@ pub(crate) struct Event {
     pub(crate) data: EventData,
 }
 
+/// The object as it was when it happened: a payment, a charge or a dispute.
 #[derive(Debug, Deserialize)]
 pub(crate) struct EventData {
-    pub(crate) object: EventObject,
+    pub(crate) object: serde_json::Value,
 }
 
-/// What every object of the events that the rail reads has.
+/// What payments and charges have in their events.
 #[derive(Debug, Deserialize)]
-pub(crate) struct EventObject {
+pub(crate) struct Marked {
     pub(crate) id: String,
     #[serde(default)]
     pub(crate) metadata: HashMap<String, String>,

@@ -1,6 +1,6 @@
 //! The rail itself.
 
-use std::{fmt, sync::Arc};
+use std::{collections::HashMap, fmt, sync::Arc};
 
 use async_trait::async_trait;
 use stripe_core::{balance::RetrieveForMyAccountBalance, customer::CreateCustomer, payment_intent::ListPaymentIntent};
@@ -21,7 +21,7 @@ use crate::{
     error::{StripeError, StripeErrorKind},
     http::Http,
     marks,
-    object::{Balance, Intent, List, Named},
+    object::{Balance, Charge, Intent, List, Named, money},
     webhook,
 };
 
@@ -56,7 +56,10 @@ pub struct StripeRail {
 pub(crate) struct Inner {
     pub(crate) http: Http,
     pub(crate) config: StripeConfig,
+    /// What it settles in.
     pub(crate) currency: stripe_types::Currency,
+    /// What payers are charged in.
+    pub(crate) charged_in: stripe_types::Currency,
     pub(crate) directory: Arc<dyn Directory>,
     pub(crate) clock: Arc<dyn Clock>,
     profile: RailProfile,
@@ -74,7 +77,7 @@ impl StripeRail {
     /// # Errors
     /// [`StripeErrorKind::Configuration`]
     pub fn new(config: StripeConfig, directory: impl Directory, clock: Arc<dyn Clock>) -> Result<Self, StripeError> {
-        let mut capabilities = vec![Capability::Split, Capability::Payout];
+        let mut capabilities = vec![Capability::Split, Capability::Payout, Capability::Reverse];
         if !config.webhook_secrets.is_empty() {
             capabilities.push(Capability::Push);
         }
@@ -92,7 +95,8 @@ impl StripeRail {
         };
         let inner = Inner {
             http: Http::new(&config)?,
-            currency: config.stripe_currency()?,
+            currency: StripeConfig::stripe_currency(config.currency)?,
+            charged_in: StripeConfig::stripe_currency(config.charged_in())?,
             config,
             directory: Arc::new(directory),
             clock,
@@ -139,6 +143,44 @@ impl StripeRail {
         Ok(())
     }
 
+    /// What a payment is worth in the rail's currency. A payment in another currency says so itself, if it is
+    /// of the amount that was asked for.
+    pub(crate) fn worth(&self, amount: i64, currency: &str, marks: &HashMap<String, String>) -> Money {
+        let config = &self.inner.config;
+        let as_it_is = money(amount, currency, config.currency);
+        let number = |mark: &str| marks.get(mark)?.parse::<i64>().ok();
+        let charged_in = config.charged_in().code().to_ascii_lowercase();
+        match (number(marks::WORTH), number(marks::PRESENTED)) {
+            _ if as_it_is.currency() == config.currency => as_it_is,
+            (Some(worth), Some(asked)) if asked == amount && currency == charged_in => {
+                Money::new(worth, config.currency)
+            }
+            _ => as_it_is,
+        }
+    }
+
+    /// What a part of a charge, in the currency it was made in, is worth in the rail's.
+    pub(crate) fn share(&self, charge: &Charge, minor: i64) -> Money {
+        let whole = self.worth(charge.amount, &charge.currency, &charge.metadata);
+        let exact = i128::from(whole.minor()) * i128::from(minor) / i128::from(charge.amount.max(1));
+        Money::new(i64::try_from(exact).unwrap_or(i64::MAX), whole.currency())
+    }
+
+    /// What an amount is of a charge, in the currency it was made in; rounded down, so that parts fit.
+    pub(crate) fn part(&self, charge: &Charge, amount: Money) -> i64 {
+        let whole = self.worth(charge.amount, &charge.currency, &charge.metadata).minor();
+        let exact = i128::from(charge.amount) * i128::from(amount.minor()) / i128::from(whole.max(1));
+        i64::try_from(exact).unwrap_or(i64::MAX)
+    }
+
+    /// What moved of a charge: what was asked for, if that is what it is.
+    pub(crate) fn moved(&self, charge: &Charge, minor: i64, currency: &str, asked: Money) -> Money {
+        match currency == charge.currency && minor == self.part(charge, asked) {
+            true => Money::new(asked.minor(), self.worth(charge.amount, &charge.currency, &charge.metadata).currency()),
+            false => money(minor, currency, self.inner.config.currency),
+        }
+    }
+
     /// What is reserved on cards and not taken yet.
     async fn authorised(&self) -> Result<i64, StripeError> {
         let since = marks::from(self.now().timestamp() - LONGEST_AUTHORISATION);
@@ -149,8 +191,10 @@ impl StripeRail {
                 request = request.starting_after(after);
             }
             let page: List<Intent> = self.inner.http.get(&request).await?;
-            let ours = page.data.iter().filter(|intent| marks::hold(&intent.metadata).is_some());
-            sum = ours.fold(sum, |sum, intent| sum.saturating_add(intent.amount_capturable));
+            let ours = page.data.iter().filter(|intent| intent.amount_capturable > 0);
+            let ours = ours.filter(|intent| marks::hold(&intent.metadata).is_some());
+            let worth = |intent: &Intent| self.worth(intent.amount, &intent.currency, &intent.metadata).minor();
+            sum = ours.fold(sum, |sum, intent| sum.saturating_add(worth(intent)));
             after = page.data.last().map(|intent| intent.id.clone()).filter(|_| page.has_more);
             if after.is_none() {
                 return Ok(sum);
@@ -183,6 +227,8 @@ impl SettlementRail for StripeRail {
             Order::Payout { agent, destination, amount } => {
                 self.payout(instruction, *agent, destination.as_deref(), *amount).await
             }
+            Order::Reverse { leg, amount, .. } => self.reverse(instruction, leg, *amount).await,
+            Order::Refund { funding, amount, .. } => self.give_back(instruction, funding, *amount).await,
         }
     }
 
@@ -192,6 +238,8 @@ impl SettlementRail for StripeRail {
             Order::Fund { payer, amount, .. } => self.find_fund(instruction, *payer, *amount).await,
             Order::Settle { hold, funding, legs } => self.find_settle(instruction, *hold, funding, legs).await,
             Order::Payout { .. } => self.find_payout(instruction).await,
+            Order::Reverse { leg, .. } => self.find_reverse(instruction, leg).await,
+            Order::Refund { funding, amount, .. } => self.find_give_back(instruction, funding, *amount).await,
         }
     }
 

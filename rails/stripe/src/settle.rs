@@ -28,10 +28,11 @@ use tradepost::{
 
 use crate::{
     config::HoldMode,
+    disputes::contested,
     error::{StripeError, StripeErrorKind},
-    fund::{GENERATIONS, another_order, fee, no_generation_left, unknown},
+    fund::{GENERATIONS, another_order, no_generation_left, unknown},
     marks,
-    object::{Charge, Expandable, Intent, List, Named, Refund, Transfer, money},
+    object::{Charge, Dispute, Expandable, Intent, List, Named, Refund, Transfer, money},
     rail::{PAGE, StripeRail},
 };
 
@@ -44,8 +45,11 @@ struct Division<'a> {
     legs: &'a [Leg],
     /// What has landed, leg by leg.
     landed: Vec<Option<LegReceipt>>,
-    /// What Stripe charged for it, as far as it is known.
+    /// The charge, once it was read.
+    charge: Option<Charge>,
+    /// What the capture cost, and what each leg did beyond its amount: an exchange's loss or gain.
     cost: i64,
+    costs: Vec<i64>,
 }
 
 /// What a division's world looks like.
@@ -53,6 +57,7 @@ struct Found {
     charge: Charge,
     intent: Option<Intent>,
     transfers: Vec<Transfer>,
+    disputes: Vec<Dispute>,
 }
 
 impl StripeRail {
@@ -64,8 +69,9 @@ impl StripeRail {
         legs: &[Leg],
     ) -> Result<Outcome, RailError> {
         let authorised = matches!(self.inner.config.hold, HoldMode::Authorise { .. });
+        let exchanged = self.inner.config.presentment.is_some();
         let mut division = Division::new(instruction, hold, funding, legs);
-        if authorised || !marks::keys_are_kept(instruction, self.now()) {
+        if authorised || exchanged || !marks::keys_are_kept(instruction, self.now()) {
             let found = self.find(&division).await?;
             if let Some(outcome) = self.read(&mut division, &found)? {
                 return Ok(outcome);
@@ -92,7 +98,10 @@ impl StripeRail {
             return Ok(Some(outcome));
         }
         if !division.has_begun(&found) {
-            return Ok(None);
+            return match found.disputes.iter().any(Dispute::is_open) {
+                true => Err(contested()),
+                false => Ok(None),
+            };
         }
         match self.inner.config.hold {
             HoldMode::Charge => self.divide(division, &found.charge.id).await.map(Some),
@@ -110,6 +119,7 @@ impl StripeRail {
         } else if found.charge.captured {
             found.charge
         } else {
+            let taken = self.part(&found.charge, Money::new(taken, self.inner.config.currency));
             match self.capture(&division, &intent, taken).await? {
                 Some(charge) => charge,
                 None => return Ok(Outcome::Declined(gone())),
@@ -117,11 +127,9 @@ impl StripeRail {
         };
         if taken > 0 {
             // The effect has begun: whatever fails from here on is looked up.
-            let Some(cost) = fee(&charge, self.inner.config.currency) else {
+            if !self.captured(&mut division, &charge, &intent.id) {
                 return Ok(Outcome::Pending { reference: charge.id });
-            };
-            division.cost = cost.minor();
-            division.lands_with_capture(&charge, &intent.id, self.inner.config.currency);
+            }
         }
         let begun = Outcome::Pending { reference: charge.id.clone() };
         self.divide(division, &charge.id).await.or(Ok(begun))
@@ -254,10 +262,10 @@ impl StripeRail {
                 Ok(reply) => return Ok(self.transferred(division.legs[index], &reply.object)),
                 Err(error) => error,
             };
-            let spent = error.kind() == StripeErrorKind::Broken && error.is_replayed();
             if error.is_about_the_account() {
                 return self.keep(division, index, charge, Keep::Refused(generation)).await;
             }
+            let spent = self.is_spent(&error, charge).await?;
             if !spent && error.kind() != StripeErrorKind::KeyReused {
                 return Err(error.into());
             }
@@ -268,6 +276,19 @@ impl StripeRail {
             }
         }
         Err(no_generation_left())
+    }
+
+    /// Whether a request failed in a way that a later one under the next key need not: what Stripe refused while
+    /// the payer's bank had the money, it may do when the bank has given it back.
+    async fn is_spent(&self, error: &StripeError, charge: &str) -> Result<bool, RailError> {
+        if error.kind() == StripeErrorKind::Invalid && !error.is_missing() {
+            let disputes = self.disputes_of(charge).await.map_err(unknown)?;
+            if disputes.iter().any(Dispute::is_open) {
+                return Err(contested());
+            }
+            return Ok(error.is_replayed() && !disputes.is_empty());
+        }
+        Ok(error.kind() == StripeErrorKind::Broken && error.is_replayed())
     }
 
     /// A share that stays in the platform's balance: the charge is marked.
@@ -313,17 +334,33 @@ impl StripeRail {
         charge: &str,
     ) -> Result<LegReceipt, RailError> {
         for generation in 0..GENERATIONS {
+            let part = division.charge.as_ref().map_or(amount.minor(), |charge| self.part(charge, amount));
             let request = CreateRefund::new()
                 .charge(charge)
-                .amount(amount.minor())
-                .metadata(marks::of_leg(division.instruction, index));
+                .amount(part)
+                .metadata(marks::of_leg(division.instruction, index))
+                .expand(["balance_transaction".into()]);
             let key = marks::key(division.instruction, &format!("leg{index}"), generation);
             let error = match self.inner.http.post::<Refund>(&request, &key).await {
                 Ok(reply) if reply.replayed => None,
-                Ok(reply) => return self.refunded(division.legs[index], &reply.object),
+                Ok(reply) => {
+                    let (receipt, cost) = self.refunded(division, division.legs[index], &reply.object)?;
+                    division.costs[index] = cost;
+                    return Ok(receipt);
+                }
                 Err(error) => Some(error),
             };
-            let spent = error.as_ref().is_some_and(|e| e.kind() == StripeErrorKind::Broken && e.is_replayed());
+            let spent = match &error {
+                Some(error) => self.is_spent(error, charge).await?,
+                None => false,
+            };
+            // The payer has it from the bank: what others got already stays so, and this is kept.
+            if error.as_ref().is_some_and(StripeError::is_about_a_dispute) && !spent && self.is_lost(charge).await? {
+                return match division.landed.iter().any(Option::is_some) {
+                    true => self.keep(division, index, charge, Keep::Refused(generation)).await,
+                    false => Err(RailError::new(RailErrorKind::Refused, "the payer's bank has kept the payment")),
+                };
+            }
             let asks = error.as_ref().is_none_or(|e| spent || e.kind() == StripeErrorKind::KeyReused);
             if asks && let Some(receipt) = self.landed(division, index).await? {
                 return Ok(receipt);
@@ -342,7 +379,39 @@ impl StripeRail {
         LegReceipt { to: leg.to, amount, landing: Landing::Outside, reference: transfer.id.clone() }
     }
 
-    fn refunded(&self, leg: Leg, refund: &Refund) -> Result<LegReceipt, RailError> {
+    async fn is_lost(&self, charge: &str) -> Result<bool, RailError> {
+        Ok(self.disputes_of(charge).await.map_err(unknown)?.iter().any(Dispute::is_lost))
+    }
+
+    /// Books what a capture did to the balance, and lands what lands with it; false while it is not known.
+    fn captured(&self, division: &mut Division<'_>, charge: &Charge, reference: &str) -> bool {
+        let taken = division.total_to(|party| !matches!(party, Party::Buyer(_)));
+        let taken = Money::new(taken, self.inner.config.currency);
+        let taken = self.moved(charge, charge.amount_captured, &charge.currency, taken);
+        let Some(cost) = self.cost(charge, taken) else { return false };
+        division.cost = cost.minor();
+        division.charge = Some(charge.clone());
+        let left = charge.amount.saturating_sub(charge.amount_captured);
+        for (landed, leg) in division.landed.iter_mut().zip(division.legs) {
+            match leg.to {
+                Party::Buyer(_) => {
+                    // What is left over is the payer's, to the last unit that an exchange has rounded.
+                    let amount = match taken.currency() == self.inner.config.currency {
+                        true if charge.currency != self.inner.config.currency.code().to_ascii_lowercase() => leg.amount,
+                        _ => money(left, &charge.currency, self.inner.config.currency),
+                    };
+                    let reference = reference.to_owned();
+                    *landed = Some(LegReceipt { to: leg.to, amount, landing: Landing::Outside, reference });
+                }
+                Party::Platform => *landed = Some(LegReceipt::kept(*leg, &charge.id)),
+                Party::Worker(_) => {}
+            }
+        }
+        true
+    }
+
+    /// What a refund gave back, and what it cost beyond that.
+    fn refunded(&self, division: &Division<'_>, leg: Leg, refund: &Refund) -> Result<(LegReceipt, i64), RailError> {
         match refund.status.as_deref() {
             Some("succeeded" | "pending" | "requires_action") | None => {}
             Some(status) => {
@@ -350,8 +419,19 @@ impl StripeRail {
                 return Err(RailError::new(RailErrorKind::Refused, message));
             }
         }
-        let amount = money(refund.amount, &refund.currency, self.inner.config.currency);
-        Ok(LegReceipt { to: leg.to, amount, landing: Landing::Outside, reference: refund.id.clone() })
+        let amount = match &division.charge {
+            Some(charge) => self.moved(charge, refund.amount, &refund.currency, leg.amount),
+            None => money(refund.amount, &refund.currency, self.inner.config.currency),
+        };
+        let cost = self.beyond(refund, amount);
+        Ok((LegReceipt { to: leg.to, amount, landing: Landing::Outside, reference: refund.id.clone() }, cost))
+    }
+
+    /// What a refund took from the balance beyond its amount, in minor units.
+    pub(crate) fn beyond(&self, refund: &Refund, amount: Money) -> i64 {
+        let Some(booked) = refund.balance_transaction.as_ref().and_then(Expandable::object) else { return 0 };
+        let net = money(booked.net, &booked.currency, self.inner.config.currency);
+        if net.currency() == amount.currency() { -net.minor() - amount.minor() } else { 0 }
     }
 
     /// How one leg has landed, if it has.
@@ -368,11 +448,11 @@ impl StripeRail {
         let transfers: List<Transfer> = self.inner.http.get(&list).await?;
         let (charge, intent) = match self.inner.config.hold {
             HoldMode::Charge => {
-                let request = RetrieveCharge::new(division.funding).expand(["refunds".into()]);
+                let request = RetrieveCharge::new(division.funding).expand([REFUNDS.into()]);
                 (self.inner.http.get::<Charge>(&request).await?, None)
             }
             HoldMode::Authorise { .. } => {
-                let expand = ["latest_charge.balance_transaction", "latest_charge.refunds"].map(String::from);
+                let expand = ["latest_charge.balance_transaction".into(), format!("latest_charge.{REFUNDS}")];
                 let request = RetrievePaymentIntent::new(division.funding).expand(expand);
                 let intent: Intent = self.inner.http.get(&request).await?;
                 let charge = intent.latest_charge.as_ref().and_then(Expandable::object).cloned();
@@ -380,7 +460,8 @@ impl StripeRail {
                 (charge.ok_or_else(no_charge)?, Some(intent))
             }
         };
-        Ok(Found { charge, intent, transfers: transfers.data })
+        let disputes = if charge.disputed { self.disputes_of(&charge.id).await? } else { Vec::new() };
+        Ok(Found { charge, intent, transfers: transfers.data, disputes })
     }
 
     /// Reads what has landed, and the outcome if it is final.
@@ -396,13 +477,18 @@ impl StripeRail {
         let is = |marks: &HashMap<String, String>, index| {
             marks::instruction(marks) == Some(id) && marks::leg(marks) == Some(index)
         };
+        division.charge = Some(found.charge.clone());
         for (index, leg) in division.legs.iter().enumerate() {
             let transfer = found.transfers.iter().find(|transfer| is(&transfer.metadata, index));
             let refund = refunds.iter().find(|refund| is(&of_refund(refund), index));
             let kept = found.charge.metadata.get(&marks::held(division.instruction, index));
             division.landed[index] = match (transfer, refund, kept) {
                 (Some(transfer), ..) => Some(self.transferred(*leg, transfer)),
-                (None, Some(refund), _) => Some(self.refunded(*leg, refund)?),
+                (None, Some(refund), _) => {
+                    let (receipt, cost) = self.refunded(division, *leg, refund)?;
+                    division.costs[index] = cost;
+                    Some(receipt)
+                }
                 (None, None, Some(_)) => Some(LegReceipt::kept(*leg, &found.charge.id)),
                 (None, None, None) => None,
             };
@@ -411,7 +497,7 @@ impl StripeRail {
             return Ok(self.read_authorised(division, found, intent));
         }
         if division.landed.iter().all(Option::is_none) {
-            return Ok(found.charge.refunded.then(|| Outcome::Declined(gone())));
+            return Ok((found.charge.refunded || found.is_short()).then(|| Outcome::Declined(gone())));
         }
         Ok(division.finished(&found.charge.id, ours))
     }
@@ -429,14 +515,15 @@ impl StripeRail {
         if !found.charge.captured {
             return None;
         }
-        let Some(cost) = fee(&found.charge, ours) else {
+        if !self.captured(division, &found.charge, &intent.id) {
             return Some(Outcome::Pending { reference: found.charge.id.clone() });
-        };
-        division.cost = cost.minor();
-        division.lands_with_capture(&found.charge, &intent.id, ours);
+        }
         division.finished(&found.charge.id, ours)
     }
 }
+
+/// Where it is said what a charge's refunds did to the balance.
+const REFUNDS: &str = "refunds.data.balance_transaction";
 
 /// The mark on a payment of who captured it.
 const SETTLED_BY: &str = "tradepost_settled_by";
@@ -454,7 +541,8 @@ enum Keep {
 
 impl<'a> Division<'a> {
     fn new(instruction: &'a Instruction, hold: HoldId, funding: &'a str, legs: &'a [Leg]) -> Self {
-        Self { instruction, hold, funding, legs, landed: vec![None; legs.len()], cost: 0 }
+        let (landed, costs) = (vec![None; legs.len()], vec![0; legs.len()]);
+        Self { instruction, hold, funding, legs, landed, charge: None, cost: 0, costs }
     }
 
     fn total_to(&self, whom: impl Fn(Party) -> bool) -> i64 {
@@ -475,22 +563,6 @@ impl<'a> Division<'a> {
         }
     }
 
-    /// What was not captured is the payer's again, and what was captured is the platform's to keep.
-    fn lands_with_capture(&mut self, charge: &Charge, reference: &str, ours: tradepost::money::Currency) {
-        let left = charge.amount.saturating_sub(charge.amount_captured);
-        for (landed, leg) in self.landed.iter_mut().zip(self.legs) {
-            let reference = reference.to_owned();
-            match leg.to {
-                Party::Buyer(_) => {
-                    let amount = money(left, &charge.currency, ours);
-                    *landed = Some(LegReceipt { to: leg.to, amount, landing: Landing::Outside, reference });
-                }
-                Party::Platform => *landed = Some(LegReceipt::kept(*leg, &charge.id)),
-                Party::Worker(_) => {}
-            }
-        }
-    }
-
     /// The receipt, when every leg that makes an object has made it.
     fn finished(&mut self, charge: &str, ours: tradepost::money::Currency) -> Option<Outcome> {
         for (landed, leg) in self.landed.iter_mut().zip(self.legs) {
@@ -503,6 +575,7 @@ impl<'a> Division<'a> {
 
     fn done(&self, charge: &str, ours: tradepost::money::Currency) -> Outcome {
         let legs: Vec<LegReceipt> = self.landed.iter().flatten().cloned().collect();
+        let cost = self.costs.iter().fold(self.cost, |sum, cost| sum.saturating_add(*cost));
         let moved = legs.iter().fold(0i64, |sum, leg| sum.saturating_add(leg.amount.minor()));
         let currency = legs.iter().map(|leg| leg.amount.currency()).find(|currency| *currency != ours).unwrap_or(ours);
         Outcome::Done(Receipt {
@@ -510,9 +583,16 @@ impl<'a> Division<'a> {
             reference: charge.into(),
             amount: Money::new(moved, currency),
             legs,
-            cost: (self.cost > 0).then(|| Money::new(self.cost, ours)),
+            cost: (cost != 0).then(|| Money::new(cost, ours)),
             hold_expires_at: None,
         })
+    }
+}
+
+impl Found {
+    /// Whether the payer has some of it from the bank.
+    fn is_short(&self) -> bool {
+        self.disputes.iter().any(Dispute::is_lost)
     }
 }
 

@@ -77,6 +77,8 @@ const fn kind(order: &Order) -> &'static str {
         Order::Fund { .. } => "fund",
         Order::Settle { .. } => "settle",
         Order::Payout { .. } => "payout",
+        Order::Reverse { .. } => "reverse",
+        Order::Refund { .. } => "refund",
     }
 }
 

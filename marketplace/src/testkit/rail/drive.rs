@@ -33,22 +33,26 @@ impl From<Unplayable> for Stop {
     }
 }
 
-/// The three orders.
+/// The orders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Fund,
     Settle,
     Payout,
+    Reverse,
+    Refund,
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 3] = [Self::Fund, Self::Settle, Self::Payout];
+    pub(super) const ALL: [Self; 5] = [Self::Fund, Self::Settle, Self::Payout, Self::Reverse, Self::Refund];
 
     pub(super) const fn word(self) -> &'static str {
         match self {
             Self::Fund => "fund",
             Self::Settle => "settle",
             Self::Payout => "payout",
+            Self::Reverse => "reverse",
+            Self::Refund => "refund",
         }
     }
 }
@@ -119,6 +123,9 @@ impl<'a> Kit<'a> {
             Kind::Payout if !self.profile.can(Capability::Payout) => {
                 Some(format!("this {custody} rail pays nobody out"))
             }
+            Kind::Reverse | Kind::Refund if !self.profile.can(Capability::Reverse) => {
+                Some(format!("this {custody} rail undoes nothing"))
+            }
             _ => None,
         }
     }
@@ -129,6 +136,16 @@ impl<'a> Kit<'a> {
         match kind {
             Kind::Fund => Ok(fund(&self.harness.contract().await, amount)),
             Kind::Payout => Ok(self.payout(amount).await),
+            Kind::Reverse => {
+                let paid = self.paid(amount).await?;
+                let amount = self.exactly(paid.to_worker.minor() / 2);
+                Ok(paid.reverse(amount))
+            }
+            Kind::Refund => {
+                let paid = self.paid(amount).await?;
+                let amount = self.exactly(amount.minor() / 2);
+                Ok(paid.refund(amount))
+            }
             Kind::Settle => {
                 let (parties, receipt) = self.funded(amount).await?;
                 let fee = Money::new(amount.minor() / 3, amount.currency());
@@ -158,6 +175,26 @@ impl<'a> Kit<'a> {
         match self.drive(&mut instruction, Process::Lives, Step::Execute).await? {
             Outcome::Done(receipt) => Ok((parties, receipt)),
             other => Err(Stop::Broke(format!("a payer who can pay did not: {other:?}"))),
+        }
+    }
+
+    /// A contract whose worker has got all but a third of the hold on its own account, or all where holds
+    /// are not split.
+    pub(super) async fn paid(&mut self, amount: Money) -> Result<Paid, Stop> {
+        let (parties, funding) = self.funded(amount).await?;
+        let fee = self.exactly(if self.profile.can(Capability::Split) { amount.minor() / 3 } else { 0 });
+        let to_worker = self.exactly(amount.minor() - fee.minor());
+        let shares = [(Party::Worker(parties.worker), to_worker), (Party::Platform, fee)];
+        let legs = shares.into_iter().filter(|(_, amount)| amount.is_positive());
+        let legs = legs.map(|(to, amount)| Leg { to, amount }).collect();
+        let mut instruction = settle(&parties, &funding, legs);
+        match self.drive(&mut instruction, Process::Lives, Step::Execute).await? {
+            Outcome::Done(receipt) if receipt.legs[0].landing == Landing::Outside => {
+                let leg = receipt.legs[0].reference.clone();
+                Ok(Paid { parties, funding: funding.reference, leg, to_worker })
+            }
+            Outcome::Done(_) => Err(Stop::NotApplicable("no worker has an account of its own".into())),
+            other => Err(Stop::Broke(format!("a hold was not divided: {other:?}"))),
         }
     }
 
@@ -290,6 +327,31 @@ impl<'a> Kit<'a> {
             at = page.next;
         }
         Err(Stop::Broke("the story has no end".into()))
+    }
+}
+
+/// A contract whose hold is divided.
+pub(super) struct Paid {
+    pub(super) parties: Parties,
+    funding: String,
+    leg: String,
+    pub(super) to_worker: Money,
+}
+
+/// The number of an instruction that undoes something; a second one may follow it.
+const UNDOES: u32 = 5;
+
+impl Paid {
+    pub(super) fn reverse(&self, amount: Money) -> Instruction {
+        let Parties { contract, worker, .. } = self.parties;
+        let order = Order::Reverse { hold: HoldId(contract), leg: self.leg.clone(), agent: worker, amount };
+        instruction(contract, UNDOES, order)
+    }
+
+    pub(super) fn refund(&self, amount: Money) -> Instruction {
+        let Parties { contract, buyer, .. } = self.parties;
+        let order = Order::Refund { hold: HoldId(contract), funding: self.funding.clone(), payer: buyer, amount };
+        instruction(contract, UNDOES, order)
     }
 }
 

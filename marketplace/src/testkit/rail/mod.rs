@@ -16,7 +16,7 @@ use uuid::Uuid;
 use crate::{
     ids::{AgentId, HoldId},
     money::Money,
-    rail::{Action, Custody, Instruction, Push, SettlementRail},
+    rail::{Action, ChargebackStage, Custody, Instruction, Push, SettlementRail},
 };
 
 use drive::Kit;
@@ -56,6 +56,12 @@ pub trait Harness: Send + Sync {
 
     /// Lets the outside world give a hold up; others may go with it.
     async fn expire(&self, hold: HoldId) -> Result<(), Unplayable>;
+
+    /// Lets the payer's bank take a hold's payment back, all of it, or decide about it. Asked only of rails
+    /// whose payments can be [reversed](crate::rail::RailProfile::reversible_for).
+    async fn charge_back(&self, _hold: HoldId, _stage: ChargebackStage) -> Result<(), Unplayable> {
+        Err(Unplayable("this harness knows no chargebacks".into()))
+    }
 }
 
 /// The parties to a contract.

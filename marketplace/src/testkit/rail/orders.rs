@@ -64,6 +64,19 @@ async fn happy(kit: &mut Kit<'_>, kind: Kind) -> Result<(), Stop> {
                 let instruction = kit.payout(amount).await;
                 moves(kit, instruction).await?;
             }
+            Kind::Reverse => {
+                let paid = kit.paid(amount).await?;
+                let rest = paid.to_worker.minor() - 1;
+                moves(kit, paid.reverse(kit.exactly(1))).await?;
+                if rest > 0 {
+                    let whole = paid.reverse(kit.exactly(rest));
+                    moves(kit, Instruction { id: InstructionId::derive(whole.contract, 6), ..whole }).await?;
+                }
+            }
+            Kind::Refund => {
+                let paid = kit.paid(amount).await?;
+                moves(kit, paid.refund(amount)).await?;
+            }
             Kind::Settle => {
                 for shares in divisions(amount.minor(), kit.profile.can(Capability::Split)) {
                     let (parties, receipt) = kit.funded(amount).await?;
@@ -105,7 +118,7 @@ fn divisions(minor: i64, split: bool) -> Vec<[i64; 3]> {
 async fn moves(kit: &mut Kit<'_>, mut instruction: Instruction) -> Result<(), Stop> {
     let hold = match &instruction.order {
         Order::Fund { hold, .. } | Order::Settle { hold, .. } => Some(*hold),
-        Order::Payout { .. } => None,
+        Order::Payout { .. } | Order::Reverse { .. } | Order::Refund { .. } => None,
     };
     let (before, _) = kit.holds(hold).await?;
     let outcome = kit.drive(&mut instruction, Process::Lives, Step::Execute).await?;
@@ -129,7 +142,8 @@ async fn moves(kit: &mut Kit<'_>, mut instruction: Instruction) -> Result<(), St
 fn change(order: &Order, receipt: &Receipt) -> i64 {
     let moved = match order {
         Order::Fund { amount, .. } => amount.minor(),
-        Order::Payout { amount, .. } => -amount.minor(),
+        Order::Payout { amount, .. } | Order::Refund { amount, .. } => -amount.minor(),
+        Order::Reverse { amount, .. } => amount.minor(),
         Order::Settle { .. } => {
             let left = receipt.legs.iter().filter(|leg| leg.landing == Landing::Outside);
             -left.map(|leg| leg.amount.minor()).sum::<i64>()
@@ -196,7 +210,7 @@ async fn ends_declined(kit: &mut Kit<'_>, kind: Kind, fault: Fault) -> Result<()
     kit.check(matches!(outcome, Outcome::Declined(_)), || format!("declined outside, but {outcome:?}"))?;
     kit.ended(&instruction, &outcome).await?;
     // The engine's next attempt has an id of its own, and nothing stands in its way.
-    let mut next = Instruction { id: InstructionId::derive(instruction.contract, 2), answer: None, ..instruction };
+    let mut next = Instruction { id: InstructionId::derive(instruction.contract, 6), answer: None, ..instruction };
     let outcome = kit.drive(&mut next, Process::Lives, Step::Execute).await?;
     done(kit, &next, &outcome).await
 }
@@ -300,6 +314,8 @@ async fn unsupported(kit: &mut Kit<'_>, kind: Kind) -> Result<(), Stop> {
             Order::Settle { hold: contract.into(), funding, legs: vec![half, rest] }
         }
         Kind::Payout => Order::Payout { agent: parties.worker, destination: parties.destination, amount },
+        Kind::Reverse => Order::Reverse { hold: contract.into(), leg: "none".into(), agent: parties.worker, amount },
+        Kind::Refund => Order::Refund { hold: contract.into(), funding: "none".into(), payer: parties.buyer, amount },
     };
     let instruction = instruction(contract, 7, order);
     let rail = kit.harness.rail().await;

@@ -12,8 +12,8 @@ use crate::{
     ids::HoldId,
     money::Money,
     rail::{
-        Capability, Cursor, Custody, Instruction, Leg, Observation, ObservationBody, Outcome, Party, Push,
-        RailErrorKind,
+        Capability, Chargeback, ChargebackStage, Cursor, Custody, Instruction, Leg, Observation, ObservationBody,
+        Outcome, Party, Push, RailErrorKind,
     },
 };
 
@@ -27,6 +27,10 @@ pub(super) async fn run(kit: &mut Kit<'_>, cases: &mut Vec<Case>) {
     case!("observe: cursors repeat what they told", cursors(kit));
     case!("observe: deposits, once each", deposits(kit));
     case!("observe: a hold is given up", expiry(kit));
+    case!("observe: a chargeback of a hold is won", charged_back(kit, Payment::Held, ChargebackStage::Won));
+    case!("observe: a chargeback of a hold is lost", charged_back(kit, Payment::Held, ChargebackStage::Lost));
+    case!("observe: a chargeback after payout is won", charged_back(kit, Payment::PaidOut, ChargebackStage::Won));
+    case!("observe: a chargeback after payout is lost", charged_back(kit, Payment::PaidOut, ChargebackStage::Lost));
     case!("receive: pushes, repeated and out of order", pushes(kit));
     case!("receive: forged pushes", forged(kit));
     case!("receive: refused where unsupported", no_pushes(kit));
@@ -161,6 +165,78 @@ async fn expiry(kit: &mut Kit<'_>) -> Result<(), Stop> {
     let outcome = kit.drive(&mut late, Process::Lives, Step::Execute).await?;
     kit.check(matches!(outcome, Outcome::Declined(_)), || format!("there is no hold, but {outcome:?}"))?;
     kit.ended(&late, &outcome).await
+}
+
+/// Where a payment is that its bank takes back.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Payment {
+    Held,
+    PaidOut,
+}
+
+/// The holdings fall by amount and cost when it is opened, rise by the amount when it is won, and each stage is
+/// told once.
+async fn charged_back(kit: &mut Kit<'_>, payment: Payment, end: ChargebackStage) -> Result<(), Stop> {
+    if kit.profile.reversible_for.is_none() || !kit.profile.custody.is_per_hold() {
+        return Err(Stop::NotApplicable("no bank takes a payment back".into()));
+    }
+    let amount = kit.amount();
+    let (parties, funding) = match payment {
+        Payment::Held => {
+            let (parties, receipt) = kit.funded(amount).await?;
+            (parties, Some(receipt))
+        }
+        Payment::PaidOut => (kit.paid(amount).await?.parties, None),
+    };
+    let hold = HoldId(parties.contract);
+    let (before, _) = kit.holds(None).await?;
+    kit.harness.charge_back(hold, ChargebackStage::Opened { evidence_due: None }).await?;
+    let opened = stage_of(kit, hold, 1).await?;
+    kit.check(matches!(opened.stage, ChargebackStage::Opened { .. }), || format!("opened, but {opened:?}"))?;
+    kit.check(opened.amount == amount && !opened.reference.is_empty(), || format!("{amount} was taken: {opened:?}"))?;
+    let (contested, _) = kit.holds(None).await?;
+    let expected = before - amount.minor() - opened.cost.minor();
+    kit.check(contested == expected, || format!("holdings went from {before} to {contested}, not {expected}"))?;
+    kit.harness.charge_back(hold, end).await?;
+    let ended = stage_of(kit, hold, 2).await?;
+    let fits = (ended.stage, &ended.reference, ended.amount) == (end, &opened.reference, amount);
+    kit.check(fits, || format!("{end:?} was told as {ended:?}, opened as {opened:?}"))?;
+    let back = if end == ChargebackStage::Won { amount.minor() } else { 0 };
+    let (after, held) = kit.holds(Some(hold)).await?;
+    let expected = contested + back - ended.cost.minor();
+    kit.check(after == expected, || format!("holdings went from {contested} to {after}, not {expected}"))?;
+    let Some(receipt) = funding else { return Ok(()) };
+    let mut late = settle(&parties, &receipt, vec![Leg { to: Party::Worker(parties.worker), amount }]);
+    let outcome = kit.drive(&mut late, Process::Lives, Step::Execute).await?;
+    let divided = matches!(outcome, Outcome::Done(_));
+    kit.check(divided == (end == ChargebackStage::Won), || format!("after {end:?} the division is {outcome:?}"))?;
+    kit.check(divided || held.unwrap_or_default() == 0, || format!("lost, and the hold has {held:?}"))?;
+    kit.ended(&late, &outcome).await
+}
+
+/// The newest stage of a hold's chargeback, when so many are told.
+async fn stage_of(kit: &mut Kit<'_>, of: HoldId, count: usize) -> Result<Chargeback, Stop> {
+    let mut told: Vec<Chargeback> = Vec::new();
+    for _ in 0..PATIENCE {
+        let pages = kit.walk(&Cursor::default()).await?;
+        let mut seen = BTreeSet::new();
+        let new = pages.into_iter().flat_map(|(_, items)| items).filter(|item| seen.insert(item.id.clone()));
+        told = new
+            .filter_map(|item| match item.body {
+                ObservationBody::Chargeback(chargeback) if chargeback.hold == of => Some(chargeback),
+                _ => None,
+            })
+            .collect();
+        if told.len() >= count {
+            break;
+        }
+        kit.harness.advance().await;
+    }
+    kit.check(told.len() == count, || format!("{count} stages are told as {told:?}"))?;
+    // An end may be told before the beginning.
+    let is_end = |chargeback: &Chargeback| !matches!(chargeback.stage, ChargebackStage::Opened { .. });
+    let newest = told.iter().position(is_end).unwrap_or_default();
+    Ok(told.swap_remove(newest))
 }
 
 async fn some_pushes(kit: &mut Kit<'_>) -> Result<Vec<Push>, Stop> {

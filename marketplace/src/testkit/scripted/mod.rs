@@ -54,7 +54,9 @@ impl ScriptedRail {
         let capabilities = match custody {
             Custody::Internal => Vec::new(),
             Custody::Pooled => vec![Capability::Payout, Capability::Deposit, Capability::Push],
-            Custody::PerHold => vec![Capability::Split, Capability::Payout, Capability::Push],
+            Custody::PerHold => {
+                vec![Capability::Split, Capability::Payout, Capability::Push, Capability::Reverse]
+            }
             Custody::NonCustodial => vec![Capability::Split, Capability::Push],
         };
         RailProfile {

@@ -3,7 +3,7 @@
 use crate::{
     ids::{AgentId, HoldId, InstructionId},
     money::{Currency, Money},
-    rail::{Cursor, LegReceipt},
+    rail::{ChargebackStage, Cursor, LegReceipt},
 };
 
 use super::{
@@ -75,6 +75,12 @@ impl OutsideWorld {
     /// Gives a hold up now, whatever its expiry is. Without such a hold nothing happens.
     pub fn expire(&self, hold: HoldId) {
         self.lock().expire(hold);
+    }
+
+    /// Lets a payer's bank take a hold's payment back, or decide about it: whether there was anything to
+    /// take or to decide.
+    pub fn charge_back(&self, hold: HoldId, stage: ChargebackStage) -> bool {
+        self.lock().charge_back(hold, stage)
     }
 
     /// Lets an instruction that took effect take effect again, as a broken rail would. [`Books`] no

@@ -11,15 +11,16 @@ use super::{
     script::{Answer, Chances, Course, Disorder, Ending, Lie, Script},
     signature,
     truth::Effects,
-    vault::{Terms, Vault, reference},
+    vault::{Terms, Vault, leg_reference, reference},
 };
 use crate::{
     clock::Timestamp,
     ids::{AgentId, HoldId, InstructionId},
     money::{Currency, Money},
     rail::{
-        Action, Capability, Cursor, Custody, Decline, Holdings, Instruction, Landing, LegReceipt, Observation,
-        ObservationBody, Observations, Order, Outcome, Party, RailError, RailErrorKind, RailProfile, Receipt,
+        Action, Capability, Chargeback, ChargebackStage, Cursor, Custody, Decline, Holdings, Instruction, Landing,
+        LegReceipt, Observation, ObservationBody, Observations, Order, Outcome, Party, RailError, RailErrorKind,
+        RailProfile, Receipt,
     },
 };
 
@@ -107,6 +108,7 @@ pub(super) enum Happening {
     Ended(InstructionId),
     Deposit(AgentId, Money, String),
     Expired(HoldId),
+    Charged(Chargeback),
 }
 
 impl World {
@@ -230,6 +232,7 @@ impl World {
                 ObservationBody::Deposit { agent: *agent, amount: *amount, source: source.clone() }
             }
             Happening::Expired(hold) => ObservationBody::HoldExpired { hold: *hold },
+            Happening::Charged(chargeback) => ObservationBody::Chargeback(chargeback.clone()),
         };
         Observation { id: format!("event-{number}"), body }
     }
@@ -254,6 +257,17 @@ impl World {
         if self.vault.expire(hold) {
             self.story.push(Happening::Expired(hold));
         }
+    }
+
+    pub(super) fn charge_back(&mut self, hold: HoldId, stage: ChargebackStage) -> bool {
+        let told = match stage {
+            ChargebackStage::Opened { .. } => self.vault.contest(hold, format!("chargeback-{}", self.story.len())),
+            ChargebackStage::Won | ChargebackStage::Lost => self.vault.decide(hold, stage),
+        };
+        let Some((reference, amount)) = told else { return false };
+        let cost = Money::zero(self.vault.currency);
+        self.story.push(Happening::Charged(Chargeback { hold, reference, amount, cost, stage }));
+        true
     }
 
     pub(super) fn repeat(&mut self, id: InstructionId) {
@@ -336,7 +350,8 @@ impl Affair {
         match &self.order {
             Order::Fund { payer, .. } => Party::Buyer(*payer),
             Order::Settle { legs, .. } => legs.first().map_or(Party::Platform, |leg| leg.to),
-            Order::Payout { agent, .. } => Party::Worker(*agent),
+            Order::Payout { agent, .. } | Order::Reverse { agent, .. } => Party::Worker(*agent),
+            Order::Refund { payer, .. } => Party::Buyer(*payer),
         }
     }
 
@@ -371,7 +386,7 @@ impl Affair {
             to: leg.to,
             amount: leg.amount,
             landing: self.terms.landing_of(leg.to),
-            reference: format!("{}-{i}", reference(self.terms.number)),
+            reference: leg_reference(self.terms.number, i),
         };
         legs.iter().enumerate().map(leg).collect()
     }
@@ -400,6 +415,7 @@ fn supported(profile: &RailProfile, order: &Order) -> Result<(), RailError> {
             profile.custody.is_per_hold() && (legs.len() < 2 || profile.can(Capability::Split))
         }
         Order::Payout { .. } => profile.can(Capability::Payout),
+        Order::Reverse { .. } | Order::Refund { .. } => profile.can(Capability::Reverse),
     };
     match may {
         true => Ok(()),

@@ -10,7 +10,7 @@ use crate::{
     error::Error,
     ids::{InstructionId, JobId},
     job::{HoldState, JobStatus},
-    rail::{Observation, ObservationBody, Party},
+    rail::{Chargeback, Observation, ObservationBody, Party},
     store::InstructionState,
     testkit::{Chances, Disorder},
 };
@@ -114,9 +114,9 @@ impl World {
     pub(super) fn expected(&self, observation: &Observation) -> bool {
         match &observation.body {
             // A hold ran out that a rail had lied about, so that the books never knew of it.
-            ObservationBody::HoldExpired { hold } | ObservationBody::HoldSettled { hold, .. } => {
-                self.stage.act().auditor.lied_to(JobId(hold.0))
-            }
+            ObservationBody::HoldExpired { hold }
+            | ObservationBody::HoldSettled { hold, .. }
+            | ObservationBody::Chargeback(Chargeback { hold, .. }) => self.stage.act().auditor.lied_to(JobId(hold.0)),
             // The rail goes on lying after an operator has established the truth.
             ObservationBody::Outcome { instruction, .. } => self.memory.put_right.contains(instruction),
             ObservationBody::Deposit { .. } => self.memory.hostile_deposits.contains(&observation.id),

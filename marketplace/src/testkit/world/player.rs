@@ -594,6 +594,7 @@ async fn give(session: Session<'_>, job: JobId, command: JobCommand) -> Result<A
         JobCommand::Refund { reason } => session.refund(job, reason).await,
         JobCommand::Freeze { reason } => session.freeze(job, reason).await,
         JobCommand::Unfreeze => session.unfreeze(job).await,
+        JobCommand::RefundPaid { amount, reason } => session.refund_paid(job, amount, reason).await,
         // Nobody but the engine gives these.
         JobCommand::Dispute { .. }
         | JobCommand::EndDispute { .. }
@@ -601,6 +602,7 @@ async fn give(session: Session<'_>, job: JobId, command: JobCommand) -> Result<A
         | JobCommand::Tick
         | JobCommand::RecordOutcome { .. }
         | JobCommand::RecordHoldExpired
-        | JobCommand::RecordHoldSettled { .. } => session.unfreeze(job).await,
+        | JobCommand::RecordHoldSettled { .. }
+        | JobCommand::RecordChargeback { .. } => session.unfreeze(job).await,
     }
 }

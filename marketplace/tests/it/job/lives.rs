@@ -310,7 +310,7 @@ impl World {
                         let left = receipt.legs.iter().filter(|leg| leg.landing == Landing::Outside);
                         self.holds -= left.map(|leg| i128::from(leg.amount.minor())).sum::<i128>();
                     }
-                    Order::Payout { .. } => panic!("a job pays nobody out"),
+                    order => panic!("nothing went back, yet {order:?}"),
                 }
                 self.over.push((self.open.remove(index), answer));
             }

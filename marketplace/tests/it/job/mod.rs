@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod lives;
+mod returns;
 mod rules;
 mod table;
 mod timers;

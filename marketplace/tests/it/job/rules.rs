@@ -594,7 +594,7 @@ fn a_receipt_that_says_something_else_changes_nothing() {
     assert_eq!(lie(&|r| r.amount = desk.money(9999)), "amount");
     assert_eq!(lie(&|r| r.amount = tradepost::money::Money::new(10_000, tradepost::money::Currency::USDC)), "amount");
     assert_eq!(lie(&|r| r.instruction = tradepost::ids::InstructionId(uuid::Uuid::nil())), "instruction");
-    assert_eq!(lie(&|r| r.cost = Some(desk.money(-1))), "cost");
+    assert_eq!(lie(&|r| r.cost = Some(tradepost::money::Money::new(1, tradepost::money::Currency::USDC))), "cost");
 
     let mut desk = vox_delivered(Custody::PerHold, 10_000);
     desk.must(by(buyer()), JobCommand::Approve);

@@ -8,7 +8,7 @@ use tradepost::{
     error::Rejection,
     ids::{InstructionId, RailId},
     job::{HoldState, JobCommand, JobStatus},
-    rail::{Custody, Instruction, Order},
+    rail::{Capability, ChargebackStage, Custody, Instruction, Order},
     validation::Verdict,
 };
 
@@ -62,6 +62,18 @@ const LEGAL: &[(JobStatus, &str, JobStatus)] = &[
     (RevisionRequested, "freeze", Frozen),
     (RevisionRequested, "record_hold_expired", Cancelled),
     (Completed, "record_outcome", Completed),
+    (PendingPayment, "record_chargeback", Frozen),
+    (Funded, "record_chargeback", Frozen),
+    (Accepted, "record_chargeback", Frozen),
+    (InProgress, "record_chargeback", Frozen),
+    (Validating, "record_chargeback", Frozen),
+    (Delivered, "record_chargeback", Frozen),
+    (RevisionRequested, "record_chargeback", Frozen),
+    (Completed, "record_chargeback", Completed),
+    (Cancelled, "record_chargeback", Cancelled),
+    (Refunded, "record_chargeback", Refunded),
+    (Disputed, "record_chargeback", Frozen),
+    (Frozen, "record_chargeback", Frozen),
     (Completed, "record_hold_expired", Completed),
     (Cancelled, "record_outcome", Cancelled),
     (Cancelled, "record_hold_expired", Cancelled),
@@ -89,6 +101,7 @@ const BY_STATUS: &[(&str, &[JobStatus])] = &[
     ("refund", &[Accepted, InProgress, Validating, Delivered, RevisionRequested]),
     ("dispute", &[Accepted, InProgress, Validating, Delivered, RevisionRequested]),
     ("end_dispute", &[Disputed, Frozen]),
+    ("refund_paid", &[Completed]),
     ("freeze", &[PendingPayment, Funded, Accepted, InProgress, Validating, Delivered, RevisionRequested, Disputed]),
     ("unfreeze", &[Frozen]),
 ];
@@ -174,6 +187,8 @@ fn commands(desk: &Desk) -> Vec<(JobCommand, Vec<Actor>)> {
         (outcome(&instruction, done(&instruction)), vec![rail()]),
         (JobCommand::RecordHoldExpired, vec![rail()]),
         (JobCommand::RecordHoldSettled { reference: "outside".into(), legs: vec![] }, vec![rail()]),
+        (refund_paid(None), vec![operator()]),
+        (charged_back(desk, AMOUNT, ChargebackStage::Opened { evidence_due: None }), vec![rail()]),
     ]
 }
 
@@ -205,6 +220,8 @@ fn expected(desk: &Desk, command: &JobCommand) -> Result<JobStatus, Rejection> {
         "record_hold_settled" => {
             Rejection::WrongRail { command: "record_hold_settled", rail: RAIL, needed: Custody::NonCustodial }
         }
+        // A rail that undoes nothing.
+        "refund_paid" if status == Completed => Rejection::Unsupported { rail: RAIL, capability: Capability::Reverse },
         "retry_payment" if status == PendingPayment => wrong_hold(name),
         _ => {
             let allowed = BY_STATUS.iter().find(|(by, _)| *by == name).unwrap().1.to_vec();
@@ -258,7 +275,7 @@ fn vp_14_every_command_in_every_status_is_legal_or_refused_with_its_reason() {
         }
     }
     assert_eq!(legal, LEGAL.len() + 6 + 1 + 3, "refunds, verdicts and disputes have two rightful actors, ends four");
-    assert_eq!(legal + refused, 12 * 25);
+    assert_eq!(legal + refused, 12 * 27);
 }
 
 #[test]
@@ -310,6 +327,9 @@ fn vp_14_with_money_in_the_ledger_nothing_is_heard_of_rails() {
             let needed = Custody::PerHold;
             let wrong_rail = Rejection::WrongRail { command: "record_hold_expired", rail: RAIL, needed };
             assert_eq!(desk.ask(&Actor::Rail(RAIL), &JobCommand::RecordHoldExpired), Err(wrong_rail));
+            let wrong_rail = Rejection::WrongRail { command: "record_chargeback", rail: RAIL, needed };
+            let told = charged_back(&desk, AMOUNT, ChargebackStage::Won);
+            assert_eq!(desk.ask(&Actor::Rail(RAIL), &told), Err(wrong_rail));
         }
     }
 }

@@ -12,7 +12,9 @@ use tradepost::{
     ids::{AgentId, HoldId, InstructionId},
     money::{Currency, Money},
     policy::Span,
-    rail::{Action, Capability, Cursor, Custody, Instruction, Order, Push, RailProfile, SettlementRail},
+    rail::{
+        Action, Capability, ChargebackStage, Cursor, Custody, Instruction, Order, Push, RailProfile, SettlementRail,
+    },
     testkit::{
         Answer, Course, Ending, Lie, OutsideWorld, Script, ScriptedRail,
         rail::{Fault, Harness, Parties, Unplayable},
@@ -42,6 +44,14 @@ impl Scripted {
             wrap: Box::new(|rail, _| Arc::new(rail)),
             ids: AtomicU64::new(1),
         }
+    }
+
+    /// With payments that their banks may take back, and holds that live for ever.
+    pub(super) fn reversible() -> Self {
+        let mut scripted = Self::new(Custody::PerHold, Currency::EUR);
+        scripted.profile.hold_expiry = None;
+        scripted.profile.reversible_for = Some(Span::hours(120 * 24));
+        scripted
     }
 
     pub(super) fn wrapped<R: SettlementRail>(
@@ -147,5 +157,10 @@ impl Harness for Scripted {
         let expiry = self.profile.hold_expiry.ok_or_else(|| Unplayable("holds live for ever".into()))?;
         self.clock.advance(expiry.delta());
         Ok(())
+    }
+
+    async fn charge_back(&self, hold: HoldId, stage: ChargebackStage) -> Result<(), Unplayable> {
+        let nothing = || Unplayable("there is nothing to take back".into());
+        self.world.charge_back(hold, stage).then_some(()).ok_or_else(nothing)
     }
 }

@@ -12,7 +12,7 @@ use tradepost::{
     rail::{Cursor, Instruction, Leg, Order, Outcome, Party, SettlementRail},
     testkit::rail::Harness,
 };
-use tradepost_stripe::{Fact, HoldMode, ReturnTo, StripeConfig, StripeRail};
+use tradepost_stripe::{Evidence, Fact, HandIn, HoldMode, ReturnTo, StripeConfig, StripeRail};
 use uuid::Uuid;
 
 use crate::{
@@ -23,21 +23,26 @@ use crate::{
 };
 
 /// Every way to ask Stripe for something that the rail has.
-const REQUESTS: [&str; 21] = [
+const REQUESTS: [&str; 28] = [
     "GET /v1/accounts/{id}",
     "GET /v1/balance",
     "GET /v1/charges/{id}",
+    "GET /v1/disputes",
     "GET /v1/events",
     "GET /v1/payment_intents",
     "GET /v1/payment_intents/{id}",
     "GET /v1/payment_methods",
     "GET /v1/payouts",
+    "GET /v1/refunds",
     "GET /v1/transfers",
+    "GET /v1/transfers/{id}",
+    "GET /v1/transfers/{id}/reversals",
     "POST /v1/account_links",
     "POST /v1/accounts",
     "POST /v1/charges/{id}",
     "POST /v1/customers",
     "POST /v1/customers/{id}",
+    "POST /v1/disputes/{id}",
     "POST /v1/payment_intents",
     "POST /v1/payment_intents/{id}/cancel",
     "POST /v1/payment_intents/{id}/capture",
@@ -45,6 +50,8 @@ const REQUESTS: [&str; 21] = [
     "POST /v1/refunds",
     "POST /v1/setup_intents",
     "POST /v1/transfers",
+    "POST /v1/transfers/{id}",
+    "POST /v1/transfers/{id}/reversals",
 ];
 
 fn server(variable: &str) -> String {
@@ -57,7 +64,10 @@ fn shape(method: &Method, path: &str, params: &str) -> (String, String) {
     let parts: Vec<&str> = path.split('/').map(|part| if is_name(&part) { "{id}" } else { part }).collect();
     let mut names: Vec<String> = form_urlencoded::parse(params.as_bytes()).map(|(name, _)| name.into_owned()).collect();
     names.sort();
-    names.iter_mut().filter(|name| name.starts_with("metadata[held_")).for_each(|name| *name = "metadata[held]".into());
+    for mark in ["held", "refused"] {
+        let marks = names.iter_mut().filter(|name| name.starts_with(&format!("metadata[{mark}_")));
+        marks.for_each(|name| *name = format!("metadata[{mark}]"));
+    }
     (format!("{method} {}", parts.join("/")), names.join("&"))
 }
 
@@ -84,6 +94,15 @@ async fn every_request() -> Vec<(Method, String, String)> {
     rail.connect().onboard(agent, return_to).await.unwrap();
     rail.connect().status(agent).await.unwrap();
     rail.connect().bank_payouts(agent).await.unwrap();
+    let evidence = Evidence {
+        product_description: Some("A translation".into()),
+        service_date: Some("2026-01-02".into()),
+        access_activity_log: Some("delivered".into()),
+        refund_refusal_explanation: Some("it works".into()),
+        text: Some("see the log".into()),
+    };
+    // Whether there is such a dispute is not the checker's business.
+    let _ = rail.disputes().hand_in("dp_1", evidence, HandIn::Final).await;
     all.append(&mut double.lock().requests);
     all
 }

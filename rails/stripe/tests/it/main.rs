@@ -5,6 +5,7 @@
 mod conformance;
 mod counterparts;
 mod double;
+mod goes_back;
 mod life;
 mod people;
 mod refusals;

@@ -27,6 +27,17 @@ async fn the_doubles_answers_have_stripes_shapes() {
     bench.rail.connect().onboard(BUYER, return_to).await.unwrap();
     assert!(matches!(bench.fund(eur(1)).order, Order::Fund { .. }));
 
+    let reverse = bench.reverse(eur(1_000));
+    bench.rail.execute(&reverse).await.unwrap();
+    {
+        let world = &mut bench.double.lock().world;
+        let charge = world.charges[0]["id"].as_str().unwrap().to_owned();
+        let transfer = world.transfers[0].clone();
+        world.dispute_some(&charge, 3_000);
+        world.decide(&charge, true);
+        assert_eq!(transfer["amount_reversed"], 1_000);
+    }
+
     let none = HashMap::new();
     let mut state = bench.double.lock();
     let world = &mut state.world;
@@ -34,12 +45,17 @@ async fn the_doubles_answers_have_stripes_shapes() {
     let mut get = |path: &str| world.get(path, &none, &account).1;
     read::<List<stripe_shared::PaymentIntent>>("payment intents", &get("/v1/payment_intents"));
     read::<List<stripe_shared::Transfer>>("transfers", &get("/v1/transfers"));
+    read::<List<stripe_shared::Refund>>("refunds", &get("/v1/refunds"));
+    read::<List<stripe_shared::Dispute>>("disputes", &get("/v1/disputes"));
     read::<List<stripe_shared::PaymentMethod>>("payment methods", &get("/v1/payment_methods"));
     let payouts = get("/v1/payouts");
     assert_eq!(payouts["data"].as_array().unwrap().len(), 1);
     read::<List<stripe_shared::Payout>>("payouts", &payouts);
     read::<List<stripe_shared::Event>>("events", &get("/v1/events"));
     read::<stripe_core::Balance>("balance", &get("/v1/balance"));
+    for reversal in &world.reversals {
+        read::<stripe_shared::TransferReversal>("a reversal", reversal);
+    }
     for charge in &world.charges {
         read::<stripe_shared::Charge>("a charge", charge);
     }

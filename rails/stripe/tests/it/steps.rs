@@ -60,6 +60,12 @@ impl Bench {
         self.instruction(1, Order::Settle { hold: HoldId(self.contract), funding: funding.reference.clone(), legs })
     }
 
+    /// Takes back a part of what the first transfer gave.
+    pub fn reverse(&self, amount: Money) -> Instruction {
+        let leg = self.double.lock().world.transfers[0]["id"].as_str().unwrap().to_owned();
+        self.instruction(3, Order::Reverse { hold: HoldId(self.contract), leg, agent: WORKER, amount })
+    }
+
     fn effects(&self) -> (usize, usize) {
         let world = &self.double.lock().world;
         (world.transfers.len(), world.refunds.len())

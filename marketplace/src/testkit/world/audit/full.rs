@@ -146,7 +146,7 @@ impl Auditor {
                 _ if times == 0 => continue,
                 Order::Fund { .. } => "funded",
                 Order::Settle { .. } => "divided",
-                Order::Payout { .. } => continue,
+                Order::Payout { .. } | Order::Reverse { .. } | Order::Refund { .. } => continue,
             };
             if let Some(other) = settled.insert((record.instruction.contract, what), *id) {
                 problems.push(format!("a job was {what} by instruction {other} and again by {id}"));
@@ -219,7 +219,7 @@ impl Auditor {
                         }
                     }
                 }
-                Order::Payout { .. } => {}
+                Order::Payout { .. } | Order::Reverse { .. } | Order::Refund { .. } => {}
             }
         }
         let booked_costs = -self.balance(Account::Cost(profile.id));

@@ -269,7 +269,18 @@ impl Auditor {
                     }
                 }
                 Order::Payout { .. } => found.push("a job pays nothing out".into()),
+                Order::Reverse { .. } | Order::Refund { .. } => {
+                    if !goes_back(commit) {
+                        found.push(format!("asked to undo without a reason: {:?}", record.instruction.order));
+                    }
+                }
             }
         }
     }
+}
+
+/// Whether a commit says why money goes back after it was paid.
+fn goes_back(commit: &Commit) -> bool {
+    let reason = |event| matches!(event, &JobEvent::ChargebackLost { .. } | &JobEvent::RefundedAfterPayout { .. });
+    commit.events.iter().filter_map(of_job).any(reason)
 }

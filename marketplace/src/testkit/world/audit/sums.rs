@@ -125,8 +125,8 @@ pub(super) fn may_cause(actor: &Actor, event: &JobEvent, job: &Job) -> bool {
         JobEvent::ValidationPassed { .. }
         | JobEvent::ValidationFailed { .. }
         | JobEvent::ValidationUnavailable { .. }
-        | JobEvent::Frozen { .. }
-        | JobEvent::Unfrozen {} => operator,
+        | JobEvent::RefundedAfterPayout { .. } => operator,
+        JobEvent::Frozen { .. } | JobEvent::Unfrozen {} => operator || rail,
         JobEvent::Disputed { .. } => buyer || worker,
         JobEvent::DisputeEnded { .. } => buyer || worker || operator || timer,
         JobEvent::Completed { auto_released: true, .. } => timer,
@@ -137,6 +137,7 @@ pub(super) fn may_cause(actor: &Actor, event: &JobEvent, job: &Job) -> bool {
             CancelCause::Worker => worker,
             CancelCause::Unpaid | CancelCause::NoAward | CancelCause::Stale | CancelCause::DeadlineExpired => timer,
             CancelCause::HoldExpired => timer || rail,
+            CancelCause::Chargeback => rail,
         },
         JobEvent::Refunded { .. } if job.dispute.is_some() => buyer || worker || operator || timer,
         JobEvent::Refunded { .. } => worker || operator,
@@ -148,6 +149,12 @@ pub(super) fn may_cause(actor: &Actor, event: &JobEvent, job: &Job) -> bool {
         | JobEvent::PaymentExpired {}
         | JobEvent::PaymentLost { .. }
         | JobEvent::SettledOutside { .. }
-        | JobEvent::PaymentReturned { .. } => rail,
+        | JobEvent::PaymentReturned { .. }
+        | JobEvent::ChargebackOpened { .. }
+        | JobEvent::ChargebackWon { .. }
+        | JobEvent::ChargebackLost { .. }
+        | JobEvent::Reversed { .. }
+        | JobEvent::Kept { .. } => rail,
+        JobEvent::Owed { .. } => rail || operator,
     }
 }

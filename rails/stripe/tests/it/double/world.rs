@@ -31,6 +31,12 @@ pub struct World {
     pub charges: Vec<Value>,
     pub refunds: Vec<Value>,
     pub transfers: Vec<Value>,
+    pub reversals: Vec<Value>,
+    pub disputes: Vec<Value>,
+    /// What connected accounts have spent or sent to their banks.
+    spent: HashMap<String, i64>,
+    /// What a dollar is in euros today, as a fraction; none where nothing is exchanged.
+    pub exchange: Option<(i64, i64)>,
     pub accounts: Vec<Value>,
     customers: Vec<Value>,
     cards: Vec<Value>,
@@ -50,6 +56,10 @@ impl World {
             charges: Vec::new(),
             refunds: Vec::new(),
             transfers: Vec::new(),
+            reversals: Vec::new(),
+            disputes: Vec::new(),
+            spent: HashMap::new(),
+            exchange: None,
             accounts: Vec::new(),
             customers: Vec::new(),
             cards: Vec::new(),
@@ -81,6 +91,21 @@ impl World {
             }
             ["transfers"] => {
                 let found = self.transfers.iter().filter(|t| filter("transfer_group", t)).cloned().collect();
+                self.page(found, path, params)
+            }
+            ["refunds"] => {
+                let found = self.refunds.iter().filter(|r| filter("charge", r)).cloned().collect();
+                self.page(found, path, params)
+            }
+            ["disputes"] => {
+                let found = self.disputes.iter().filter(|d| filter("charge", d)).cloned().collect();
+                self.page(found, path, params)
+            }
+            ["transfers", id, "reversals"] => {
+                if !self.transfers.iter().any(|t| t["id"] == **id) {
+                    return missing("id");
+                }
+                let found = self.reversals.iter().filter(|r| r["transfer"] == **id).cloned().collect();
                 self.page(found, path, params)
             }
             ["events"] => {
@@ -116,6 +141,9 @@ impl World {
             ["payment_intents", id, "capture"] => self.capture(id, params, trouble),
             ["refunds"] => self.new_refund(params, trouble),
             ["transfers"] => self.new_transfer(params, trouble),
+            ["transfers", id] => self.update("transfers", id, params),
+            ["transfers", id, "reversals"] => self.new_reversal(id, params, trouble),
+            ["disputes", id] => self.answer_dispute(id, params),
             ["charges", id] => {
                 if trouble == Some(Trouble::RefundedOutside) {
                     self.refund_outside(id);
@@ -275,9 +303,8 @@ impl World {
     }
 
     fn captured(&mut self, id: &str, charge: &str, amount: i64, fee_later: bool) {
-        let fee = amount * 15 / 1000 + 25;
         let currency = self.charge(charge)["currency"].clone();
-        let booked = self.book(amount, fee, &currency, "charge", charge, self.now + PENDING);
+        let booked = self.book_charge(amount, &currency, charge);
         let object = self.charge(charge);
         object["captured"] = true.into();
         object["amount_captured"] = amount.into();
@@ -332,6 +359,14 @@ impl World {
             return missing("charge");
         };
         let amount: i64 = params["amount"].parse().unwrap();
+        if trouble == Some(Trouble::Declined) {
+            let message = "Charge has already been refunded";
+            return (400, error("invalid_request_error", Some("charge_already_refunded"), message));
+        }
+        if self.is_contested(&params["charge"]) {
+            let message = "This charge has been charged back";
+            return (400, error("invalid_request_error", Some("charge_disputed"), message));
+        }
         if amount > int(&charge["amount_captured"]) - int(&charge["amount_refunded"]) {
             let message = "Charge has already been refunded";
             return (400, error("invalid_request_error", Some("charge_already_refunded"), message));
@@ -346,6 +381,7 @@ impl World {
             "balance_transaction": booked,
         });
         self.refunds.push(refund.clone());
+        let refund = self.expanded(refund, params, "");
         let charge = self.charge(&charge);
         let refunded = int(&charge["amount_refunded"]) + amount;
         charge["amount_refunded"] = refunded.into();
@@ -390,7 +426,12 @@ impl World {
                     .filter(|t| t["source_transaction"] == **source)
                     .map(|t| int(&t["amount"]))
                     .sum();
-                if charge["refunded"] == true || moved + amount > int(&charge["amount_captured"]) {
+                let settled = match charge["balance_transaction"].as_str().or(charge["fee_comes"].as_str()) {
+                    Some(booked) => self.booked.iter().find(|b| b["id"] == *booked).map_or(0, |b| int(&b["amount"])),
+                    None => int(&charge["amount_captured"]),
+                };
+                let contested = self.is_contested(source);
+                if contested || charge["refunded"] == true || moved + amount > settled {
                     return (400, error("invalid_request_error", None, "Transfers must not exceed the source amount"));
                 }
                 self.now + PENDING
@@ -415,7 +456,151 @@ impl World {
         (200, transfer)
     }
 
+    /// A worker's share is taken back, if its account has it.
+    fn new_reversal(&mut self, transfer: &str, params: &Params, trouble: Option<Trouble>) -> Answer {
+        let refused = |code: &str, message: &str| (400, error("invalid_request_error", Some(code), message));
+        let Some(found) = self.transfers.iter().find(|t| t["id"] == *transfer).cloned() else { return missing("id") };
+        let amount: i64 = params["amount"].parse().unwrap();
+        let account = found["destination"].as_str().unwrap().to_owned();
+        if trouble == Some(Trouble::Declined) || self.at_account(&account) < amount {
+            return refused("balance_insufficient", "The connected account has insufficient funds");
+        }
+        if amount > int(&found["amount"]) - int(&found["amount_reversed"]) {
+            let (status, mut body) = refused("parameter_invalid_integer", "It is more than is left of the transfer");
+            body["error"]["param"] = "amount".into();
+            return (status, body);
+        }
+        let amount = amount + i64::from(trouble == Some(Trouble::OtherAmount));
+        let currency = if trouble == Some(Trouble::OtherCurrency) { json!("usd") } else { found["currency"].clone() };
+        let id = self.id("trr");
+        let booked = self.book(amount, 0, &currency, "transfer_refund", &id, self.now);
+        let reversal = json!({
+            "id": id, "object": "transfer_reversal", "amount": amount, "created": self.now, "currency": currency,
+            "metadata": nested(params, "metadata"), "transfer": transfer, "balance_transaction": booked,
+            "destination_payment_refund": null, "source_refund": null,
+        });
+        self.reversals.push(reversal.clone());
+        let found = self.transfers.iter_mut().find(|t| t["id"] == *transfer).unwrap();
+        let reversed = int(&found["amount_reversed"]) + amount;
+        found["amount_reversed"] = reversed.into();
+        found["reversed"] = (reversed >= int(&found["amount"])).into();
+        (200, reversal)
+    }
+
+    /// What a connected account has.
+    pub fn at_account(&self, account: &str) -> i64 {
+        let to = self.transfers.iter().filter(|t| t["destination"] == *account);
+        let sum: i64 = to.map(|t| int(&t["amount"]) - int(&t["amount_reversed"])).sum();
+        sum - self.spent.get(account).copied().unwrap_or_default()
+    }
+
+    /// A connected account sends everything to its bank.
+    pub fn empty(&mut self, account: &str) {
+        let left = self.at_account(account);
+        *self.spent.entry(account.to_owned()).or_default() += left;
+    }
+
+    // ── disputes ─────────────────────────────────────────────────────────────────────────────
+
+    fn is_contested(&self, charge: &str) -> bool {
+        let of = self.disputes.iter().filter(|d| d["charge"] == *charge);
+        of.clone().any(|d| matches!(d["status"].as_str(), Some("needs_response" | "under_review" | "lost")))
+    }
+
+    /// The cardholder's bank takes what is left of a charge back, for a fee. Whether there was anything.
+    pub fn dispute(&mut self, charge: &str) -> bool {
+        let found = self.charge(charge).clone();
+        let amount = int(&found["amount_captured"]) - int(&found["amount_refunded"]);
+        let some = amount > 0 && !self.is_contested(charge);
+        if some {
+            self.dispute_some(charge, amount);
+        }
+        some
+    }
+
+    /// The cardholder's bank takes a part of a charge back.
+    pub fn dispute_some(&mut self, charge: &str, amount: i64) {
+        let found = self.charge(charge).clone();
+        self.charge(charge)["disputed"] = true.into();
+        let id = self.id("dp");
+        let booked = self.book(-amount, 2_000, &found["currency"], "adjustment", &id, self.now);
+        let booked = self.booked.iter().find(|b| b["id"] == *booked).cloned();
+        self.disputes.push(json!({
+            "id": id, "object": "dispute", "amount": amount, "balance_transactions": [booked], "charge": charge,
+            "created": self.now, "currency": found["currency"], "enhanced_eligibility_types": [],
+            "evidence": { "enhanced_evidence": {} },
+            "evidence_details": {
+                "due_by": self.now + 7 * 86_400, "enhanced_eligibility": {}, "has_evidence": false, "past_due": false,
+                "submission_count": 0,
+            },
+            "is_charge_refundable": false, "livemode": false, "metadata": {}, "network_reason_code": null,
+            "payment_intent": found["payment_intent"], "reason": "product_not_received", "status": "needs_response",
+        }));
+        self.happened("charge.dispute.created", &id);
+        self.happened("charge.dispute.funds_withdrawn", &id);
+    }
+
+    /// The bank asks a question about a charge; no money moves.
+    pub fn inquire(&mut self, charge: &str) {
+        assert!(self.dispute(charge), "there is something to ask about");
+        self.booked.retain(|b| b["type"] != "adjustment");
+        self.events.retain(|e| e["type"] != "charge.dispute.funds_withdrawn");
+        let dispute = self.disputes.last_mut().unwrap();
+        dispute["balance_transactions"] = json!([]);
+        dispute["status"] = "warning_closed".into();
+        let id = dispute["id"].as_str().unwrap().to_owned();
+        self.happened("charge.dispute.closed", &id);
+    }
+
+    /// The bank decides about the open dispute of a charge. Whether there was one.
+    pub fn decide(&mut self, charge: &str, won: bool) -> bool {
+        let open = self.disputes.iter().position(|d| d["charge"] == *charge && d["status"] == "needs_response");
+        let Some(index) = open else { return false };
+        let (id, amount) = (self.disputes[index]["id"].clone(), int(&self.disputes[index]["amount"]));
+        let id = id.as_str().unwrap().to_owned();
+        self.disputes[index]["status"] = if won { "won" } else { "lost" }.into();
+        if won {
+            let currency = self.disputes[index]["currency"].clone();
+            let booked = self.book(amount, -1_500, &currency, "adjustment", &id, self.now);
+            let booked = self.booked.iter().find(|b| b["id"] == *booked).cloned().unwrap();
+            self.disputes[index]["balance_transactions"].as_array_mut().unwrap().push(booked);
+        }
+        self.happened("charge.dispute.closed", &id);
+        if won {
+            self.happened("charge.dispute.funds_reinstated", &id);
+        }
+        true
+    }
+
+    fn answer_dispute(&mut self, id: &str, params: &Params) -> Answer {
+        let Some(dispute) = self.disputes.iter_mut().find(|d| d["id"] == *id) else { return missing("id") };
+        if dispute["status"] != "needs_response" {
+            return (400, error("invalid_request_error", None, "This dispute is already closed"));
+        }
+        merge(&mut dispute["evidence"], nested(params, "evidence"));
+        dispute["evidence_details"]["has_evidence"] = true.into();
+        if params.get("submit").is_some_and(|submit| submit == "true") {
+            dispute["evidence_details"]["submission_count"] = 1.into();
+            dispute["status"] = "under_review".into();
+        }
+        (200, dispute.clone())
+    }
+
     // ── the balance ──────────────────────────────────────────────────────────────────────────
+
+    /// A charge comes into the balance, exchanged, less its fee.
+    fn book_charge(&mut self, amount: i64, currency: &Value, charge: &str) -> String {
+        let (settled, _) = self.exchanged(amount, currency);
+        self.book(amount, settled * 15 / 1000 + 25, currency, "charge", charge, self.now + PENDING)
+    }
+
+    /// What an amount is in the balance, and in which currency.
+    fn exchanged(&self, amount: i64, currency: &Value) -> (i64, Value) {
+        match self.exchange.filter(|_| *currency == "usd") {
+            Some((euros, dollars)) => (amount * euros / dollars, json!("eur")),
+            None => (amount, currency.clone()),
+        }
+    }
 
     fn book(
         &mut self,
@@ -428,6 +613,7 @@ impl World {
     ) -> String {
         let id = self.id("txn");
         let category = type_;
+        let (amount, currency) = self.exchanged(amount, currency);
         self.booked.push(json!({
             "id": id, "object": "balance_transaction", "amount": amount, "available_on": available_on,
             "balance_type": "payments", "created": self.now, "currency": currency, "fee": fee, "fee_details": [],
@@ -564,9 +750,10 @@ impl World {
     }
 
     fn happened(&mut self, type_: &str, id: &str) {
-        let object = match type_.starts_with("charge") {
-            true => self.charge(id).clone(),
-            false => self.intent(id).clone(),
+        let object = match type_.split('.').nth(1) {
+            Some("dispute") => self.disputes.iter().find(|d| d["id"] == *id).unwrap().clone(),
+            _ if type_.starts_with("charge") => self.charge(id).clone(),
+            _ => self.intent(id).clone(),
         };
         let event = self.id("evt");
         self.events.push(json!({
@@ -585,12 +772,17 @@ impl World {
             "accounts" => &self.accounts,
             "transfers" => &self.transfers,
             "refunds" => &self.refunds,
+            "disputes" => &self.disputes,
             _ => return None,
         })
     }
 
     fn update(&mut self, kind: &str, id: &str, params: &Params) -> Answer {
-        let list = if kind == "charges" { &mut self.charges } else { &mut self.customers };
+        let list = match kind {
+            "charges" => &mut self.charges,
+            "transfers" => &mut self.transfers,
+            _ => &mut self.customers,
+        };
         let Some(object) = list.iter_mut().find(|o| o["id"] == *id) else { return missing("id") };
         merge(&mut object["metadata"], nested(params, "metadata"));
         if let Some(card) = params.get("invoice_settings[default_payment_method]") {
@@ -635,6 +827,15 @@ impl World {
                 });
                 if let Some(known) = known {
                     *at = known;
+                }
+                if field == "data" && !path.starts_with("data.") {
+                    // Deeper inside a list that was put in place.
+                    let rest = path.rsplit('.').next().unwrap_or_default();
+                    for entry in at.as_array_mut().into_iter().flatten() {
+                        let known = self.booked.iter().find(|b| b["id"] == entry[rest]).cloned();
+                        entry[rest] = known.unwrap_or_default();
+                    }
+                    break;
                 }
                 if at.is_null() {
                     break;

@@ -1,0 +1,539 @@
+//! Money that goes back after it came in: chargebacks, and refunds of what was paid out.
+//!
+//! A chargeback takes the money out of the rail at once and says only later who keeps it. Until then the
+//! books have it as contested and the job stands still. A won one lets the job go on. What a lost one
+//! costs depends on where the hold is:
+//!
+//! | hold | lost |
+//! |---|---|
+//! | held | the job is over; the worker gets nothing, what is left goes back to the payer |
+//! | being taken or divided | waits until the rail has said what became of that |
+//! | would not be divided | nobody has got anything: the shares shrink |
+//! | divided | whoever got it gives it back, each its part of the loss by the contract's own rates |
+//!
+//! A worker's part comes out of its wallet, then out of its account by the rail ([`Order::Reverse`]),
+//! then out of the platform's backstop, and what is left is its debt; or the platform bears it, as the
+//! policy says. A refund after payout is shared in the same way.
+
+use serde::{Deserialize, Serialize};
+
+use super::{CancelCause, Freezer, Frozen, HoldState, Job, JobEvent, JobStatus, decide::Draft, settle::Division};
+use crate::{
+    clock::Timestamp,
+    error::Rejection,
+    ids::{AgentId, InstructionId},
+    ledger::{Account, RevenueKind, TransferKind, available, escrow},
+    money::Money,
+    policy::{LossBearer, ReversalPolicy},
+    rail::{
+        Capability, Chargeback, ChargebackStage, Custody, Decline, Instruction, Landing, Leg, LegReceipt, Order,
+        Outcome, Party, Receipt, ReceiptMismatch,
+    },
+    text,
+};
+
+/// What of a job's money may still go back, or has.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Returns {
+    /// What the divided hold gave, less what has gone back since. A completed job whose shares are those
+    /// of its terms needs no note.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paid: Option<Paid>,
+    /// What the payer's bank took back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub chargebacks: Vec<Contest>,
+    /// The instructions that take money back or give it back, while they are under way.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub under_way: Vec<InstructionId>,
+}
+
+impl Returns {
+    pub(super) fn is_empty(&self) -> bool {
+        self == &Self::default()
+    }
+
+    pub(super) fn is_contested(&self) -> bool {
+        self.chargebacks.iter().any(|contest| matches!(contest.stage, ContestStage::Open { .. }))
+    }
+}
+
+/// What a divided hold gave, less what has gone back since.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Paid {
+    /// To the worker.
+    pub worker: Money,
+    /// The reference of the worker's leg, if it left the rail.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leg: Option<String>,
+    /// To the platform.
+    pub platform: Money,
+    /// To the payer, where the rail kept it in the payer's name.
+    pub buyer: Money,
+}
+
+/// A chargeback as the job has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Contest {
+    /// What the rail calls it.
+    pub reference: String,
+    /// How much was taken back.
+    pub amount: Money,
+    /// How far it is.
+    pub stage: ContestStage,
+}
+
+/// How far a chargeback is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ContestStage {
+    /// The bank decides.
+    Open {
+        /// Until when it takes evidence.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        evidence_due: Option<Timestamp>,
+    },
+    /// The money came back.
+    Won,
+    /// The payer keeps it, and where it comes from is not known while the hold is on its way.
+    Lost,
+    /// The payer keeps it, and it is booked who bears it.
+    Borne,
+}
+
+/// What agents may spend at the moment of a decision, in minor units: what can be taken back from their
+/// wallets. If it is less when the decision is committed, the ledger refuses and it is decided anew.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Spendable {
+    /// The buyer.
+    pub buyer: i64,
+    /// The worker.
+    pub worker: i64,
+}
+
+/// Who gives how much of what goes back.
+#[derive(Clone, Copy)]
+struct Parts {
+    buyer: Money,
+    worker: Money,
+    platform: Money,
+    /// What nobody got.
+    beyond: Money,
+}
+
+impl Paid {
+    /// Divides what goes back among those who got it: first the payer who was given it already, then worker
+    /// and platform in proportion, so that a fee goes back at the rate it was taken at.
+    fn parts(&self, amount: Money) -> Result<Parts, Rejection> {
+        let least = |a: Money, b: Money| if a.minor() < b.minor() { a } else { b };
+        let buyer = least(amount, self.buyer);
+        let both = self.worker.plus(self.platform)?;
+        let left = amount.minus(buyer)?;
+        let shared = least(left, both);
+        let worker = match both.is_zero() {
+            true => both,
+            false => proportion(shared, self.worker, both),
+        };
+        Ok(Parts { buyer, worker, platform: shared.minus(worker)?, beyond: left.minus(shared)? })
+    }
+
+    fn less(&mut self, parts: &Parts) -> Result<(), Rejection> {
+        self.buyer = self.buyer.minus(parts.buyer)?;
+        self.worker = self.worker.minus(parts.worker)?;
+        self.platform = self.platform.minus(parts.platform)?;
+        Ok(())
+    }
+}
+
+/// `of * part / whole`, rounded down; `part` is at most `whole`, so that the result fits.
+fn proportion(of: Money, part: Money, whole: Money) -> Money {
+    let exact = i128::from(of.minor()) * i128::from(part.minor()) / i128::from(whole.minor());
+    Money::new(i64::try_from(exact).unwrap_or(of.minor()), of.currency())
+}
+
+impl Job {
+    /// What the divided hold gave, less what has gone back since.
+    fn paid(&self) -> Result<Option<Paid>, Rejection> {
+        if self.returns.paid.is_some() || self.status != JobStatus::Completed {
+            return Ok(self.returns.paid.clone());
+        }
+        let buyer = Money::zero(self.terms.amount.currency());
+        Ok(Some(Paid { worker: self.terms.net()?, leg: None, platform: self.terms.fee, buyer }))
+    }
+}
+
+impl Draft<'_> {
+    /// Notes who got what of a hold that the rail has divided.
+    pub(super) fn note_legs(&mut self, receipt: &Receipt) -> Result<(), Rejection> {
+        if !self.ctx.rail.can(Capability::Reverse) && self.ctx.rail.reversible_for.is_none() {
+            return Ok(());
+        }
+        let none = Money::zero(receipt.amount.currency());
+        let mut paid = Paid { worker: none, leg: None, platform: none, buyer: none };
+        for LegReceipt { to, amount, landing, reference } in &receipt.legs {
+            match to {
+                Party::Worker(_) => {
+                    paid.worker = paid.worker.plus(*amount)?;
+                    paid.leg = (*landing == Landing::Outside).then(|| reference.clone());
+                }
+                Party::Platform => paid.platform = paid.platform.plus(*amount)?,
+                Party::Buyer(_) if *landing == Landing::Held => paid.buyer = paid.buyer.plus(*amount)?,
+                Party::Buyer(_) => {}
+            }
+        }
+        // What was kept for the worker's debt came to the platform as its share and was the worker's all the same.
+        if let Some(repaid) = self.job.hold.repaid {
+            paid.worker = paid.worker.plus(repaid)?;
+            paid.platform = paid.platform.minus(repaid)?;
+        }
+        self.job.returns.paid = Some(paid);
+        Ok(())
+    }
+
+    /// Notes who got what of a hold that the ledger has divided, if that is not what the terms say.
+    pub(super) fn note_division(&mut self, worker: Money, platform: Money) -> Result<(), Rejection> {
+        let buyer = Money::zero(worker.currency());
+        let by_terms = worker == self.job.terms.net()? && platform == self.job.terms.fee;
+        if self.ctx.policy.reversals.is_some() && !by_terms {
+            self.job.returns.paid = Some(Paid { worker, leg: None, platform, buyer });
+        }
+        Ok(())
+    }
+
+    // ---- chargebacks
+
+    pub(super) fn record_chargeback(&mut self, told: &Chargeback) -> Result<(), Rejection> {
+        let rail = self.ctx.rail;
+        if !rail.custody.is_per_hold() {
+            return Err(Rejection::WrongRail { command: self.command, rail: rail.id, needed: Custody::PerHold });
+        }
+        Money::zero(self.job.terms.amount.currency()).plus(told.amount)?;
+        let known = self.job.returns.chargebacks.iter().position(|contest| contest.reference == told.reference);
+        if known.is_none() && self.job.hold.state == HoldState::Empty {
+            return Err(self.wrong_hold());
+        }
+        if let Some(contest) = known.map(|index| &self.job.returns.chargebacks[index]) {
+            if contest.amount != told.amount {
+                let (asked, answered) = (contest.amount.to_string(), told.amount.to_string());
+                return Err(ReceiptMismatch { field: "chargeback", asked, answered }.into());
+            }
+            let open = matches!(contest.stage, ContestStage::Open { .. });
+            if open == matches!(told.stage, ChargebackStage::Opened { .. }) {
+                return Err(Rejection::ReferenceReused { reference: told.reference.clone() });
+            }
+        }
+        self.book_cost(Some(told.cost))?;
+        let index = match (known, told.stage) {
+            // Its end was told first; only what its beginning cost was missing.
+            (Some(_), ChargebackStage::Opened { .. }) => return Ok(()),
+            (Some(index), _) => index,
+            (None, _) => {
+                let contested = Account::Contested(rail.id);
+                self.movement.transfer(contested, Account::Rail(rail.id), told.amount, TransferKind::Chargeback)?;
+                let stage = ContestStage::Open { evidence_due: None };
+                let (reference, amount) = (told.reference.clone(), told.amount);
+                self.job.returns.chargebacks.push(Contest { reference, amount, stage });
+                self.job.returns.chargebacks.len() - 1
+            }
+        };
+        let (reference, amount) = (told.reference.clone(), told.amount);
+        let stage = match told.stage {
+            ChargebackStage::Opened { evidence_due } => {
+                let cost = told.cost;
+                self.events.push(JobEvent::ChargebackOpened { reference, amount, cost, evidence_due });
+                self.stand_still();
+                ContestStage::Open { evidence_due }
+            }
+            ChargebackStage::Won => {
+                let contested = Account::Contested(rail.id);
+                self.movement.transfer(Account::Rail(rail.id), contested, amount, TransferKind::Chargeback)?;
+                self.events.push(JobEvent::ChargebackWon { reference, amount });
+                ContestStage::Won
+            }
+            ChargebackStage::Lost => ContestStage::Lost,
+        };
+        self.job.returns.chargebacks[index].stage = stage;
+        self.bear_losses()?;
+        self.go_on();
+        Ok(())
+    }
+
+    /// Nothing but the bank's decision lets the job go on.
+    fn stand_still(&mut self) {
+        if self.job.status.is_final() || self.job.frozen.is_some() {
+            return;
+        }
+        self.job.frozen = Some(Frozen { was: self.job.status, since: self.ctx.now, by: Freezer::Chargeback });
+        self.job.status = JobStatus::Frozen;
+        self.events.push(JobEvent::Frozen { reason: "chargeback".into() });
+    }
+
+    /// The bank has decided about everything that was contested.
+    fn go_on(&mut self) {
+        let frozen_by = self.job.frozen.map(|frozen| frozen.by);
+        if frozen_by == Some(Freezer::Chargeback) && !self.job.returns.is_contested() && !self.is_losing() {
+            self.unfreeze();
+        }
+    }
+
+    /// Whether a chargeback is lost and nobody has borne it yet.
+    pub(super) fn is_losing(&self) -> bool {
+        self.job.returns.chargebacks.iter().any(|contest| contest.stage == ContestStage::Lost)
+    }
+
+    /// Books who bears what is lost, where the hold has come to rest.
+    pub(super) fn bear_losses(&mut self) -> Result<(), Rejection> {
+        for index in 0..self.job.returns.chargebacks.len() {
+            let Contest { reference, amount, stage } = self.job.returns.chargebacks[index].clone();
+            if stage != ContestStage::Lost {
+                continue;
+            }
+            match self.job.hold.state {
+                HoldState::Held => self.lost_while_held(reference, amount)?,
+                HoldState::Settled => self.lost_after_payout(reference, amount)?,
+                HoldState::Empty | HoldState::Funding(_) | HoldState::Settling(_) => continue,
+            }
+            self.job.returns.chargebacks[index].stage = ContestStage::Borne;
+        }
+        Ok(())
+    }
+
+    /// The payer has the money, or a part of it: the job is over and the payer gets the rest.
+    fn lost_while_held(&mut self, reference: String, amount: Money) -> Result<(), Rejection> {
+        let total = self.job.terms.total()?;
+        let none = Money::zero(total.currency());
+        let lost = if amount.minor() < total.minor() { amount } else { total };
+        let contested = Account::Contested(self.ctx.rail.id);
+        self.movement.transfer(escrow(self.job.id), contested, lost, TransferKind::Chargeback)?;
+        let beyond = amount.minus(lost)?;
+        self.lose(beyond, contested)?;
+        let rest = total.minus(lost)?;
+        match rest.is_zero() {
+            true => self.job.hold.state = HoldState::Settled,
+            false => self.settle(Division::rest(rest))?,
+        }
+        self.end(JobStatus::Cancelled);
+        self.events.push(JobEvent::ChargebackLost { reference, amount, worker: none, platform: beyond, buyer: none });
+        self.events.push(JobEvent::Cancelled {
+            cause: CancelCause::Chargeback,
+            reason: String::new(),
+            refunded: total,
+            cancellation_fee: none,
+            compensation: none,
+        });
+        Ok(())
+    }
+
+    fn lost_after_payout(&mut self, reference: String, amount: Money) -> Result<(), Rejection> {
+        let contested = Account::Contested(self.ctx.rail.id);
+        let none = Money::zero(amount.currency());
+        let nothing = Paid { worker: none, leg: None, platform: none, buyer: none };
+        let paid = self.job.paid()?.unwrap_or(nothing);
+        let parts = paid.parts(amount)?;
+        self.owes(self.job.buyer, parts.buyer, contested)?;
+        let worker = self.take_back(paid, &parts, contested)?;
+        self.lose(parts.beyond, contested)?;
+        let platform = amount.minus(parts.buyer)?.minus(worker)?;
+        self.events.push(JobEvent::ChargebackLost { reference, amount, worker, platform, buyer: parts.buyer });
+        Ok(())
+    }
+
+    /// The rail would not divide a hold that the payer's bank took back: nobody has got anything, and what
+    /// is lost comes off the shares.
+    pub(super) fn divide_what_is_left(&mut self) -> Result<(), Rejection> {
+        let none = Money::zero(self.job.terms.amount.currency());
+        let contested = Account::Contested(self.ctx.rail.id);
+        let mut legs = std::mem::take(&mut self.job.hold.legs);
+        for index in 0..self.job.returns.chargebacks.len() {
+            let Contest { reference, amount, stage } = self.job.returns.chargebacks[index].clone();
+            if stage != ContestStage::Lost {
+                continue;
+            }
+            let share = |is: fn(&Party) -> bool| {
+                legs.iter().filter(|leg| is(&leg.to)).try_fold(none, |sum, leg| sum.plus(leg.amount))
+            };
+            let worker = share(|to| matches!(to, Party::Worker(_)))?;
+            let platform = share(|to| matches!(to, Party::Platform))?;
+            let buyer = share(|to| matches!(to, Party::Buyer(_)))?;
+            let parts = Paid { worker, leg: None, platform, buyer }.parts(amount)?;
+            for leg in &mut legs {
+                let part = match leg.to {
+                    Party::Worker(_) => parts.worker,
+                    Party::Platform => parts.platform,
+                    Party::Buyer(_) => parts.buyer,
+                };
+                self.movement.transfer(self.waits(leg.to), contested, part, TransferKind::Chargeback)?;
+                leg.amount = leg.amount.minus(part)?;
+            }
+            self.lose(parts.beyond, contested)?;
+            let Parts { worker, platform, buyer, .. } = parts;
+            self.events.push(JobEvent::ChargebackLost { reference, amount, worker, platform, buyer });
+            self.job.returns.chargebacks[index].stage = ContestStage::Borne;
+        }
+        legs.retain(|leg| !leg.amount.is_zero());
+        self.job.hold.state = HoldState::Settled;
+        if !legs.is_empty() {
+            let (hold, funding) = (self.job.id.into(), self.job.hold.funding.clone());
+            self.job.hold.legs.clone_from(&legs);
+            self.job.hold.state = HoldState::Settling(self.instruct(Order::Settle { hold, funding, legs }));
+        }
+        Ok(())
+    }
+
+    // ---- refunds after payout
+
+    /// An operator gives the payer back what others have got already.
+    pub(super) fn refund_paid(&mut self, amount: Option<Money>, reason: &str) -> Result<(), Rejection> {
+        text::prose("reason", reason, text::REASON)?;
+        let rail = self.ctx.rail;
+        let not_offered = Rejection::NotOffered { what: "refunds after payout" };
+        if self.ctx.policy.reversals.is_none() {
+            return Err(not_offered);
+        }
+        let per_hold = rail.custody.is_per_hold();
+        if per_hold && !rail.can(Capability::Reverse) {
+            return Err(Rejection::Unsupported { rail: rail.id, capability: Capability::Reverse });
+        }
+        let contested = self.job.returns.is_contested() || self.is_losing();
+        let Some(paid) = self.job.paid()?.filter(|_| self.job.hold.state == HoldState::Settled && !contested) else {
+            return Err(self.wrong_hold());
+        };
+        let most = paid.worker.plus(paid.platform)?;
+        let amount = amount.unwrap_or(most);
+        most.minus(amount)?; // the same currency
+        super::post::in_range("refund", amount, 1, most.minor())?;
+        let to = if per_hold { Account::Clearing(rail.id) } else { available(self.job.buyer) };
+        let parts = Paid { buyer: Money::zero(most.currency()), ..paid.clone() }.parts(amount)?;
+        let worker = self.take_back(paid, &parts, to)?;
+        let (reason, platform) = (reason.into(), amount.minus(worker)?);
+        self.events.push(JobEvent::RefundedAfterPayout { reason, amount, worker, platform });
+        if per_hold {
+            let (hold, funding) = (self.job.id.into(), self.job.hold.funding.clone());
+            let id = self.instruct(Order::Refund { hold, funding, payer: self.job.buyer, amount });
+            self.job.returns.under_way.push(id);
+        }
+        Ok(())
+    }
+
+    // ---- who gives it
+
+    /// Takes worker's and platform's parts back into `to`; what the worker bears of it.
+    fn take_back(&mut self, mut paid: Paid, parts: &Parts, to: Account) -> Result<Money, Rejection> {
+        // What was kept for the worker's debt never left: only its leg can be reversed.
+        let kept = self.job.hold.repaid.map_or(0, Money::minor);
+        let left_the_rail = Money::new((paid.worker.minor() - kept).max(0), paid.worker.currency());
+        paid.less(parts)?;
+        let leg = paid.leg.clone();
+        self.job.returns.paid = Some(paid);
+        self.movement.transfer(self.revenue(), to, parts.platform, TransferKind::Reversal)?;
+        let worker = self.job.worker.unwrap_or(self.job.buyer);
+        if self.ctx.policy.reversals.is_none_or(|policy| policy.borne_by == LossBearer::Platform) {
+            self.lose(parts.worker, to)?;
+            return Ok(Money::zero(parts.worker.currency()));
+        }
+        let spendable = self.spendable(worker, self.ctx.purse.spendable.worker, parts.worker)?;
+        self.movement.transfer(available(worker), to, spendable, TransferKind::Reversal)?;
+        let mut left = parts.worker.minus(spendable)?;
+        if let Some(leg) = leg.filter(|_| self.ctx.rail.can(Capability::Reverse)) {
+            let amount = Money::new(left.minor().min(left_the_rail.minor()), left.currency());
+            if amount.is_positive() {
+                let clearing = Account::Clearing(self.ctx.rail.id);
+                if to != clearing {
+                    self.movement.transfer(clearing, to, amount, TransferKind::Reversal)?;
+                }
+                let id = self.instruct(Order::Reverse { hold: self.job.id.into(), leg, agent: worker, amount });
+                self.job.returns.under_way.push(id);
+            }
+            left = left.minus(amount)?;
+        }
+        if left.is_positive() {
+            self.covered(worker, left, to)?;
+        }
+        Ok(parts.worker)
+    }
+
+    /// What the worker's balances do not cover: the platform's backstop, and a debt.
+    fn covered(&mut self, worker: AgentId, amount: Money, to: Account) -> Result<(), Rejection> {
+        let most = match self.ctx.policy.reversals {
+            Some(ReversalPolicy { borne_by: LossBearer::Worker { backstop } }) => backstop.min(amount.minor()),
+            _ => amount.minor(),
+        };
+        let borne = Money::new(most, amount.currency());
+        let owed = amount.minus(borne)?;
+        self.lose(borne, to)?;
+        self.movement.transfer(Account::Debt(worker), to, owed, TransferKind::Reversal)?;
+        self.events.push(JobEvent::Owed { agent: worker, amount: owed, borne });
+        Ok(())
+    }
+
+    /// A payer who was given money twice gives it back: out of the wallet, and the rest is a debt.
+    fn owes(&mut self, agent: AgentId, amount: Money, to: Account) -> Result<(), Rejection> {
+        if amount.is_zero() {
+            return Ok(());
+        }
+        let spendable = self.spendable(agent, self.ctx.purse.spendable.buyer, amount)?;
+        self.movement.transfer(available(agent), to, spendable, TransferKind::Reversal)?;
+        let owed = amount.minus(spendable)?;
+        self.movement.transfer(Account::Debt(agent), to, owed, TransferKind::Reversal)?;
+        if owed.is_positive() {
+            let borne = Money::zero(amount.currency());
+            self.events.push(JobEvent::Owed { agent, amount: owed, borne });
+        }
+        Ok(())
+    }
+
+    /// The platform bears it.
+    fn lose(&mut self, amount: Money, to: Account) -> Result<(), Rejection> {
+        self.movement.transfer(Account::Revenue(RevenueKind::Losses), to, amount, TransferKind::Reversal)?;
+        Ok(())
+    }
+
+    /// What an agent's wallet gives towards an amount, after what this decision takes from it already.
+    fn spendable(&self, agent: AgentId, balance: i64, amount: Money) -> Result<Money, Rejection> {
+        let mut taken = self.movement.transfers().iter().filter(|transfer| transfer.debit() == available(agent));
+        let taken = taken.try_fold(Money::zero(amount.currency()), |sum, transfer| sum.plus(transfer.amount()))?;
+        let left = balance.saturating_sub(taken.minor()).clamp(0, amount.minor());
+        Ok(Money::new(left, amount.currency()))
+    }
+
+    // ---- what rails make of it
+
+    /// A reversal or a refund has an outcome.
+    pub(super) fn record_return(&mut self, instruction: &Instruction, outcome: &Outcome) -> Result<(), Rejection> {
+        let (rail, clearing) = (Account::Rail(self.ctx.rail.id), Account::Clearing(self.ctx.rail.id));
+        match (&instruction.order, outcome) {
+            (_, Outcome::Pending { .. } | Outcome::NeedsAction(_)) => return Ok(()),
+            (Order::Reverse { agent, amount, .. }, Outcome::Done(receipt)) => {
+                instruction.check(receipt)?;
+                self.movement.transfer(rail, clearing, *amount, TransferKind::Reversal)?;
+                self.book_cost(receipt.cost)?;
+                let reference = receipt.reference.clone();
+                self.events.push(JobEvent::Reversed { agent: *agent, reference, amount: *amount });
+            }
+            (Order::Reverse { agent, amount, .. }, Outcome::Declined(_)) => self.covered(*agent, *amount, clearing)?,
+            (Order::Refund { payer, amount, .. }, Outcome::Done(receipt)) => {
+                instruction.check(receipt)?;
+                self.movement.transfer(clearing, rail, *amount, TransferKind::Refund)?;
+                self.book_cost(receipt.cost)?;
+                let legs = vec![Leg { to: Party::Buyer(*payer), amount: *amount }];
+                self.events.push(JobEvent::PaymentReceived { reference: receipt.reference.clone(), legs });
+            }
+            // What cannot go back the way it came is the payer's to spend.
+            (Order::Refund { payer, amount, .. }, Outcome::Declined(decline)) => {
+                self.kept_for_payer(*payer, *amount, decline)?;
+            }
+            (Order::Fund { .. } | Order::Settle { .. } | Order::Payout { .. }, _) => return Err(self.wrong_hold()),
+        }
+        self.job.returns.under_way.retain(|id| *id != instruction.id);
+        Ok(())
+    }
+
+    fn kept_for_payer(&mut self, payer: AgentId, amount: Money, decline: &Decline) -> Result<(), Rejection> {
+        let clearing = Account::Clearing(self.ctx.rail.id);
+        self.movement.transfer(clearing, available(payer), amount, TransferKind::Kept)?;
+        if let Some(paid) = &mut self.job.returns.paid {
+            paid.buyer = paid.buyer.plus(amount)?;
+        }
+        self.events.push(JobEvent::Kept { agent: payer, amount, decline: decline.clone() });
+        Ok(())
+    }
+}
