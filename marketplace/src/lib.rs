@@ -15,6 +15,8 @@ pub mod money;
 pub mod outbound;
 pub mod policy;
 pub mod rail;
+pub mod report;
+pub mod review;
 pub mod secret;
 pub mod store;
 #[cfg(feature = "testkit")]

@@ -20,6 +20,7 @@ use crate::{
     policy::{Policy, PolicyVersion, Range},
     store::{CommitError, Document, Journal, Key, KeyUse, Kind, Record, Stored, Write},
     text,
+    trust::ClientReputation,
 };
 
 /// How often a command is decided anew because others were faster, before it gives up.
@@ -146,13 +147,17 @@ impl Marketplace {
             (job, _) => (job.map(|job| job.rail), None),
         };
         let tier = match worker {
-            Some(worker) => self.inner.tiers.tier(worker).await,
-            None => Ok(None),
+            Some(worker) => self.tier_of(worker, &policy).await?,
+            None => None,
         };
-        let tier = tier.map_err(|reason| Error::Part { part: "the tier source", reason })?;
         let worker_tier = tier.as_deref().unwrap_or(policy.initial_tier());
         let rail = self.rail(rail)?.profile();
-        let context = Context { now, actor, policy: &policy, version, rail, worker_tier };
+        let restricts = |policy: &Policy| policy.disputes.as_ref().is_some_and(|disputes| disputes.abuse.is_some());
+        let client = match (command, actor.agent()) {
+            (JobCommand::Post { .. }, Some(buyer)) if restricts(&policy) => self.client_reputation(buyer).await?,
+            _ => ClientReputation::default(),
+        };
+        let context = Context { now, actor, policy: &policy, version, rail, worker_tier, client };
         Ok(decide(job, command, &context)?)
     }
 

@@ -18,12 +18,14 @@ mod disputes;
 mod feed;
 mod intervene;
 mod observe;
+mod opinions;
 mod rails;
 mod recent;
 mod reconcile;
 mod session;
 mod settlement;
 mod transact;
+mod trust;
 mod work;
 
 pub use agents::{AgentParts, Registered, Verified, WebhookPing};
@@ -31,6 +33,7 @@ pub use builder::MarketplaceBuilder;
 pub use feed::Subscription;
 pub use reconcile::{Difference, Reconciliation, Unsettled};
 pub use session::Session;
+pub use trust::Standing;
 pub use work::Worked;
 
 use std::{
@@ -54,6 +57,7 @@ use crate::{
     policy::{Policy, PolicyVersion, Span},
     rail::SettlementRail,
     store::{Key, Kind, OfKind as _, Query, Store, StoreError, StoreErrorKind},
+    trust::TrustModel,
 };
 
 /// A marketplace: the one type an embedder holds. Clones share everything and cost a counter.
@@ -68,7 +72,8 @@ struct Inner {
     rails: Vec<Arc<dyn SettlementRail>>,
     clock: Arc<dyn Clock>,
     ids: Arc<dyn IdSource>,
-    tiers: Arc<dyn TierSource>,
+    tiers: Option<Arc<dyn TierSource>>,
+    trust_model: Option<Arc<dyn TrustModel>>,
     authorizer: Arc<dyn Authorizer>,
     agents: Option<AgentParts>,
     arbiter: Option<Arc<dyn Arbiter>>,
@@ -79,8 +84,7 @@ struct Inner {
     recent: recent::Recent,
 }
 
-/// Where a worker's tier comes from. The default knows nobody, so that everybody has the policy's
-/// initial tier.
+/// Where a worker's tier comes from, if not from the scores that are kept here.
 #[async_trait]
 pub trait TierSource: Send + Sync + 'static {
     /// The agent's tier, or `None` for the initial one.
@@ -98,15 +102,6 @@ pub trait Authorizer: Send + Sync + 'static {
     /// # Errors
     /// A reason, which becomes [`Rejection::NotAuthorized`].
     fn authorize(&self, actor: &Actor, command: &'static str, job: Option<&Job>) -> Result<(), String>;
-}
-
-struct NobodyKnown;
-
-#[async_trait]
-impl TierSource for NobodyKnown {
-    async fn tier(&self, _agent: AgentId) -> Result<Option<String>, String> {
-        Ok(None)
-    }
 }
 
 struct AllowAll;

@@ -162,9 +162,7 @@ impl Marketplace {
             .into_iter()
             .filter_map(|stored| match stored.record {
                 Record::Instruction(record) => Some(record),
-                Record::Job(_) | Record::Observation(_) | Record::Agent(_) | Record::Owner(_) | Record::Dispute(_) => {
-                    None
-                }
+                _ => None,
             })
             .collect())
     }

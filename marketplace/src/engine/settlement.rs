@@ -203,7 +203,14 @@ impl Marketplace {
                 on.command_job_as(&rail, &mut commit, Some((&*job, version)), &command).await?;
                 Ok(commit)
             }
-            Kind::Instruction | Kind::Observation | Kind::Agent | Kind::Owner | Kind::Dispute => {
+            Kind::Instruction
+            | Kind::Observation
+            | Kind::Agent
+            | Kind::Owner
+            | Kind::Dispute
+            | Kind::Review
+            | Kind::Report
+            | Kind::Reputation => {
                 Err(Rejection::NotFound { what: "contract", id: format!("{} {id}", kind.as_str()) }.into())
             }
         }

@@ -18,6 +18,7 @@ use crate::{
     rail::{Instruction, RailProfile},
     store::Kept as _,
     text,
+    trust::ClientReputation,
 };
 
 /// What a decision may look at besides the job and the command.
@@ -35,6 +36,8 @@ pub struct Context<'a> {
     pub rail: &'a RailProfile,
     /// The tier of the worker that the command names or comes from.
     pub worker_tier: &'a str,
+    /// What whoever posts is like to work for (JP-14, JP-33).
+    pub client: ClientReputation,
 }
 
 /// What a command does: plain data, written in one transaction or not at all.

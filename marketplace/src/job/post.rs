@@ -2,11 +2,12 @@
 
 use super::{Context, Decision, Hold, HoldState, Job, JobEvent, JobOrder, JobStatus, Terms, Timers, decide::Draft};
 use crate::{
+    dispute::unrestricted,
     error::Rejection,
     ids::{AgentId, JobId},
     ledger::Movement,
     money::{Money, Rate},
-    policy::{Award, DeadlineFrom, EscrowAt, FeeRate, Range},
+    policy::{Award, DeadlineFrom, EscrowAt, FeeRate, Range, Restricted},
     rail::Capability,
     text,
 };
@@ -21,6 +22,9 @@ pub(super) fn post(id: JobId, order: &JobOrder, ctx: &Context<'_>) -> Result<Dec
     }
     if order.worker.is_none() && ctx.policy.open_jobs.map(|open| open.award) != Some(Award::FirstCome) {
         return Err(Rejection::WorkerMissing);
+    }
+    if let Some(disputes) = &ctx.policy.disputes {
+        unrestricted("post", Restricted::Post, disputes, ctx.client)?;
     }
     text::line("title", &order.title, policy.title)?;
     text::json("task", &order.task, policy.task_bytes)?;
@@ -91,7 +95,8 @@ fn in_range(field: &'static str, amount: Money, min: i64, max: i64) -> Result<()
     }
 }
 
-/// The terms of a job, with its fee where that can be known yet (VP-21, JP-10).
+/// The terms of a job, with its fee where that can be known yet (VP-21, JP-10), within what its worker's
+/// tier allows (VP-42).
 pub(super) fn terms(amount: Money, worker: Option<AgentId>, ctx: &Context<'_>) -> Result<Terms, Rejection> {
     let fees = &ctx.policy.fees;
     let rate = match &fees.rate {
@@ -103,6 +108,10 @@ pub(super) fn terms(amount: Money, worker: Option<AgentId>, ctx: &Context<'_>) -
         })?),
     };
     let fee = amount.at(rate.unwrap_or(Rate::ZERO), fees.rounding)?;
+    let tier = ctx.policy.trust.tiers.iter().find(|tier| worker.is_some() && tier.name == ctx.worker_tier);
+    if let Some(max) = tier.and_then(|tier| tier.job_amount_max) {
+        in_range("amount for the worker's tier", amount, 1, max)?;
+    }
     let terms = Terms { amount, bearer: fees.bearer, rate, fee };
     in_range("amount with the fee", terms.total()?, ctx.rail.amounts.min, ctx.rail.amounts.max)?;
     Ok(terms)

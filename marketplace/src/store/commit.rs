@@ -14,6 +14,9 @@ use crate::{
     ledger::{LedgerError, Movement},
     money::Money,
     rail::Instruction,
+    report::ReportEvent,
+    review::ReviewEvent,
+    trust::ReputationEvent,
 };
 
 /// Everything one command writes.
@@ -151,6 +154,12 @@ events! {
     Agent(AgentEvent),
     /// To a dispute.
     Dispute(DisputeEvent),
+    /// To a review.
+    Review(ReviewEvent),
+    /// To a report.
+    Report(ReportEvent),
+    /// To an agent's trust.
+    Reputation(ReputationEvent),
 }
 
 /// What happened to an instruction that its contract does not hear of.

@@ -12,6 +12,9 @@ use crate::{
     ids::RailId,
     job::Job,
     rail::{Action, Decline, Instruction, Observation, Outcome, Receipt},
+    report::Report,
+    review::Review,
+    trust::Reputation,
 };
 
 /// A state that is of one kind of record; every kind in the list below is.
@@ -165,6 +168,12 @@ records! {
     Owner(Owner) = "owner",
     /// Disagreements about jobs.
     Dispute(Dispute) = "dispute",
+    /// What parties of jobs say of each other.
+    Review(Review) = "review",
+    /// What agents tell the platform about each other.
+    Report(Report) = "report",
+    /// How far agents are trusted.
+    Reputation(Reputation) = "reputation",
 }
 
 /// A record's kind and id.

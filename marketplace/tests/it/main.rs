@@ -8,6 +8,7 @@ mod engine;
 mod job;
 mod ledger;
 mod money;
+mod opinions;
 mod outbound;
 mod policy;
 mod rail;

@@ -789,6 +789,7 @@ proptest! {
                 version: PolicyVersion(1),
                 rail: rail.profile(),
                 worker_tier: policy.initial_tier(),
+                client: tradepost::trust::ClientReputation::default(),
             };
             decide(job, command, &context)
         };

@@ -17,6 +17,7 @@ use tradepost::{
     money::{Currency, Money, Rate},
     policy::{Award, OpenJobPolicy, Policy, PolicyVersion, Range, Span},
     rail::{Capability, Custody, Decline, Instruction, Landing, Leg, LegReceipt, Order, Outcome, RailProfile, Receipt},
+    trust::ClientReputation,
 };
 use uuid::Uuid;
 
@@ -246,6 +247,7 @@ pub(crate) struct Desk {
     pub(crate) policy: Policy,
     pub(crate) rail: RailProfile,
     pub(crate) tier: String,
+    pub(crate) client: ClientReputation,
     pub(crate) now: Timestamp,
     pub(crate) job: Option<Job>,
     pub(crate) books: Books,
@@ -265,6 +267,7 @@ impl Desk {
             policy,
             rail,
             tier,
+            client: ClientReputation::default(),
             now: start(),
             job: None,
             books: Books::default(),
@@ -314,6 +317,7 @@ impl Desk {
             version: PolicyVersion(1),
             rail: &self.rail,
             worker_tier: &self.tier,
+            client: self.client,
         };
         decide(self.job.as_ref(), command, &context)
     }
@@ -413,3 +417,11 @@ impl Desk {
 
 /// What the buyer's wallet holds at first where wallets pay.
 pub(crate) const WEALTH: i64 = 1_000_000_000_000;
+
+/// The policy, whose tiers allow jobs of any size.
+pub(crate) fn without_tier_limits(mut policy: Policy) -> Policy {
+    for tier in &mut policy.trust.tiers {
+        tier.job_amount_max = None;
+    }
+    policy
+}

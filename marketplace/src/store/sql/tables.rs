@@ -30,6 +30,9 @@ pub(super) const fn table(kind: Kind) -> Table {
         Kind::Observation => Table { name: "observations", parties: &[] },
         Kind::Agent => Table { name: "agents", parties: &["owner"] },
         Kind::Owner => Table { name: "owners", parties: &[] },
+        Kind::Review => Table { name: "reviews", parties: &["about", "author"] },
+        Kind::Report => Table { name: "reports", parties: &["target", "reporter"] },
+        Kind::Reputation => Table { name: "reputations", parties: &[] },
         Kind::Dispute => Table { name: "disputes", parties: &["buyer", "worker"] },
     }
 }

@@ -97,7 +97,7 @@ fn setting(which: u8, tier: u8) -> (Policy, &'static str, Charges) {
                 JobStatus::InProgress => (2500, 0),
                 _ => (0, 0),
             };
-            (first_come(voxpact()), tier, Charges { fee, on_top: false, cancelling })
+            (first_come(without_tier_limits(voxpact())), tier, Charges { fee, on_top: false, cancelling })
         }
         1 => (just_pay(), "everybody", Charges { fee: 300, on_top: true, cancelling: free }),
         _ => (agent_market(), "everybody", Charges { fee: 1000, on_top: false, cancelling: free }),

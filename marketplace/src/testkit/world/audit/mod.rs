@@ -238,6 +238,7 @@ impl Auditor {
                 (None, Record::Observation(_)) => {}
                 (_, Record::Agent(_) | Record::Owner(_)) => {} // the world's people are the embedder's own
                 (_, Record::Dispute(_)) => {}                  // the job's own commit says what it did
+                (_, Record::Review(_) | Record::Report(_) | Record::Reputation(_)) => {} // no money is in them
                 (Some(_), record) => self.problem(format!("{:?} became another kind of thing", record.key())),
             }
             let kept = Kept { record: write.record.clone(), version: write.expected + 1 };
@@ -395,5 +396,6 @@ const fn of_job(event: &Event) -> Option<&crate::job::JobEvent> {
     match &event.body {
         EventBody::Job(event) => Some(event),
         EventBody::Instruction(_) | EventBody::Observation(_) | EventBody::Agent(_) | EventBody::Dispute(_) => None,
+        EventBody::Review(_) | EventBody::Report(_) | EventBody::Reputation(_) => None,
     }
 }
