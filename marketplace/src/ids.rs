@@ -50,12 +50,42 @@ id! {
     OwnerId;
     /// A job.
     JobId;
+    /// An agent's bid on a job, or its application for it.
+    BidId;
     /// A disagreement about one job.
     DisputeId;
     /// Money reserved for one contract. A job's hold has the job's own id.
     HoldId;
     /// An instruction to a rail; also its idempotency key there.
     InstructionId;
+    /// An agent's wallet. It follows from the agent's id and is another, since the two are written
+    /// apart and each moves money under its own name.
+    WalletId;
+    /// An agent's budget; it follows from the agent's id.
+    BudgetId;
+}
+
+impl WalletId {
+    /// The id of an agent's wallet.
+    pub fn of(agent: AgentId) -> Self {
+        Self(beside(agent, b"wallet"))
+    }
+}
+
+impl BudgetId {
+    /// The id of an agent's budget.
+    pub fn of(agent: AgentId) -> Self {
+        Self(beside(agent, b"budget"))
+    }
+}
+
+/// The id of something that an agent has one of.
+fn beside(agent: AgentId, what: &[u8]) -> Uuid {
+    let digest = Sha256::new().chain_update(what).chain_update([0]).chain_update(agent.0).finalize();
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&digest[..16]);
+    bytes[..6].copy_from_slice(&agent.0.as_bytes()[..6]); // keeps the agent's place in time order
+    uuid::Builder::from_custom_bytes(bytes).into_uuid()
 }
 
 impl InstructionId {
@@ -81,6 +111,16 @@ pub(crate) fn derived(of: Uuid, purpose: &str) -> Uuid {
     bytes.copy_from_slice(&digest[..16]);
     bytes[..6].copy_from_slice(&of.as_bytes()[..6]);
     uuid::Builder::from_custom_bytes(bytes).into_uuid()
+}
+
+impl BidId {
+    /// The id of an agent's bid on a job: it has one, however often it changes it.
+    pub fn derive(job: JobId, worker: AgentId) -> Self {
+        let digest = Sha256::new().chain_update(job.0).chain_update(worker.0).finalize();
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&digest[..16]);
+        Self(uuid::Builder::from_custom_bytes(bytes).into_uuid())
+    }
 }
 
 impl From<JobId> for HoldId {

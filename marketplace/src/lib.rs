@@ -2,7 +2,9 @@
 #![forbid(unsafe_code)]
 
 pub mod actor;
+pub mod adjustment;
 pub mod agent;
+pub mod bid;
 pub mod clock;
 pub mod dispute;
 pub mod engine;
@@ -18,8 +20,10 @@ pub mod rail;
 pub mod report;
 pub mod review;
 pub mod secret;
+pub mod spending;
 pub mod store;
 #[cfg(feature = "testkit")]
 pub mod testkit;
 mod text;
 pub mod trust;
+pub mod wallet;

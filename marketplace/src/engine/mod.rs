@@ -11,7 +11,9 @@
 //! Whatever does not finish (a crash, a lost answer, a slow rail) is found again by the workers: the
 //! records themselves say when they are due.
 
+mod adjust;
 mod agents;
+mod bids;
 mod builder;
 mod command;
 mod disputes;
@@ -19,6 +21,7 @@ mod feed;
 mod intervene;
 mod observe;
 mod opinions;
+mod parties;
 mod rails;
 mod recent;
 mod reconcile;
@@ -26,9 +29,11 @@ mod session;
 mod settlement;
 mod transact;
 mod trust;
+mod wallets;
 mod work;
 
 pub use agents::{AgentParts, Registered, Verified, WebhookPing};
+pub use bids::{OpenJob, OpenJobs};
 pub use builder::MarketplaceBuilder;
 pub use feed::Subscription;
 pub use reconcile::{Difference, Reconciliation, Unsettled};

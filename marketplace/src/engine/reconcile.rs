@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use serde::Serialize;
+use uuid::Uuid;
 
 use super::Marketplace;
 use crate::{
@@ -13,7 +14,7 @@ use crate::{
     ledger::{Account, escrow},
     money::Money,
     rail::Custody,
-    store::{InstructionRecord, Kind, Observed, Query, Record, Store, StoreError},
+    store::{InstructionRecord, Kind, Observed, OfKind as _, Query, Record, Store, StoreError},
 };
 
 /// How many records one page of a listing holds.
@@ -155,16 +156,15 @@ impl Marketplace {
     /// # Errors
     /// The store's failure.
     pub async fn instructions(&self, job: JobId) -> Result<Vec<Arc<InstructionRecord>>, Error> {
-        let query =
-            Query { kind: Kind::Instruction, party: Some((0, job.0)), statuses: Vec::new(), offset: 0, limit: PAGE };
+        self.instructions_of(job.0).await
+    }
+
+    /// The instructions that a contract or a wallet has given, newest first.
+    pub(super) async fn instructions_of(&self, contract: Uuid) -> Result<Vec<Arc<InstructionRecord>>, Error> {
+        let (kind, party) = (Kind::Instruction, Some((0, contract)));
+        let query = Query { kind, party, statuses: Vec::new(), offset: 0, limit: PAGE };
         let found = self.inner.store.find(self.inner.market, &query).await?;
-        Ok(found
-            .into_iter()
-            .filter_map(|stored| match stored.record {
-                Record::Instruction(record) => Some(record),
-                _ => None,
-            })
-            .collect())
+        Ok(found.into_iter().filter_map(|stored| InstructionRecord::of(stored.record)).collect())
     }
 }
 

@@ -22,7 +22,12 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use super::{Marketplace, command::Call, intervene::Word, transact::Attempt};
+use super::{
+    Marketplace,
+    command::Call,
+    intervene::Word,
+    transact::{Attempt, is_repaid},
+};
 use crate::{
     actor::Actor,
     clock::Timestamp,
@@ -35,6 +40,7 @@ use crate::{
         Commit, CommitError, InstructionEvent, InstructionRecord, InstructionState, Journal, Kept as _, Key, Kind,
         Record, Stored,
     },
+    wallet::WalletCommand,
 };
 
 /// How often an outcome is decided anew because others were faster, before the next claim tries again.
@@ -181,6 +187,7 @@ impl Marketplace {
                     self.contradiction(record.instruction.id, record.rail, &outcome).await?;
                     return Ok(Vec::new());
                 }
+                Err(CommitError::Ledger(error)) if is_repaid(&error) => {}
                 Err(CommitError::Ledger(error)) if word.is_some() => return Err(Rejection::from(error).into()),
                 Err(CommitError::Ledger(error)) => {
                     return self.mismatch(record, version, &outcome, error.to_string(), on.now).await;
@@ -194,8 +201,8 @@ impl Marketplace {
     /// What an instruction's contract makes of its outcome: a commit about the contract.
     async fn hear(&self, on: &Attempt<'_>, record: &InstructionRecord, outcome: &Outcome) -> Result<Commit, Error> {
         let (rail, Key { kind, id }) = (Actor::Rail(record.rail), record.contract);
-        match kind {
-            Kind::Job => {
+        match (kind, &record.instruction.order) {
+            (Kind::Job, _) => {
                 let (job, version) = on.load::<Job>("job", id).await?;
                 let mut commit = on.commit(record.contract, version);
                 let instruction = Box::new(record.instruction.clone());
@@ -203,16 +210,12 @@ impl Marketplace {
                 on.command_job_as(&rail, &mut commit, Some((&*job, version)), &command).await?;
                 Ok(commit)
             }
-            Kind::Instruction
-            | Kind::Observation
-            | Kind::Agent
-            | Kind::Owner
-            | Kind::Dispute
-            | Kind::Review
-            | Kind::Report
-            | Kind::Reputation => {
-                Err(Rejection::NotFound { what: "contract", id: format!("{} {id}", kind.as_str()) }.into())
+            (Kind::Wallet, Order::Payout { agent, .. }) => {
+                let instruction = Box::new(record.instruction.clone());
+                let command = WalletCommand::RecordOutcome { instruction, outcome: Box::new(outcome.clone()) };
+                on.command_wallet(&rail, *agent, &command).await
             }
+            _ => Err(Rejection::NotFound { what: "contract", id: format!("{} {id}", kind.as_str()) }.into()),
         }
     }
 

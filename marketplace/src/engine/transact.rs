@@ -16,13 +16,18 @@ use uuid::Uuid;
 use super::{
     Marketplace,
     command::{ATTEMPTS, Call, claimed_now, documents, refused},
+    parties::{Beginning, Parties},
+    wallets::touches_budget,
 };
 use crate::{
     actor::Actor,
     clock::Timestamp,
     error::{Error, Rejection},
-    job::{Job, JobCommand},
-    store::{Commit, CommitError, Journal, Kept, Key, KeyUse, OfKind as _, Record, Stored, Write},
+    ids::AgentId,
+    job::{Context, Decision, Job, JobCommand, Purse, decide},
+    ledger::{Account, LedgerError},
+    spending::Allowance,
+    store::{Commit, CommitError, Journal, Kept, Key, KeyUse, OfKind as _, Record, Stored, Tagging, Write},
 };
 
 /// One command to a concept.
@@ -34,6 +39,28 @@ pub(super) trait Operation: Send {
     /// Loads, decides, and says what is to be written: first the record that answers the command. It is
     /// called anew after a conflict and keeps nothing from one attempt to the next.
     async fn attempt(&mut self, on: &Attempt<'_>) -> Result<Commit, Error>;
+
+    /// Whether the ledger refuses because a balance is another than the one that was decided on.
+    fn is_stale(&self, error: &LedgerError) -> bool {
+        is_repaid(error)
+    }
+}
+
+/// Whether more of a debt was to be repaid than is owed by now.
+pub(super) const fn is_repaid(error: &LedgerError) -> bool {
+    matches!(error, LedgerError::Overdraft { account: Account::Debt(_), .. })
+}
+
+/// What was decided about a job, and the budget it was decided with.
+pub(super) struct Decided {
+    pub(super) decision: Decision,
+    allowance: Option<(Allowance, u64)>,
+}
+
+impl From<Decision> for Decided {
+    fn from(decision: Decision) -> Self {
+        Self { decision, allowance: None }
+    }
 }
 
 /// What one attempt works with.
@@ -106,18 +133,89 @@ impl<'a> Attempt<'a> {
         before: Option<(&Job, u64)>,
         command: &JobCommand,
     ) -> Result<Arc<Job>, Error> {
-        let guards = self.market.party_guards(self.journal, command, actor).await?;
-        let decision = self.market.decide_job(before.map(|(job, _)| job), command, actor, self.now).await?;
+        let job = before.map(|(job, _)| job);
+        let (version, policy) = match job {
+            Some(job) => (job.policy, self.market.pinned(job.policy).await?),
+            None => self.market.policy(),
+        };
+        self.market.authorize(actor, command.name(), job)?;
+        let beginning = Beginning::of(job, command, actor, &policy);
+        let parties = self.market.parties(self.journal, command.name(), beginning, &policy).await?;
+        let rail = match (job, command) {
+            (Some(job), _) => Some(job.rail),
+            (None, JobCommand::Post { order, .. }) => order.rail,
+            (None, _) => None,
+        };
+        let rail = self.market.rail(rail)?.profile();
+        let worker = parties.candidate();
+        let client = self.market.client_of(actor, command, &policy).await?;
+        let buyer = job.map_or(actor.agent(), |job| Some(job.buyer)).filter(|_| touches_budget(job, command));
+        let decided = self
+            .with_purse(buyer, |purse| {
+                let (now, policy) = (self.now, &*policy);
+                decide(job, command, &Context { now, actor, policy, version, rail, worker, client, purse })
+            })
+            .await?;
+        commit.documents.extend(documents(&decided.decision.job, command)?);
+        let job = self.write_job(actor, commit, before, decided, &parties)?;
+        self.follow_dispute(commit, &job, command, actor).await?;
+        Ok(job)
+    }
+
+    /// Has a job decide with what is known of its parties' money: what its buyer may spend, if the command
+    /// may touch that, and what its worker owes, if it is paid.
+    pub(super) async fn with_purse(
+        &self,
+        buyer: Option<AgentId>,
+        mut decide: impl FnMut(Purse<'_>) -> Result<Decision, Rejection> + Send,
+    ) -> Result<Decided, Error> {
+        let allowance = match buyer {
+            Some(buyer) => self.allowance(buyer).await?,
+            None => None,
+        };
+        let mut purse = Purse { owed: None, allowance: allowance.as_ref().map(|(allowance, _)| allowance) };
+        let mut decision = decide(purse)?;
+        if let Some(worker) = decision.job.worker.filter(|_| decision.pays_the_worker()) {
+            let owed = self.market.owed(worker).await?;
+            if owed.is_positive() {
+                purse.owed = Some(owed);
+                decision = decide(purse)?;
+            }
+        }
+        Ok(Decided { decision, allowance })
+    }
+
+    /// Adds what was decided about a job to the commit, if nothing changes meanwhile about the `parties`
+    /// between whom it begins.
+    pub(super) fn write_job(
+        &self,
+        actor: &Actor,
+        commit: &mut Commit,
+        before: Option<(&Job, u64)>,
+        decided: impl Into<Decided>,
+        parties: &Parties,
+    ) -> Result<Arc<Job>, Error> {
+        let Decided { decision, allowance } = decided.into();
         let (job, version) = (Arc::new(decision.job), before.map_or(0, |(_, version)| version));
+        let tags = job.tags();
+        if tags != before.map(|(job, _)| job.tags()).unwrap_or_default() {
+            commit.tags.push(Tagging { subject: job.key(), tags });
+        }
         commit.write(job.clone(), version, actor, decision.events);
+        match (decision.budget, &allowance) {
+            (Some(budget), Some((_, version))) => commit.write_silently(budget, *version),
+            // It was without a limit: that must still be so.
+            (None, Some((allowance, version))) if *version > 0 => {
+                commit.guards.push((allowance.budget.key(), *version))
+            }
+            _ => {}
+        }
         for (instruction, run_at) in decision.instructions {
             let claimed_until = self.claimed_until.filter(|_| run_at <= self.now);
             commit.instruct(job.key(), job.rail, instruction, run_at, claimed_until);
         }
         commit.movement.append(decision.movement).map_err(Rejection::from)?;
-        commit.documents.extend(documents(&job, command)?);
-        commit.guards.extend(guards);
-        self.follow_dispute(commit, &job, command, actor).await?;
+        parties.guard(commit);
         Ok(job)
     }
 }
@@ -151,6 +249,7 @@ impl Marketplace {
                     return now.map_or_else(|| answered(answer), |(state, _)| Ok(state));
                 }
                 Err(CommitError::Conflict(_)) => {}
+                Err(CommitError::Ledger(error)) if operation.is_stale(&error) => {}
                 Err(error) => return answered(refused(error, call.actor)?),
             }
         }

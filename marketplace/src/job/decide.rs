@@ -3,7 +3,8 @@
 use chrono::TimeDelta;
 
 use super::{
-    CancelCause, Delivery, Frozen, HoldState, Job, JobCommand, JobEvent, JobStatus, PayoutStatus, Timers, Verdict,
+    CancelCause, Candidate, Delivery, Frozen, HoldState, Job, JobCommand, JobEvent, JobStatus, PayoutStatus, Timers,
+    Verdict,
     permit::permit,
     post::{post, terms},
     settle::Division,
@@ -12,11 +13,11 @@ use crate::{
     actor::Actor,
     clock::Timestamp,
     error::Rejection,
-    ledger::Movement,
+    ledger::{Movement, Transfer, TransferKind},
     money::Money,
     policy::{Acceptance, DeadlineFrom, EscrowAt, OnExpiry, OnPass, Policy, PolicyVersion, Range, Review, Span},
     rail::{Instruction, RailProfile},
-    store::Kept as _,
+    spending::{Allowance, Budget},
     text,
     trust::ClientReputation,
 };
@@ -34,10 +35,21 @@ pub struct Context<'a> {
     pub version: PolicyVersion,
     /// The job's rail.
     pub rail: &'a RailProfile,
-    /// The tier of the worker that the command names or comes from.
-    pub worker_tier: &'a str,
+    /// The agent that the command makes the job's worker, if it makes one.
+    pub worker: Candidate<'a>,
     /// What whoever posts is like to work for (JP-14, JP-33).
     pub client: ClientReputation,
+    /// What is known of the parties' money.
+    pub purse: Purse<'a>,
+}
+
+/// What a decision may know of the parties' money beyond the job. Nothing is what most jobs need.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Purse<'a> {
+    /// What the worker owes, taken from what it earns before that becomes available.
+    pub owed: Option<Money>,
+    /// What the buyer may spend, where its spending is limited or this job's was counted (VP-08).
+    pub allowance: Option<&'a Allowance>,
 }
 
 /// What a command does: plain data, written in one transaction or not at all.
@@ -51,6 +63,16 @@ pub struct Decision {
     pub movement: Movement,
     /// What the rail is asked to do, and from when on.
     pub instructions: Vec<(Instruction, Timestamp)>,
+    /// The buyer's budget as it will be, if that changes (VP-08).
+    pub budget: Option<Budget>,
+}
+
+impl Decision {
+    /// Whether the worker gets something that a debt could be kept from.
+    pub(crate) fn pays_the_worker(&self) -> bool {
+        let earned = |transfer: &Transfer| matches!(transfer.kind(), TransferKind::Earned | TransferKind::Compensation);
+        self.movement.transfers().iter().any(earned)
+    }
 }
 
 /// Decides a command.
@@ -66,7 +88,7 @@ pub fn decide(job: Option<&Job>, command: &JobCommand, ctx: &Context<'_>) -> Res
         (None, _) => return Err(Rejection::NotFound { what: "job", id: String::new() }),
     };
     permit(job, command, ctx.actor, ctx.now)?;
-    let mut draft = Draft::of(job.clone(), command, ctx);
+    let mut draft = Draft::begin(job.clone(), command.name(), ctx);
     match command {
         JobCommand::Post { .. } => unreachable!("posting is legal in no status"),
         JobCommand::RetryPayment => draft.retry_payment()?,
@@ -98,22 +120,23 @@ pub(super) struct Draft<'a> {
     pub(super) events: Vec<JobEvent>,
     pub(super) movement: Movement,
     pub(super) instructions: Vec<(Instruction, Timestamp)>,
+    pub(super) budget: Option<Budget>,
     pub(super) ctx: &'a Context<'a>,
 }
 
 impl<'a> Draft<'a> {
-    fn of(job: Job, command: &JobCommand, ctx: &'a Context<'a>) -> Self {
-        let command = command.name();
-        Self { job, command, events: Vec::new(), movement: Movement::new(), instructions: Vec::new(), ctx }
+    pub(super) fn begin(job: Job, command: &'static str, ctx: &'a Context<'a>) -> Self {
+        let (movement, budget) = (Movement::new(), None);
+        Self { job, command, events: Vec::new(), movement, instructions: Vec::new(), budget, ctx }
     }
 
     pub(super) fn finish(self) -> Decision {
-        let Self { job, events, movement, instructions, .. } = self;
-        Decision { job, events, movement, instructions }
+        let Self { job, events, movement, instructions, budget, .. } = self;
+        Decision { job, events, movement, instructions, budget }
     }
 
     fn retry_payment(&mut self) -> Result<(), Rejection> {
-        if self.job.hold.state != HoldState::Empty || self.escrow_waits_for_worker() {
+        if self.job.hold.state != HoldState::Empty || self.escrow_waits_for_worker() || self.goes_by_offer() {
             return Err(self.wrong_hold());
         }
         if self.fund()? {
@@ -123,7 +146,14 @@ impl<'a> Draft<'a> {
     }
 
     fn accept(&mut self) -> Result<(), Rejection> {
+        if self.goes_by_offer() {
+            return Err(Rejection::ByOffer { job: self.job.id });
+        }
+        self.ctx.worker.check_tier(self.job.terms.amount, self.ctx.policy)?;
         if self.job.worker.is_none() {
+            if let Some(open) = &self.job.open {
+                self.ctx.worker.check_fit(open, self.ctx.policy)?;
+            }
             self.job.worker = self.ctx.actor.agent();
             let terms = terms(self.job.terms.amount, self.job.worker, self.ctx)?;
             if self.job.hold.state == HoldState::Held && terms.total()? != self.job.terms.total()? {
@@ -302,10 +332,13 @@ impl<'a> Draft<'a> {
         for timer in [&mut timers.fund_by, &mut timers.stale_at, &mut timers.deadline, &mut timers.release_at] {
             *timer = timer.map(|at| at + pause);
         }
+        if let Some(open) = &mut self.job.open {
+            open.closes_at = open.closes_at.map(|at| at + pause);
+        }
     }
 
     fn tick(&mut self) -> Result<(), Rejection> {
-        let (now, next) = (self.ctx.now, self.job.due_at());
+        let (now, next) = (self.ctx.now, self.job.next_timer());
         let Some(at) = next.filter(|at| *at <= now) else { return Err(Rejection::NothingDue { next }) };
         let Timers { fund_by, stale_at, deadline, release_at, .. } = self.job.timers;
         let cause = match Some(at) {
@@ -314,6 +347,7 @@ impl<'a> Draft<'a> {
             due if due == fund_by => CancelCause::Unpaid,
             due if due == stale_at => CancelCause::Stale,
             due if due == deadline => CancelCause::DeadlineExpired,
+            due if due == self.job.open.as_ref().and_then(|open| open.closes_at) => CancelCause::NoAward,
             _ => CancelCause::HoldExpired,
         };
         let delivered = matches!(self.job.status, JobStatus::Delivered | JobStatus::Validating);
@@ -330,7 +364,7 @@ impl<'a> Draft<'a> {
         self.events.push(JobEvent::Funded { amount: self.job.terms.total()? });
         self.enter(JobStatus::Funded);
         let automatic = self.ctx.policy.jobs.acceptance == Acceptance::Automatic && self.job.worker.is_some();
-        let accepted_before = self.ctx.policy.jobs.escrow == EscrowAt::Acceptance;
+        let accepted_before = self.ctx.policy.jobs.escrow == EscrowAt::Acceptance || self.goes_by_offer();
         match automatic || accepted_before {
             true => self.accepted(),
             false => Ok(()),
@@ -344,6 +378,7 @@ impl<'a> Draft<'a> {
         let now = self.job.frozen.map_or(self.ctx.now, |frozen| frozen.since);
         let worker = self.job.worker.ok_or_else(|| self.wrong_hold())?;
         self.enter(JobStatus::Accepted);
+        self.search_ends();
         if policy.deadline.from == DeadlineFrom::Acceptance {
             self.job.timers.deadline = Some(now + Span::seconds(self.job.time_allowed).delta());
         }
@@ -362,6 +397,7 @@ impl<'a> Draft<'a> {
     }
 
     pub(super) fn end(&mut self, status: JobStatus) {
+        self.search_ends();
         self.job.status = status;
         self.job.frozen = None;
         self.job.timers = Timers::default();

@@ -6,7 +6,7 @@ use super::Verdict;
 use crate::{
     clock::Timestamp,
     dispute::DisputeEnding,
-    ids::{AgentId, DisputeId, InstructionId},
+    ids::{AgentId, BidId, DisputeId, InstructionId},
     money::Money,
     rail::{Action, Decline, Leg},
     trust::Side,
@@ -30,6 +30,22 @@ pub enum JobEvent {
         amount: Money,
         /// What the buyer pays in all.
         total: Money,
+    },
+    /// An offer was accepted: its worker is the job's once its money is reserved (VP-25).
+    #[serde(rename = "job.awarded")]
+    Awarded {
+        /// Which.
+        bid: BidId,
+        /// Whose.
+        worker: AgentId,
+        /// The price that both agreed on.
+        price: Money,
+    },
+    /// The accepted offer could not be paid: the job looks for a worker again.
+    #[serde(rename = "job.reopened")]
+    Reopened {
+        /// The offer that had been accepted. It still stands.
+        bid: BidId,
     },
     /// Its money is reserved.
     #[serde(rename = "job.funded")]
@@ -131,6 +147,14 @@ pub enum JobEvent {
     /// An operator let it go on.
     #[serde(rename = "job.unfrozen")]
     Unfrozen {},
+    /// What the worker owed was taken from what it earned.
+    #[serde(rename = "payment.debt_repaid")]
+    DebtRepaid {
+        /// Who owed it.
+        worker: AgentId,
+        /// How much of what it earned.
+        amount: Money,
+    },
     /// The payer's money could not be taken.
     #[serde(rename = "payment.failed")]
     PaymentFailed {
@@ -204,6 +228,8 @@ pub enum CancelCause {
     Worker,
     /// Nobody paid in time.
     Unpaid,
+    /// No offer was accepted in time.
+    NoAward,
     /// Nothing was delivered since accepting (`job.stale_cancelled`).
     Stale,
     /// The deadline passed (`job.deadline_expired`).
@@ -229,6 +255,8 @@ impl JobEvent {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Created { .. } => "job.created",
+            Self::Awarded { .. } => "job.awarded",
+            Self::Reopened { .. } => "job.reopened",
             Self::Funded { .. } => "job.funded",
             Self::Accepted { .. } => "job.accepted",
             Self::Started {} => "job.started",
@@ -242,6 +270,7 @@ impl JobEvent {
             Self::DisputeEnded { .. } => "job.dispute_ended",
             Self::Frozen { .. } => "job.frozen",
             Self::Unfrozen {} => "job.unfrozen",
+            Self::DebtRepaid { .. } => "payment.debt_repaid",
             Self::PaymentFailed { .. } => "payment.failed",
             Self::ActionRequired { .. } => "payment.action_required",
             Self::PaymentReceived { .. } => "payment.received",
@@ -258,7 +287,7 @@ impl CancelCause {
     /// The event that tells of it (VP-38, VP-39).
     pub const fn event_name(self) -> &'static str {
         match self {
-            Self::Buyer | Self::Worker | Self::Unpaid => "job.cancelled",
+            Self::Buyer | Self::Worker | Self::Unpaid | Self::NoAward => "job.cancelled",
             Self::Stale => "job.stale_cancelled",
             Self::DeadlineExpired => "job.deadline_expired",
             Self::HoldExpired => "job.expired",

@@ -7,14 +7,17 @@ mod command;
 mod decide;
 mod dispute;
 mod event;
+mod open;
 mod permit;
 mod post;
 mod report;
 mod settle;
 
 pub use command::{Delivery, JobCommand, JobOrder, Verdict};
-pub use decide::{Context, Decision, decide};
+pub use decide::{Context, Decision, Purse, decide};
 pub use event::{CancelCause, JobEvent, PayoutStatus};
+pub use open::{Candidate, Open, OpenOrder, Search, Wanted};
+pub(crate) use open::{award, counted, looking};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -137,6 +140,9 @@ pub struct Job {
     pub revisions: u32,
     /// Whether a delivery is checked automatically before the buyer sees it.
     pub validated: bool,
+    /// How it finds its worker, if it was posted without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub open: Option<Open>,
     /// While frozen: what it was before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frozen: Option<Frozen>,
@@ -182,8 +188,20 @@ impl Terms {
     }
 }
 
+impl Job {
+    /// What of the buyer's money it has reserved or spent. What a job cost that was called off is not
+    /// counted.
+    pub(crate) fn reserved(&self) -> Result<Money, MoneyError> {
+        match (self.hold.state, self.status) {
+            (HoldState::Funding(_) | HoldState::Held, _)
+            | (HoldState::Settling(_) | HoldState::Settled, JobStatus::Completed) => self.terms.total(),
+            _ => Ok(Money::zero(self.terms.amount.currency())),
+        }
+    }
+}
+
 /// A job's money, as it is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hold {
     /// What has happened to it.
     pub state: HoldState,
@@ -201,6 +219,12 @@ pub struct Hold {
     /// While the rail is asked to divide it: who is to get what.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub legs: Vec<Leg>,
+    /// While the rail is asked to divide it: what of the platform's leg repays the worker's debt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repaid: Option<Money>,
+    /// When the period began whose budget was charged with it (VP-08).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub charged: Option<Timestamp>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
@@ -209,10 +233,11 @@ fn is_zero(count: &u32) -> bool {
 }
 
 /// What has happened to a job's money.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HoldState {
     /// Nothing was asked of anybody.
+    #[default]
     Empty,
     /// The rail was asked to take it from the payer.
     Funding(InstructionId),
@@ -291,16 +316,26 @@ impl Kept for Job {
         [Some(self.buyer.0), self.worker.map(|worker| worker.0)]
     }
 
+    /// At once while bids have to be told how it ended, otherwise when a timer is due.
+    fn due_at(&self) -> Option<Timestamp> {
+        self.has_bids_to_close().then_some(self.posted_at).or_else(|| self.next_timer())
+    }
+}
+
+impl Job {
     /// The next moment at which something happens by itself.
     ///
     /// Deadlines stand still while a job is frozen; a hold's expiry does not, since the rail's own
     /// clock goes on. A disputed job has no timers: its dispute keeps the time, the rail's too.
-    fn due_at(&self) -> Option<Timestamp> {
+    pub fn next_timer(&self) -> Option<Timestamp> {
         let t = &self.timers;
+        let closes_at = self.open.as_ref().filter(|_| self.is_looking()).and_then(|open| open.closes_at);
         match self.frozen {
             _ if self.dispute.is_some() => None,
             Some(_) => t.hold_until,
-            None => [t.fund_by, t.stale_at, t.deadline, t.release_at, t.hold_until].into_iter().flatten().min(),
+            None => {
+                [t.fund_by, t.stale_at, t.deadline, t.release_at, t.hold_until, closes_at].into_iter().flatten().min()
+            }
         }
     }
 }

@@ -1,13 +1,12 @@
 //! Posting a job: what an order has to be, and the terms that follow from it.
 
-use super::{Context, Decision, Hold, HoldState, Job, JobEvent, JobOrder, JobStatus, Terms, Timers, decide::Draft};
+use super::{Context, Decision, Hold, Job, JobEvent, JobOrder, JobStatus, Terms, Timers, decide::Draft, open::opened};
 use crate::{
     dispute::unrestricted,
     error::Rejection,
     ids::{AgentId, JobId},
-    ledger::Movement,
     money::{Money, Rate},
-    policy::{Award, DeadlineFrom, EscrowAt, FeeRate, Range, Restricted},
+    policy::{DeadlineFrom, EscrowAt, FeeRate, Range, Restricted},
     rail::Capability,
     text,
 };
@@ -20,8 +19,8 @@ pub(super) fn post(id: JobId, order: &JobOrder, ctx: &Context<'_>) -> Result<Dec
     if order.worker == Some(buyer) {
         return Err(Rejection::SameParty { agent: buyer, job: id });
     }
-    if order.worker.is_none() && ctx.policy.open_jobs.map(|open| open.award) != Some(Award::FirstCome) {
-        return Err(Rejection::WorkerMissing);
+    if order.worker.is_some() && order.open.is_some() {
+        return Err(Rejection::Form { field: "open", form: "left out where a worker is named" });
     }
     if let Some(disputes) = &ctx.policy.disputes {
         unrestricted("post", Restricted::Post, disputes, ctx.client)?;
@@ -42,6 +41,15 @@ pub(super) fn post(id: JobId, order: &JobOrder, ctx: &Context<'_>) -> Result<Dec
         let Range { min, max } = allowed;
         return Err(Rejection::Time { field: "deadline", min, max, actual: time_allowed });
     }
+    let open = match order.worker {
+        Some(_) => None,
+        None => {
+            let wanted = order.open.clone().unwrap_or_default();
+            Some(opened(&wanted, order.amount, time_allowed, ctx)?)
+        }
+    };
+    let by_offer = open.as_ref().is_some_and(|open| open.closes_at.is_some());
+    let fund_by = (!by_offer).then(|| ctx.now + policy.fund_within.delta());
     let job = Job {
         id,
         buyer,
@@ -50,28 +58,24 @@ pub(super) fn post(id: JobId, order: &JobOrder, ctx: &Context<'_>) -> Result<Dec
         rail: ctx.rail.id,
         policy: ctx.version,
         terms: terms(order.amount, order.worker, ctx)?,
-        hold: Hold {
-            state: HoldState::Empty,
-            instructions: 0,
-            declined: 0,
-            funding: String::new(),
-            expired: false,
-            legs: Vec::new(),
-        },
+        hold: Hold::default(),
         posted_at: ctx.now,
         time_allowed: time_allowed.as_seconds(),
-        timers: Timers { fund_by: Some(ctx.now + policy.fund_within.delta()), ..Timers::default() },
+        timers: Timers { fund_by, ..Timers::default() },
         revisions: 0,
         validated: ctx.policy.validation.is_some() && order.validation.is_some(),
+        open,
         frozen: None,
         dispute: None,
     };
+    if job.worker.is_some() {
+        ctx.worker.check_tier(order.amount, ctx.policy)?;
+    }
     let total = job.terms.total()?;
     if ctx.rail.custody.is_per_hold() && !ctx.rail.can(Capability::Split) {
         return Err(Rejection::Unsupported { rail: ctx.rail.id, capability: Capability::Split });
     }
-    let mut draft =
-        Draft { job, command: "post", events: vec![], movement: Movement::new(), instructions: vec![], ctx };
+    let mut draft = Draft::begin(job, "post", ctx);
     draft.events.push(JobEvent::Created {
         buyer,
         worker: order.worker,
@@ -82,36 +86,31 @@ pub(super) fn post(id: JobId, order: &JobOrder, ctx: &Context<'_>) -> Result<Dec
     if policy.deadline.from == DeadlineFrom::Posting {
         draft.job.timers.deadline = Some(ctx.now + time_allowed.delta());
     }
-    if policy.escrow == EscrowAt::Posting && draft.fund()? {
+    if policy.escrow == EscrowAt::Posting && !by_offer && draft.fund()? {
         draft.funded()?;
     }
     Ok(draft.finish())
 }
 
-fn in_range(field: &'static str, amount: Money, min: i64, max: i64) -> Result<(), Rejection> {
+pub(super) fn in_range(field: &'static str, amount: Money, min: i64, max: i64) -> Result<(), Rejection> {
     match (min..=max).contains(&amount.minor()) && amount.is_positive() {
         true => Ok(()),
         false => Err(Rejection::Amount { field, currency: amount.currency(), min, max, actual: amount.minor() }),
     }
 }
 
-/// The terms of a job, with its fee where that can be known yet (VP-21, JP-10), within what its worker's
-/// tier allows (VP-42).
+/// The terms of a job, with its fee where that can be known yet (VP-21, JP-10).
 pub(super) fn terms(amount: Money, worker: Option<AgentId>, ctx: &Context<'_>) -> Result<Terms, Rejection> {
     let fees = &ctx.policy.fees;
     let rate = match &fees.rate {
         FeeRate::Flat(rate) => Some(*rate),
         FeeRate::ByTier(_) if worker.is_none() => None,
-        FeeRate::ByTier(rates) => Some(*rates.get(ctx.worker_tier).ok_or_else(|| Rejection::UnknownTier {
-            tier: ctx.worker_tier.into(),
+        FeeRate::ByTier(rates) => Some(*rates.get(ctx.worker.tier).ok_or_else(|| Rejection::UnknownTier {
+            tier: ctx.worker.tier.into(),
             known: rates.keys().cloned().collect(),
         })?),
     };
     let fee = amount.at(rate.unwrap_or(Rate::ZERO), fees.rounding)?;
-    let tier = ctx.policy.trust.tiers.iter().find(|tier| worker.is_some() && tier.name == ctx.worker_tier);
-    if let Some(max) = tier.and_then(|tier| tier.job_amount_max) {
-        in_range("amount for the worker's tier", amount, 1, max)?;
-    }
     let terms = Terms { amount, bearer: fees.bearer, rate, fee };
     in_range("amount with the fee", terms.total()?, ctx.rail.amounts.min, ctx.rail.amounts.max)?;
     Ok(terms)

@@ -6,17 +6,21 @@ use uuid::Uuid;
 use super::{InstructionRecord, InstructionState, Key, Kind, Record, StoreError};
 use crate::{
     actor::Actor,
+    adjustment::AdjustmentEvent,
     agent::AgentEvent,
+    bid::BidEvent,
     clock::Timestamp,
     dispute::DisputeEvent,
     ids::{AgentId, MarketId, RailId},
     job::JobEvent,
     ledger::{LedgerError, Movement},
     money::Money,
-    rail::Instruction,
+    rail::{Instruction, Way},
     report::ReportEvent,
     review::ReviewEvent,
+    spending::BudgetEvent,
     trust::ReputationEvent,
+    wallet::WalletEvent,
 };
 
 /// Everything one command writes.
@@ -40,9 +44,20 @@ pub struct Commit {
     pub movement: Movement,
     /// What is kept beside the records.
     pub documents: Vec<Document>,
+    /// What records are listed under from now on, where that changes.
+    pub tags: Vec<Tagging>,
     /// Records that the decision read and does not write, each with the version it must still have: if
     /// one was changed meanwhile, the commit is a conflict.
     pub guards: Vec<(Key, u64)>,
+}
+
+/// What a record is listed under from now on, in place of everything before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tagging {
+    /// The record, which the same commit writes.
+    pub subject: Key,
+    /// Its tags; none for a record that is listed no more.
+    pub tags: Vec<String>,
 }
 
 /// A record to write.
@@ -152,6 +167,14 @@ events! {
     Observation(ObservationEvent),
     /// To an agent.
     Agent(AgentEvent),
+    /// To the ledger, by an operator's hand.
+    Adjustment(AdjustmentEvent),
+    /// To a bid.
+    Bid(BidEvent),
+    /// To a wallet.
+    Wallet(WalletEvent),
+    /// To a budget.
+    Budget(BudgetEvent),
     /// To a dispute.
     Dispute(DisputeEvent),
     /// To a review.
@@ -205,6 +228,14 @@ pub enum ObservationEvent {
         /// Where from.
         source: String,
     },
+    /// The platform's own money was put where the parties' is, or taken back.
+    #[serde(rename = "platform.own_money_moved")]
+    OwnMoney {
+        /// Which.
+        way: Way,
+        /// How much.
+        amount: Money,
+    },
     /// A rule took it in; what followed is told by the contract's own events.
     #[serde(rename = "observation.taken")]
     Taken {},
@@ -239,6 +270,7 @@ impl ObservationEvent {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Deposited { .. } => "wallet.deposited",
+            Self::OwnMoney { .. } => "platform.own_money_moved",
             Self::Taken {} => "observation.taken",
             Self::Dismissed { .. } => "observation.dismissed",
             Self::Refused { .. } => "observation.refused",
@@ -260,6 +292,7 @@ impl Commit {
             events: Vec::new(),
             movement: Movement::new(),
             documents: Vec::new(),
+            tags: Vec::new(),
             guards: Vec::new(),
         }
     }

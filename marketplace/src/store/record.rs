@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
+    adjustment::Adjustment,
     agent::{Agent, Owner},
+    bid::Bid,
     clock::Timestamp,
     dispute::Dispute,
     ids::RailId,
@@ -14,7 +16,9 @@ use crate::{
     rail::{Action, Decline, Instruction, Observation, Outcome, Receipt},
     report::Report,
     review::Review,
+    spending::Budget,
     trust::Reputation,
+    wallet::Wallet,
 };
 
 /// A state that is of one kind of record; every kind in the list below is.
@@ -166,6 +170,14 @@ records! {
     Agent(Agent) = "agent",
     /// The people behind agents.
     Owner(Owner) = "owner",
+    /// What operators moved by hand.
+    Adjustment(Adjustment) = "adjustment",
+    /// Bids on open jobs, and applications for them.
+    Bid(Bid) = "bid",
+    /// What guards agents' money.
+    Wallet(Wallet) = "wallet",
+    /// How much agents may spend.
+    Budget(Budget) = "budget",
     /// Disagreements about jobs.
     Dispute(Dispute) = "dispute",
     /// What parties of jobs say of each other.

@@ -3,17 +3,23 @@
 #![allow(clippy::unwrap_used, reason = "a test says what it expects by failing")]
 
 mod agent;
+mod bid;
+mod counter;
 mod dispute;
 mod engine;
 mod job;
 mod ledger;
 mod money;
+mod operators;
 mod opinions;
 mod outbound;
 mod policy;
 mod rail;
+mod settlement;
 mod store;
 mod support;
 mod town;
 mod trust;
+mod wallet;
+mod within;
 mod world;

@@ -341,8 +341,8 @@ async fn vp_21_42_the_kept_score_gives_the_tier_and_the_tier_the_fee_and_the_lim
     let market = &town.market;
     town.deposit(buyer(), 1_000_000).await;
     let large = market.agent(buyer()).post_job(order(town.money(10_001))).await.unwrap_err();
-    let field = "amount for the worker's tier";
-    let refused = Rejection::Amount { field, currency: market.currency(), min: 1, max: 10_000, actual: 10_001 };
+    let (tier, max, actual) = ("silver".into(), town.money(10_000), town.money(10_001));
+    let refused = Rejection::TierAmount { tier, max, actual };
     assert_eq!(large.rejection(), Some(&refused));
     for (fee, then) in [(1000, "50.5"), (1000, "51"), (800, "51.5")] {
         let job = town.completed(buyer(), worker(), AMOUNT).await;

@@ -26,6 +26,7 @@ use crate::{
     actor::Actor,
     error::Error,
     ids::AgentId,
+    job::JobCommand,
     policy::{Policy, Scoring},
     report::badge,
     store::{CommitError, Key, Kind, LoggedEvent, OfKind as _, Position},
@@ -190,6 +191,20 @@ impl Marketplace {
     /// What an agent is like to work for (JP-33).
     pub(super) async fn client_reputation(&self, agent: AgentId) -> Result<ClientReputation, Error> {
         Ok(self.trust_record(agent).await?.map_or_else(ClientReputation::default, |record| record.tally.client))
+    }
+
+    /// What whoever posts a job is like to work for, where the policy asks (JP-14).
+    pub(super) async fn client_of(
+        &self,
+        actor: &Actor,
+        command: &JobCommand,
+        policy: &Policy,
+    ) -> Result<ClientReputation, Error> {
+        let asks = policy.disputes.as_ref().is_some_and(|disputes| disputes.abuse.is_some());
+        match (command, actor.agent()) {
+            (JobCommand::Post { .. }, Some(buyer)) if asks => self.client_reputation(buyer).await,
+            _ => Ok(ClientReputation::default()),
+        }
     }
 
     /// A worker's tier: the embedder's word, or what its score says (VP-42).

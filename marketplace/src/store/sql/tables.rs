@@ -33,6 +33,10 @@ pub(super) const fn table(kind: Kind) -> Table {
         Kind::Review => Table { name: "reviews", parties: &["about", "author"] },
         Kind::Report => Table { name: "reports", parties: &["target", "reporter"] },
         Kind::Reputation => Table { name: "reputations", parties: &[] },
+        Kind::Adjustment => Table { name: "adjustments", parties: &[] },
+        Kind::Bid => Table { name: "bids", parties: &["job", "worker"] },
+        Kind::Wallet => Table { name: "wallets", parties: &[] },
+        Kind::Budget => Table { name: "budgets", parties: &[] },
         Kind::Dispute => Table { name: "disputes", parties: &["buyer", "worker"] },
     }
 }

@@ -47,19 +47,13 @@ impl Sample {
             status: JobStatus::Funded,
             policy: PolicyVersion(1),
             terms: Terms { amount: euros(10), bearer: Bearer::Worker, rate: None, fee: Money::zero(Currency::EUR) },
-            hold: Hold {
-                state: HoldState::Held,
-                instructions: 0,
-                declined: 0,
-                funding: String::new(),
-                expired: false,
-                legs: Vec::new(),
-            },
+            hold: Hold { state: HoldState::Held, ..Hold::default() },
             posted_at: moment(0),
             time_allowed: 3600,
             timers: Timers::default(),
             revisions: 0,
             validated: false,
+            open: None,
             frozen: None,
             dispute: None,
         };
@@ -94,6 +88,7 @@ impl Sample {
             events: vec![self.event()],
             movement: Movement::new(),
             documents: Vec::new(),
+            tags: Vec::new(),
             guards: Vec::new(),
         }
     }

@@ -14,7 +14,7 @@ use crate::{
     engine::TierSource,
     ids::{AgentId, IdSource},
     money::{Rate, Rounding},
-    policy::{Bearer, FeeRate, Policy, Review, Span},
+    policy::{Bearer, FeeRate, Policy, Review, Span, Switch},
     rail::Custody,
     testkit::{Chances, Disorder},
 };
@@ -37,6 +37,8 @@ pub(super) struct Faults {
 pub(super) struct Plan {
     pub(super) policy: Policy,
     pub(super) custody: Custody,
+    /// Of the market's further rail, if it has one. At most one rail holds money in the platform's name.
+    pub(super) further: Option<Custody>,
     pub(super) hold_expiry: Option<Span>,
     pub(super) chances: Chances,
     pub(super) disorder: Disorder,
@@ -51,9 +53,12 @@ impl Plan {
     pub(super) fn draw(seed: u64) -> Self {
         let mut rng = StdRng::seed_from_u64(seed ^ 0x504c_414e_0000_0000);
         let systems = [Policy::voxpact, Policy::agentmarket, Policy::justpayai, Policy::paegents];
-        let policy = systems[rng.random_range(0..systems.len())]().expect("the four systems' policies are valid");
+        let mut policy = systems[rng.random_range(0..systems.len())]().expect("the four systems' policies are valid");
         let custodies = [Custody::Internal, Custody::Pooled, Custody::PerHold, Custody::PerHold, Custody::NonCustodial];
         let custody = custodies[rng.random_range(0..custodies.len())];
+        if let (Custody::Pooled, Some(wallet)) = (custody, &mut policy.wallet) {
+            wallet.deposits = Switch::On; // wallets are filled from outside there
+        }
         let rough = rng.random_range(0..4u32); // 0 is a calm world
         let mut up_to = |most: u32| rng.random_range(0..=most * rough);
         let chances = Chances {
@@ -80,10 +85,12 @@ impl Plan {
         };
         let disorder = if rng.random() { Disorder::RepeatedAndShuffled } else { Disorder::None };
         let hold_expiry = (custody.is_per_hold() && rng.random_range(0..3) == 0).then(|| Span::hours(7 * 24));
+        let further = (rng.random_range(0..3) == 0).then_some(Custody::NonCustodial);
         let agents = (0..rng.random_range(4..=12)).map(|i| AgentId(Uuid::from_u128(0xa9e7 << 64 | (i + 1)))).collect();
         Self {
             policy,
             custody,
+            further,
             hold_expiry,
             chances,
             disorder,
