@@ -5,14 +5,14 @@ use std::sync::Arc;
 use tradepost::{
     agent::{Profile, Registration},
     clock::ManualClock,
-    engine::{AgentParts, Marketplace},
+    engine::{AgentParts, JobsOf, Marketplace, Role},
     error::{Error, Rejection},
     ids::{AgentId, OwnerId, RailId},
     money::Money,
     policy::Policy,
     rail::Custody,
     secret::Pepper,
-    store::{MemoryStore, PostgresStore, SqliteStore, Store},
+    store::{Kind, MemoryStore, PostgresStore, SqliteStore, Store},
     testkit::{OutsideWorld, ScriptedRail},
 };
 use uuid::Uuid;
@@ -98,10 +98,26 @@ impl Town {
     }
 
     /// The names of everything that happened, in order.
+    /// The whole log. One that many databases' writers share is readable a little later than it was written:
+    /// this looks until everything is there that the jobs themselves tell of, and nothing more comes.
     pub(super) async fn log(&self) -> Vec<&'static str> {
-        let mut log = self.market.subscribe("test").await.unwrap();
-        let events = log.next(u32::MAX).await.unwrap();
-        events.iter().map(|logged| logged.event.body.name()).collect()
+        let of = JobsOf { role: Role::Buyer(buyer()), statuses: vec![], offset: 0, limit: 50 };
+        let mut known = 0;
+        for job in self.market.jobs(of).await.unwrap() {
+            known += self.market.job_history(job.id).await.unwrap().len();
+        }
+        let mut before = Vec::new();
+        for _ in 0..500 {
+            let events = self.market.subscribe("test").await.unwrap().next(u32::MAX).await.unwrap();
+            let names: Vec<_> = events.iter().map(|logged| logged.event.body.name()).collect();
+            let of_jobs = events.iter().filter(|logged| logged.event.subject.kind == Kind::Job).count();
+            if of_jobs >= known && names == before {
+                return names;
+            }
+            before = names;
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        panic!("the log never has what the jobs tell of: {before:?}")
     }
 
     pub(super) async fn check_books(&self) {
