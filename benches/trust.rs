@@ -155,9 +155,12 @@ impl Bench {
                 true => refund(&mut contract),
                 false => cost += platform_fee,
             }
-            let fact = Fact::ruled(self.now, contract, Side::Buyer, ruling);
-            self.tell(worker, &mut victim, fact);
-            self.tell(buyer, &mut attacker, fact);
+            for fact in
+                [Fact::filed(self.now, contract, Side::Buyer), Fact::ruled(self.now, contract, Side::Buyer, ruling)]
+            {
+                self.tell(worker, &mut victim, fact);
+                self.tell(buyer, &mut attacker, fact);
+            }
             let abuse = self.policy.disputes.as_ref().and_then(|disputes| disputes.abuse.as_ref());
             if abuse.is_some_and(|abuse| attacker.tally.client.is_restricted(abuse)) {
                 attackers_loss += self.trust.begin().score - attacker.score;

@@ -164,6 +164,16 @@ pub enum Rejection {
         /// What is allowed.
         allowed: String,
     },
+    /// A rating is outside the policy's scale.
+    #[error("rating {actual}; allowed are {min} to {max}")]
+    Rating {
+        /// The worst.
+        min: u8,
+        /// The best.
+        max: u8,
+        /// What came.
+        actual: u8,
+    },
     /// What is to be accepted is not what the other party offers.
     #[error("the other party does not offer that")]
     NoSuchOffer,

@@ -103,6 +103,16 @@ impl InstructionId {
     }
 }
 
+/// The id of the one record of its purpose that belongs to `of`: the same inputs give the same id, with the
+/// owner's place in time order.
+pub(crate) fn derived(of: Uuid, purpose: &str) -> Uuid {
+    let digest = Sha256::new().chain_update(of).chain_update(purpose).finalize();
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&digest[..16]);
+    bytes[..6].copy_from_slice(&of.as_bytes()[..6]);
+    uuid::Builder::from_custom_bytes(bytes).into_uuid()
+}
+
 impl BidId {
     /// The id of an agent's bid on a job: it has one, however often it changes it.
     pub fn derive(job: JobId, worker: AgentId) -> Self {

@@ -17,6 +17,8 @@ pub mod money;
 pub mod outbound;
 pub mod policy;
 pub mod rail;
+pub mod report;
+pub mod review;
 mod schema;
 pub mod secret;
 pub mod spending;

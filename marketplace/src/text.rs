@@ -20,6 +20,17 @@ pub(crate) fn prose(field: &'static str, text: &str, characters: Range<u32>) -> 
     check(field, text, characters, |c| matches!(c, '\n' | '\r' | '\t'))
 }
 
+/// A word that the policy has.
+pub(crate) fn one_of(field: &'static str, word: &str, allowed: &[String]) -> Result<(), Rejection> {
+    match allowed.iter().any(|known| known == word) {
+        true => Ok(()),
+        false => {
+            let actual = word.chars().take(64).collect();
+            Err(Rejection::NotOneOf { field, actual, allowed: allowed.to_vec() })
+        }
+    }
+}
+
 /// An `https` address of a host, without a user. Where it leads is judged by whoever connects.
 pub(crate) fn url(field: &'static str, url: &str, characters: Range<u32>) -> Result<(), Rejection> {
     line(field, url, characters)?;

@@ -240,18 +240,7 @@ fn check_category(policy: &DisputePolicy, category: Option<&str>) -> Result<(), 
         None if policy.categories.is_empty() => Ok(()),
         None => Err(Rejection::Missing { field: "category" }),
         Some(_) if policy.categories.is_empty() => Err(Rejection::NotOffered { what: "categories of disputes" }),
-        Some(category) => one_of("category", category, &policy.categories),
-    }
-}
-
-/// A word that the policy has.
-pub(crate) fn one_of(field: &'static str, word: &str, allowed: &[String]) -> Result<(), Rejection> {
-    match allowed.iter().any(|known| known == word) {
-        true => Ok(()),
-        false => {
-            let actual = word.chars().take(64).collect();
-            Err(Rejection::NotOneOf { field, actual, allowed: allowed.to_vec() })
-        }
+        Some(category) => text::one_of("category", category, &policy.categories),
     }
 }
 
@@ -359,7 +348,7 @@ impl<'a> Draft<'a> {
     fn begin(&mut self) {
         let now = self.ctx.now;
         match self.policy.automated {
-            None => _ = self.to_people(),
+            None => _ = self.wait_for_people(),
             Some(_) if !self.ctx.arbiter => self.escalate(Escalation::NoArbiter),
             Some(AutomatedTier { within, .. }) => {
                 self.dispute.status = DisputeStatus::Arbitration;
@@ -369,7 +358,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    fn to_people(&mut self) -> Timestamp {
+    fn wait_for_people(&mut self) -> Timestamp {
         let due = self.ctx.now + self.policy.human.within.delta();
         self.dispute.status = DisputeStatus::Review;
         self.dispute.deadline = Some(due);
@@ -379,7 +368,7 @@ impl<'a> Draft<'a> {
     }
 
     fn escalate(&mut self, cause: Escalation) {
-        let due = self.to_people();
+        let due = self.wait_for_people();
         self.events.push(DisputeEvent::Escalated { cause, due });
     }
 

@@ -26,7 +26,7 @@ mod follow;
 pub use arbiter::{Answer, Arbiter, Case, Judgement, NoJudgement, Submitted};
 pub use command::{DisputeCommand, EvidenceItem, Filing};
 pub use decide::{Context, Decision, decide};
-pub(crate) use decide::{evidence_name, ruling_name};
+pub(crate) use decide::{evidence_name, ruling_name, unrestricted};
 pub use event::{DisputeEvent, Escalation};
 pub use follow::follow;
 

@@ -27,6 +27,7 @@ use crate::{
     money::Money,
     policy::Span,
     store::{Commit, Kept as _, Key, Kind, OfKind as _, Query, Tagged},
+    trust::ClientReputation,
 };
 
 /// How many bids one commit tells their end.
@@ -320,7 +321,8 @@ impl Operation for Bidding<'_> {
         let decided = on
             .with_purse(takes_on.then_some(job.buyer), Spendable::default(), |purse| {
                 let (now, actor, policy, worker) = (on.now, on.actor, &*policy, candidate);
-                let context = Context { now, actor, policy, version, rail, worker, purse };
+                let context =
+                    Context { now, actor, policy, version, rail, worker, client: ClientReputation::default(), purse };
                 let decision = bid::decide(&job, bid_before, self.command, &context)?;
                 bids = decision.bids;
                 Ok(decision.job)

@@ -8,7 +8,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::{AgentParts, AllowAll, Authorizer, Executor, Inner, Marketplace, NobodyKnown, TierSource};
+use super::{AgentParts, AllowAll, Authorizer, Executor, Inner, Marketplace, TierSource};
 use crate::{
     clock::{Clock, SystemClock},
     dispute::Arbiter,
@@ -17,6 +17,7 @@ use crate::{
     policy::{Policy, Span},
     rail::{Custody, SettlementRail, layers::Timeout},
     store::Store,
+    trust::TrustModel,
     validation::Validator,
 };
 
@@ -34,7 +35,8 @@ pub struct MarketplaceBuilder {
     rails: Vec<Arc<dyn SettlementRail>>,
     clock: Arc<dyn Clock>,
     ids: Arc<dyn IdSource>,
-    tiers: Arc<dyn TierSource>,
+    tiers: Option<Arc<dyn TierSource>>,
+    trust_model: Option<Arc<dyn TrustModel>>,
     authorizer: Arc<dyn Authorizer>,
     agents: Option<AgentParts>,
     arbiter: Option<Arc<dyn Arbiter>>,
@@ -53,7 +55,8 @@ impl MarketplaceBuilder {
             rails: Vec::new(),
             clock: Arc::new(SystemClock),
             ids: Arc::new(RandomIds),
-            tiers: Arc::new(NobodyKnown),
+            tiers: None,
+            trust_model: None,
             authorizer: Arc::new(AllowAll),
             agents: None,
             arbiter: None,
@@ -83,9 +86,15 @@ impl MarketplaceBuilder {
         self
     }
 
-    /// Takes workers' tiers from here instead of giving everybody the initial one.
+    /// Takes workers' tiers from here instead of from the scores that are kept.
     pub fn tiers(mut self, tiers: impl TierSource) -> Self {
-        self.tiers = Arc::new(tiers);
+        self.tiers = Some(Arc::new(tiers));
+        self
+    }
+
+    /// Keeps score by this instead of by the policy's model. What was counted before stays as it was.
+    pub fn trust_model(mut self, model: impl TrustModel) -> Self {
+        self.trust_model = Some(Arc::new(model));
         self
     }
 
@@ -206,6 +215,7 @@ impl MarketplaceBuilder {
             clock: self.clock,
             ids: self.ids,
             tiers: self.tiers,
+            trust_model: self.trust_model,
             authorizer: self.authorizer,
             agents: self.agents,
             arbiter: self.arbiter,

@@ -221,11 +221,6 @@ impl Marketplace {
         }
     }
 
-    /// What an agent is like to work for (JP-33).
-    async fn client_reputation(&self, _agent: AgentId) -> Result<ClientReputation, Error> {
-        Ok(ClientReputation::default())
-    }
-
     async fn command_dispute(
         &self,
         id: DisputeId,

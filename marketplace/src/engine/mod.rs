@@ -21,6 +21,7 @@ mod execution;
 mod feed;
 mod intervene;
 mod observe;
+mod opinions;
 mod parties;
 mod rails;
 mod recent;
@@ -28,6 +29,7 @@ mod reconcile;
 mod session;
 mod settlement;
 mod transact;
+mod trust;
 mod validation;
 mod wallets;
 mod work;
@@ -41,6 +43,7 @@ pub use execution::{Executed, Execution, Executor};
 pub use feed::Subscription;
 pub use reconcile::{Difference, Reconciliation, Unsettled};
 pub use session::Session;
+pub use trust::Standing;
 pub use work::Worked;
 
 use std::{
@@ -64,6 +67,7 @@ use crate::{
     policy::{Policy, PolicyVersion, Span},
     rail::SettlementRail,
     store::{Key, Kind, OfKind as _, Query, Store, StoreError, StoreErrorKind},
+    trust::TrustModel,
     validation::Validator,
 };
 
@@ -79,7 +83,8 @@ struct Inner {
     rails: Vec<Arc<dyn SettlementRail>>,
     clock: Arc<dyn Clock>,
     ids: Arc<dyn IdSource>,
-    tiers: Arc<dyn TierSource>,
+    tiers: Option<Arc<dyn TierSource>>,
+    trust_model: Option<Arc<dyn TrustModel>>,
     authorizer: Arc<dyn Authorizer>,
     agents: Option<AgentParts>,
     arbiter: Option<Arc<dyn Arbiter>>,
@@ -92,8 +97,7 @@ struct Inner {
     recent: recent::Recent,
 }
 
-/// Where a worker's tier comes from. The default knows nobody, so that everybody has the policy's
-/// initial tier.
+/// Where a worker's tier comes from, if not from the scores that are kept here.
 #[async_trait]
 pub trait TierSource: Send + Sync + 'static {
     /// The agent's tier, or `None` for the initial one.
@@ -111,15 +115,6 @@ pub trait Authorizer: Send + Sync + 'static {
     /// # Errors
     /// A reason, which becomes [`Rejection::NotAuthorized`].
     fn authorize(&self, actor: &Actor, command: &'static str, job: Option<&Job>) -> Result<(), String>;
-}
-
-struct NobodyKnown;
-
-#[async_trait]
-impl TierSource for NobodyKnown {
-    async fn tier(&self, _agent: AgentId) -> Result<Option<String>, String> {
-        Ok(None)
-    }
 }
 
 struct AllowAll;

@@ -113,10 +113,9 @@ impl Marketplace {
             agents.push((agent, version));
         }
         let known = match worker {
-            Some(worker) => self.inner.tiers.tier(worker).await,
-            None => Ok(None),
+            Some(worker) => self.tier_of(worker, policy).await?,
+            None => None,
         };
-        let known = known.map_err(|reason| Error::Part { part: "the tier source", reason })?;
         let tier = known.unwrap_or_else(|| policy.initial_tier().to_owned());
         let limit = policy.trust.tiers.iter().find(|known| known.name == tier).and_then(|tier| tier.active_jobs_max);
         let active_jobs = match (worker, limit) {

@@ -151,6 +151,7 @@ impl<'a> Attempt<'a> {
         };
         let rail = self.market.rail(rail)?.profile();
         let worker = parties.candidate();
+        let client = self.market.client_of(actor, command, &policy).await?;
         let buyer = job.map_or(actor.agent(), |job| Some(job.buyer)).filter(|_| touches_budget(job, command));
         let spendable = match job.filter(|job| takes_back(job, command)) {
             Some(job) => self.market.spendable(job).await?,
@@ -158,7 +159,8 @@ impl<'a> Attempt<'a> {
         };
         let decided = self
             .with_purse(buyer, spendable, |purse| {
-                decide(job, command, &Context { now: self.now, actor, policy: &policy, version, rail, worker, purse })
+                let (now, policy) = (self.now, &*policy);
+                decide(job, command, &Context { now, actor, policy, version, rail, worker, client, purse })
             })
             .await?;
         if let JobCommand::Deliver { delivery } = command

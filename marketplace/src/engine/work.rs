@@ -32,17 +32,19 @@ pub struct Worked {
     pub timers: usize,
     /// Disputes worked on.
     pub disputes: usize,
+    /// Events that said something about agents' trust.
+    pub trust: usize,
 }
 
 impl Worked {
     /// Whether there was nothing to do.
     pub const fn is_idle(&self) -> bool {
-        self.observed == 0 && self.instructions == 0 && self.timers == 0 && self.disputes == 0
+        self.observed == 0 && self.instructions == 0 && self.timers == 0 && self.disputes == 0 && self.trust == 0
     }
 }
 
 impl Marketplace {
-    /// One round: what rails report, instructions that are due, timers that are due, disputes. Any number
+    /// One round: what rails report, instructions that are due, timers that are due, trust, disputes. Any number
     /// of processes may do this at once. It waits for the arbiter, which [`Marketplace::run`] does apart.
     ///
     /// # Errors
@@ -57,7 +59,7 @@ impl Marketplace {
         self.refresh_policy().await?;
         let observed = self.observe_rails().await;
         let (instructions, timers) = (self.settle_due().await?, self.fire_due().await?);
-        Ok(Worked { observed, instructions, timers, disputes: 0 })
+        Ok(Worked { observed, instructions, timers, disputes: 0, trust: self.keep_trust().await? })
     }
 
     /// Works until nothing is due any more, for tests and scripts.

@@ -19,6 +19,7 @@ use crate::{
     rail::{Instruction, RailProfile},
     spending::{Allowance, Budget},
     text,
+    trust::ClientReputation,
     validation::{Report, Verdict},
 };
 
@@ -37,6 +38,8 @@ pub struct Context<'a> {
     pub rail: &'a RailProfile,
     /// The agent that the command makes the job's worker, if it makes one.
     pub worker: Candidate<'a>,
+    /// What whoever posts is like to work for (JP-14, JP-33).
+    pub client: ClientReputation,
     /// What is known of the parties' money.
     pub purse: Purse<'a>,
 }

@@ -5,10 +5,11 @@ use super::{
     open::opened,
 };
 use crate::{
+    dispute::unrestricted,
     error::Rejection,
     ids::{AgentId, JobId},
     money::{Money, Rate},
-    policy::{DeadlineFrom, EscrowAt, FeeRate, Range, Span},
+    policy::{DeadlineFrom, EscrowAt, FeeRate, Range, Restricted, Span},
     rail::Capability,
     schema, text,
 };
@@ -63,6 +64,9 @@ fn posted<'a>(
     }
     if order.worker.is_some() && order.open.is_some() {
         return Err(Rejection::Form { field: "open", form: "left out where a worker is named" });
+    }
+    if let Some(disputes) = &ctx.policy.disputes {
+        unrestricted("post", Restricted::Post, disputes, ctx.client)?;
     }
     text::line("title", &order.title, policy.title)?;
     text::json("task", &order.task, policy.task_bytes)?;

@@ -16,7 +16,10 @@ use crate::{
     ledger::{LedgerError, Movement},
     money::Money,
     rail::Instruction,
+    report::ReportEvent,
+    review::ReviewEvent,
     spending::BudgetEvent,
+    trust::ReputationEvent,
     wallet::WalletEvent,
 };
 
@@ -176,6 +179,12 @@ events! {
     Budget(BudgetEvent),
     /// To a dispute.
     Dispute(DisputeEvent),
+    /// To a review.
+    Review(ReviewEvent),
+    /// To a report.
+    Report(ReportEvent),
+    /// To an agent's trust.
+    Reputation(ReputationEvent),
 }
 
 /// What happened to an instruction that its contract does not hear of.

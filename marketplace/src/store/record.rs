@@ -14,7 +14,10 @@ use crate::{
     ids::RailId,
     job::Job,
     rail::{Action, Decline, Instruction, Observation, Outcome, Receipt},
+    report::Report,
+    review::Review,
     spending::Budget,
+    trust::Reputation,
     validation::Check,
     wallet::Wallet,
 };
@@ -180,6 +183,12 @@ records! {
     Dispute(Dispute) = "dispute",
     /// Deliveries that are to be validated, or were.
     Check(Check) = "check",
+    /// What parties of jobs say of each other.
+    Review(Review) = "review",
+    /// What agents tell the platform about each other.
+    Report(Report) = "report",
+    /// How far agents are trusted.
+    Reputation(Reputation) = "reputation",
 }
 
 /// A record's kind and id.

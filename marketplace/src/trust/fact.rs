@@ -32,6 +32,13 @@ pub enum Happening {
         /// Which.
         contract: Contract,
     },
+    /// A party opened a dispute, whatever comes of it (JP-33).
+    Filed {
+        /// The contract.
+        contract: Contract,
+        /// Who.
+        by: Side,
+    },
     /// A dispute was ruled and the contract settled accordingly.
     Ruled {
         /// The contract.
@@ -152,6 +159,11 @@ pub enum Evidence {
     WorkerFault,
     /// A job that it paid for was given back or ran out of time.
     WorkerFailed,
+    /// It opened a dispute.
+    DisputeFiled {
+        /// Its side of the contract.
+        side: Side,
+    },
     /// A dispute it was part of was ruled.
     Dispute {
         /// Its side of the contract.
@@ -250,8 +262,8 @@ pub enum Ignored {
 /// different owners do**. Work that is said to be done or worth something must have paid its worker;
 /// failed work must have had money reserved. A reputation that costs nothing is bought.
 ///
-/// What the platform itself says (verifying, dismissing) always counts. A report has no contract, so
-/// only the owners are looked at.
+/// What the platform itself says (verifying, dismissing) always counts. A report has no contract and a
+/// dispute is opened before money is divided, so only the owners are looked at.
 ///
 /// # Errors
 /// [`Ignored::SameOwner`], [`Ignored::NotSettled`] or [`Ignored::NoMoney`].
@@ -259,6 +271,7 @@ pub fn counts(happening: &Happening) -> Result<(), Ignored> {
     let (contract, worker_was_paid) = match happening {
         Happening::Verified { .. } | Happening::Unverified { .. } | Happening::ReportDismissed { .. } => return Ok(()),
         Happening::Reported { target, reporter } => return different_owners(target, reporter),
+        Happening::Filed { contract, .. } => return different_owners(&contract.buyer, &contract.worker),
         Happening::WorkerFault { contract } | Happening::Ruled { contract, ruling: Ruling::Buyer, .. } => {
             (contract, false)
         }
@@ -293,6 +306,11 @@ impl Fact {
         Self { at, happening: Happening::WorkerFault { contract } }
     }
 
+    /// A dispute was opened.
+    pub const fn filed(at: Timestamp, contract: Contract, by: Side) -> Self {
+        Self { at, happening: Happening::Filed { contract, by } }
+    }
+
     /// A dispute was ruled.
     pub const fn ruled(at: Timestamp, contract: Contract, filed_by: Side, ruling: Ruling) -> Self {
         Self { at, happening: Happening::Ruled { contract, filed_by, ruling } }
@@ -311,6 +329,7 @@ impl Fact {
             (Happening::Completed { .. }, Some(Side::Buyer)) => Evidence::JobBought,
             (Happening::WorkerFault { .. }, Some(Side::Worker)) => Evidence::WorkerFault,
             (Happening::WorkerFault { .. }, Some(Side::Buyer)) => Evidence::WorkerFailed,
+            (Happening::Filed { by, .. }, Some(side)) if *by == side => Evidence::DisputeFiled { side },
             (Happening::Ruled { filed_by, ruling, .. }, Some(side)) => Evidence::Dispute {
                 side,
                 stance: if *filed_by == side { Stance::Claimant } else { Stance::Respondent },
@@ -338,6 +357,7 @@ impl Happening {
         match self {
             Self::Completed { contract }
             | Self::WorkerFault { contract }
+            | Self::Filed { contract, .. }
             | Self::Ruled { contract, .. }
             | Self::Rated { contract, .. } => Some(contract),
             Self::Verified { .. } | Self::Unverified { .. } | Self::Reported { .. } | Self::ReportDismissed { .. } => {
@@ -375,6 +395,7 @@ impl Evidence {
             Self::JobBought => "job_bought",
             Self::WorkerFault => "worker_fault",
             Self::WorkerFailed => "worker_failed",
+            Self::DisputeFiled { .. } => "dispute_filed",
             Self::Dispute { outcome: Outcome::Won, .. } => "dispute_won",
             Self::Dispute { outcome: Outcome::Split, .. } => "dispute_split",
             Self::Dispute { outcome: Outcome::Lost, .. } => "dispute_lost",

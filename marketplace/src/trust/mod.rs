@@ -32,10 +32,12 @@
 //! ```
 
 mod fact;
+mod kept;
 mod model;
 mod tally;
 
 pub use fact::{Contract, Evidence, Fact, Happening, Ignored, Outcome, Party, Ruling, Settled, Side, Stance, counts};
+pub use kept::{Reputation, ReputationEvent};
 pub use model::PolicyModel;
 pub use tally::{ClientReputation, Pending, Tally};
 
@@ -65,6 +67,16 @@ pub trait TrustModel: Send + Sync + 'static {
 
     /// The score at a moment at or after the record's last fact. Time alone may move it.
     fn score(&self, record: &Record, at: Timestamp) -> Decimal;
+}
+
+impl<T: TrustModel + ?Sized> TrustModel for Arc<T> {
+    fn weigh(&self, record: Record, evidence: &Evidence, at: Timestamp) -> Record {
+        (**self).weigh(record, evidence, at)
+    }
+
+    fn score(&self, record: &Record, at: Timestamp) -> Decimal {
+        (**self).score(record, at)
+    }
 }
 
 /// What is known about one agent: enough to go on from, and nothing that the facts do not give.

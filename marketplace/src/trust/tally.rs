@@ -91,6 +91,7 @@ impl Tally {
         match *evidence {
             Evidence::JobCompleted | Evidence::WorkerFault => add(&mut self.worked),
             Evidence::JobBought => add(&mut self.client.completed),
+            Evidence::DisputeFiled { side: Side::Buyer } => add(&mut self.client.filed),
             Evidence::Dispute { side, stance, outcome } => self.count_dispute(side, stance, outcome),
             Evidence::Rated { rating } => {
                 add(&mut self.ratings);
@@ -100,7 +101,7 @@ impl Tally {
             Evidence::Unverified => self.verified = false,
             Evidence::Reported { by } => self.count_report(by, at),
             Evidence::ReportDismissed { by } => self.reports.retain(|report| report.by != by),
-            Evidence::WorkerFailed | Evidence::TimePassed => {}
+            Evidence::DisputeFiled { side: Side::Worker } | Evidence::WorkerFailed | Evidence::TimePassed => {}
         }
         if evidence.completes_work() {
             add(&mut self.completed);
@@ -118,8 +119,7 @@ impl Tally {
                 add(&mut self.disputes_lost);
             }
             (Stance::Respondent, Outcome::Won | Outcome::Split) => add(&mut self.disputes_faced),
-            (Stance::Claimant, _) if side == Side::Buyer => add(&mut self.client.filed),
-            (Stance::Claimant, _) => {}
+            (Stance::Claimant, _) => {} // it was counted when it was filed
         }
         if side == Side::Buyer && stance == Stance::Respondent && outcome == Outcome::Lost {
             add(&mut self.client.completed); // the worker got what was agreed

@@ -11,6 +11,7 @@ mod job;
 mod ledger;
 mod money;
 mod operators;
+mod opinions;
 mod outbound;
 mod policy;
 mod rail;

@@ -800,6 +800,7 @@ proptest! {
                 rail: rail.profile(),
                 worker: Candidate { tier: policy.initial_tier(), active_jobs: 0, capabilities: None },
                 purse: Purse::default(),
+                client: tradepost::trust::ClientReputation::default(),
             };
             decide(job, command, &context)
         };

@@ -23,6 +23,7 @@ use tradepost::{
         Capability, Chargeback, ChargebackStage, Custody, Decline, Instruction, Landing, Leg, LegReceipt, Order,
         Outcome, RailProfile, Receipt,
     },
+    trust::ClientReputation,
 };
 use uuid::Uuid;
 
@@ -279,6 +280,7 @@ pub(crate) struct Desk {
     pub(crate) policy: Policy,
     pub(crate) rail: RailProfile,
     pub(crate) tier: String,
+    pub(crate) client: ClientReputation,
     pub(crate) now: Timestamp,
     pub(crate) job: Option<Job>,
     pub(crate) books: Books,
@@ -298,6 +300,7 @@ impl Desk {
             policy,
             rail,
             tier,
+            client: ClientReputation::default(),
             now: start(),
             job: None,
             books: Books::default(),
@@ -354,6 +357,7 @@ impl Desk {
             rail: &self.rail,
             worker: Candidate { tier: &self.tier, active_jobs: 0, capabilities: None },
             purse: Purse { spendable: self.spendable(), ..Purse::default() },
+            client: self.client,
         };
         decide(self.job.as_ref(), command, &context)
     }

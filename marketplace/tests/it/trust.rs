@@ -245,7 +245,7 @@ fn jp_29_reports_expire_after_the_last_one_and_five_jobs_dismiss_the_oldest() {
 fn jp_33_client_behaviour_is_the_dispute_rate_of_the_buyer() {
     let policy = Policy::justpayai().unwrap();
     let trust = Trust::of(&policy);
-    let filed = ruled(1, Side::Buyer, Ruling::Buyer);
+    let filed = Fact::filed(days(1), paid(), Side::Buyer);
     let buyer = |facts: &[Fact]| trust.run(BUYER.agent, facts).record;
     let rate_and_score = |facts: &[Fact]| {
         let record = buyer(facts);
@@ -257,8 +257,10 @@ fn jp_33_client_behaviour_is_the_dispute_rate_of_the_buyer() {
     assert_eq!(rate_and_score(&[completed(1), completed(1), completed(1), filed]), said("0.25", "0.575"));
     assert_eq!(rate_and_score(&[completed(1), filed]), said("0.5", "0.5"));
     assert_eq!(rate_and_score(&[filed]), said("1", "0.5"));
-    // Winning does not undo the filing, and the worker's own filing is not the buyer's.
-    assert_eq!(buyer(&[ruled(1, Side::Worker, Ruling::Buyer)]).tally.client.filed, 0);
+    // A dispute counts when it is filed, whatever is ruled, and the worker's own filing is not the buyer's.
+    assert_eq!(buyer(&[filed, ruled(1, Side::Buyer, Ruling::Buyer)]).tally.client.filed, 1);
+    let theirs = Fact::filed(days(1), paid(), Side::Worker);
+    assert_eq!(buyer(&[theirs, ruled(1, Side::Worker, Ruling::Buyer)]).tally.client.filed, 0);
     let lost = buyer(&[ruled(1, Side::Worker, Ruling::Worker)]).tally.client;
     assert_eq!(lost, ClientReputation { completed: 1, filed: 0 });
 
@@ -363,7 +365,7 @@ fn any_fact() -> impl Strategy<Value = Fact> {
     let settled = prop_oneof![Just(None), (-1i64..1000, -1i64..1000).prop_map(Some), Just(Some((500, 450)))];
     let side = prop_oneof![Just(Side::Buyer), Just(Side::Worker)];
     let ruling = prop_oneof![Just(Ruling::Buyer), Just(Ruling::Worker), Just(Ruling::Split)];
-    (0i64..200, 0u8..8, parties, settled, side, ruling, 0u8..7).prop_map(
+    (0i64..200, 0u8..9, parties, settled, side, ruling, 0u8..7).prop_map(
         |(day, kind, (buyer, buyers, worker, workers), settled, side, ruling, rating)| {
             let (one, other) = (party(buyer, buyers), party(worker, workers));
             let contract = between(one, other, settled);
@@ -374,6 +376,7 @@ fn any_fact() -> impl Strategy<Value = Fact> {
                 4 => Happening::Rated { contract, by: side, rating },
                 5 => Happening::Verified { agent: other.agent },
                 6 => Happening::Reported { target: other, reporter: one },
+                7 => Happening::Filed { contract, by: side },
                 _ => Happening::ReportDismissed { target: other.agent, reporter: one.owner },
             };
             Fact { at: days(day), happening }

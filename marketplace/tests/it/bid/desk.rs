@@ -68,6 +68,7 @@ impl BidDesk {
             version: PolicyVersion(1),
             rail: &self.job.rail,
             worker: candidate,
+            client: tradepost::trust::ClientReputation::default(),
             purse: Purse::default(),
         };
         let bid = self.bids.get(&BidId::derive(self.job().id, worker));

@@ -271,6 +271,7 @@ impl Auditor {
                     }
                 }
                 (_, Record::Dispute(_)) => {} // the job's own commit says what it did
+                (_, Record::Review(_) | Record::Report(_) | Record::Reputation(_)) => {} // no money is in them
                 (_, Record::Bid(_)) => {}     // once all of the commit is there
                 (_, Record::Check(_)) => {}   // no world has validators
                 // The world's people are the embedder's own.

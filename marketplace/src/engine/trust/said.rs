@@ -1,0 +1,201 @@
+//! What the events of the log say about agents.
+
+use std::sync::Arc;
+
+use super::Marketplace;
+use crate::{
+    dispute::{Award, DisputeEnding},
+    error::{Error, Rejection},
+    ids::{AgentId, JobId, OwnerId},
+    job::{CancelCause, Job, JobEvent},
+    money::Money,
+    policy::PolicyVersion,
+    rail::{Leg, Party as RailParty},
+    report::ReportEvent,
+    review::{Review, ReviewEvent},
+    store::{EventBody, Key, Kind, LoggedEvent, Position},
+    trust::{Contract, Fact, Happening, Party, Ruling, Settled, Side},
+};
+
+/// What an event says: facts, in the words of one policy.
+pub(super) struct Said {
+    pub(super) facts: Vec<Fact>,
+    pub(super) policy: PolicyVersion,
+}
+
+impl Marketplace {
+    /// What an event says, if it says anything.
+    pub(super) async fn said_by(&self, logged: &LoggedEvent) -> Result<Option<Said>, Error> {
+        let (event, at) = (&logged.event, logged.event.at);
+        match &event.body {
+            EventBody::Job(JobEvent::Disputed { by, .. }) => {
+                let job = self.job(JobId(event.subject.id)).await?;
+                let facts = match self.contract(&job, None).await? {
+                    Some(contract) => vec![Fact::filed(at, contract, *by)],
+                    None => Vec::new(),
+                };
+                Ok(Some(Said { facts, policy: job.policy }))
+            }
+            EventBody::Job(
+                JobEvent::Completed { .. }
+                | JobEvent::Cancelled { .. }
+                | JobEvent::Refunded { .. }
+                | JobEvent::PaymentReceived { .. }
+                | JobEvent::SettledOutside { .. },
+            ) => self.ended(logged).await,
+            EventBody::Review(ReviewEvent::Given { job, by, rating, settled: true, .. }) => {
+                let (job, ending) = self.ending(*job, logged.position).await?;
+                let Some(contract) = self.contract(&job, ending.as_ref()).await? else { return Ok(None) };
+                Ok(Some(Said { facts: vec![Fact::rated(at, contract, *by, *rating)], policy: job.policy }))
+            }
+            EventBody::Report(ReportEvent::Made { about, reporter, policy, .. }) => {
+                let (target, reporter) = (self.party(*about).await?, self.party(*reporter).await?);
+                let fact = Fact { at, happening: Happening::Reported { target, reporter } };
+                Ok(Some(Said { facts: vec![fact], policy: *policy }))
+            }
+            EventBody::Report(ReportEvent::Dismissed { about, reporter, policy, .. }) => {
+                let reporter = self.party(*reporter).await?.owner;
+                let fact = Fact { at, happening: Happening::ReportDismissed { target: *about, reporter } };
+                Ok(Some(Said { facts: vec![fact], policy: *policy }))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// What the end of a job says, if this event is the one that divided its money.
+    async fn ended(&self, logged: &LoggedEvent) -> Result<Option<Said>, Error> {
+        let (job, ending) = self.ending(JobId(logged.event.subject.id), logged.position).await?;
+        let Some(ending) = ending else { return Ok(None) };
+        // A rail has funded it: then the rail's receipt is what divides it.
+        let by_receipt = matches!(logged.event.body, EventBody::Job(JobEvent::PaymentReceived { .. }));
+        let outside = matches!(logged.event.body, EventBody::Job(JobEvent::SettledOutside { .. }));
+        if by_receipt == job.hold.funding.is_empty() && !outside {
+            return Ok(None);
+        }
+        let Some(contract) = self.contract(&job, Some(&ending)).await? else { return Ok(None) };
+        let at = logged.event.at;
+        let mut facts = Vec::new();
+        match (ending.how, ending.filed_by) {
+            (How::Completed, _) => facts.push(Fact::completed(at, contract)),
+            (How::WorkerFault, _) => facts.push(Fact::worker_fault(at, contract)),
+            (How::Ruled(ruling), Some(filed_by)) => facts.push(Fact::ruled(at, contract, filed_by, ruling)),
+            (How::Ruled(_) | How::Neither, _) => {}
+        }
+        for by in [Side::Buyer, Side::Worker].into_iter().filter(|_| by_receipt || outside) {
+            if let Some(rating) = self.rated_before(job.id, by, logged.position).await? {
+                facts.push(Fact::rated(at, contract, by, rating));
+            }
+        }
+        Ok(Some(Said { facts, policy: job.policy }))
+    }
+
+    /// A rating that was given when the money was not divided yet, by a place in the log.
+    async fn rated_before(&self, job: JobId, by: Side, place: Position) -> Result<Option<u8>, Error> {
+        let review = Key { kind: Kind::Review, id: Review::id_of(job, by) };
+        let events = self.inner.store.events_of(self.inner.market, review).await?;
+        Ok(events.into_iter().filter(|given| given.position < place).find_map(|given| match given.event.body {
+            EventBody::Review(ReviewEvent::Given { rating, settled: false, .. }) => Some(rating),
+            _ => None,
+        }))
+    }
+
+    /// How a job had ended by a place in the log.
+    async fn ending(&self, job: JobId, place: Position) -> Result<(Arc<Job>, Option<Ending>), Error> {
+        let (job, events) = (self.job(job).await?, self.job_history(job).await?);
+        let mut ending = None;
+        let (mut filed_by, mut ruling) = (None, None);
+        let none = Money::zero(job.terms.amount.currency());
+        for logged in events.into_iter().filter(|logged| logged.position <= place) {
+            let EventBody::Job(event) = logged.event.body else { continue };
+            let (how, amount, to_worker) = match event {
+                JobEvent::Disputed { by, .. } => {
+                    (filed_by, ruling) = (Some(by), None);
+                    continue;
+                }
+                JobEvent::DisputeEnded { ending, .. } => {
+                    ruling = Some(ending);
+                    continue;
+                }
+                JobEvent::Completed { net, .. } => {
+                    (how_ruled(ruling.as_ref()).unwrap_or(How::Completed), job.terms.total(), net)
+                }
+                JobEvent::Refunded { amount, .. } => {
+                    (how_ruled(ruling.as_ref()).unwrap_or(How::Neither), Ok(amount), none)
+                }
+                JobEvent::Cancelled { cause, refunded, cancellation_fee, compensation, .. } => {
+                    let fault =
+                        matches!(cause, CancelCause::Worker | CancelCause::Stale | CancelCause::DeadlineExpired);
+                    let amount = refunded.plus(cancellation_fee).and_then(|sum| sum.plus(compensation));
+                    (if fault { How::WorkerFault } else { How::Neither }, amount, compensation)
+                }
+                JobEvent::SettledOutside { legs, .. } => {
+                    let to_worker = worker_leg(&legs, none);
+                    let how = if to_worker.is_positive() { How::Completed } else { How::Neither };
+                    (how, job.terms.total(), to_worker)
+                }
+                _ => continue,
+            };
+            let settled = Settled { amount: amount.map_err(Rejection::from)?, to_worker };
+            ending = Some(Ending { how, filed_by, settled });
+        }
+        Ok((job, ending))
+    }
+
+    /// What trust has to know of a job, if it has a worker.
+    async fn contract(&self, job: &Job, ending: Option<&Ending>) -> Result<Option<Contract>, Error> {
+        let Some(worker) = job.worker else { return Ok(None) };
+        let (buyer, worker) = (self.party(job.buyer).await?, self.party(worker).await?);
+        Ok(Some(Contract { id: job.id, buyer, worker, settled: ending.map(|ending| ending.settled) }))
+    }
+
+    /// An agent and who is behind it: where agents are the embedder's own, each is its own owner.
+    async fn party(&self, agent: AgentId) -> Result<Party, Error> {
+        let own = Party { agent, owner: OwnerId(agent.0) };
+        if self.inner.agents.is_none() {
+            return Ok(own);
+        }
+        match self.registered(agent).await {
+            Ok(known) => Ok(Party { agent, owner: known.owner }),
+            Err(Error::Rejected(Rejection::NotFound { .. })) => Ok(own),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// How a job ended, as far as trust is concerned.
+struct Ending {
+    how: How,
+    filed_by: Option<Side>,
+    settled: Settled,
+}
+
+#[derive(Clone, Copy)]
+enum How {
+    Completed,
+    WorkerFault,
+    Ruled(Ruling),
+    /// In a way that says nothing about anybody.
+    Neither,
+}
+
+/// What a dispute's end says. Who agrees has not lost; who pays in full for it has got the work.
+fn how_ruled(ending: Option<&DisputeEnding>) -> Option<How> {
+    let ruling = |award: &Award| match award {
+        Award::Buyer => Ruling::Buyer,
+        Award::Worker => Ruling::Worker,
+        Award::Split { .. } => Ruling::Split,
+    };
+    match ending? {
+        DisputeEnding::Ruled { award } => Some(How::Ruled(ruling(award))),
+        DisputeEnding::Agreed { award } | DisputeEnding::Lapsed { award } => Some(match award {
+            Award::Buyer => How::Neither,
+            Award::Worker => How::Completed,
+            Award::Split { .. } => How::Ruled(Ruling::Split),
+        }),
+        DisputeEnding::Withdrawn => None,
+    }
+}
+
+fn worker_leg(legs: &[Leg], none: Money) -> Money {
+    legs.iter().find(|leg| matches!(leg.to, RailParty::Worker(_))).map_or(none, |leg| leg.amount)
+}
