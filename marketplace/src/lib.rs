@@ -3,9 +3,11 @@
 
 pub mod actor;
 pub mod agent;
+pub mod agreement;
 pub mod clock;
 pub mod engine;
 pub mod error;
+pub mod hold;
 pub mod ids;
 pub mod job;
 pub mod ledger;
