@@ -12,12 +12,14 @@ pub use decide::{Context, Decision, Fresh, FreshKey, decide};
 pub use event::AgentEvent;
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::{
     clock::Timestamp,
     ids::{AgentId, OwnerId},
     money::Money,
     secret::Digest,
+    store::Kept,
 };
 
 /// Where an agent is in its life.
@@ -233,13 +235,8 @@ impl Agent {
         }
     }
 
-    /// When the engine has to do something about it: at once while it is closing.
-    pub(crate) fn due_at(&self) -> Option<Timestamp> {
-        (self.status == AgentStatus::Closing).then_some(self.registered_at)
-    }
-
     /// The key that has this digest. Every key is compared, so that the time taken tells nothing.
-    pub(crate) fn key(&self, digest: &Digest) -> Option<&ApiKey> {
+    pub(crate) fn api_key(&self, digest: &Digest) -> Option<&ApiKey> {
         let found = |found, key| if key_is(key, digest) { Some(key) } else { found };
         self.keys.iter().fold(None, found)
     }
@@ -247,4 +244,34 @@ impl Agent {
 
 fn key_is(key: &ApiKey, digest: &Digest) -> bool {
     key.digest == *digest
+}
+
+impl Kept for Agent {
+    fn id(&self) -> Uuid {
+        self.id.0
+    }
+
+    fn status(&self) -> &'static str {
+        self.status.as_str()
+    }
+
+    /// Its owner.
+    fn parties(&self) -> [Option<Uuid>; 2] {
+        [Some(self.owner.0), None]
+    }
+
+    /// At once while it is closing.
+    fn due_at(&self) -> Option<Timestamp> {
+        (self.status == AgentStatus::Closing).then_some(self.registered_at)
+    }
+}
+
+impl Kept for Owner {
+    fn id(&self) -> Uuid {
+        self.id.0
+    }
+
+    fn status(&self) -> &'static str {
+        "known"
+    }
 }

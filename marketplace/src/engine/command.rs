@@ -4,8 +4,12 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
+use uuid::Uuid;
 
-use super::{Marketplace, as_job, into_job};
+use super::{
+    Marketplace,
+    transact::{Attempt, answered},
+};
 use crate::{
     actor::Actor,
     clock::Timestamp,
@@ -14,10 +18,7 @@ use crate::{
     job::{Context, Decision, Job, JobCommand, decide},
     ledger::{Account, LedgerError},
     policy::{Policy, PolicyVersion, Range},
-    store::{
-        Commit, CommitError, Document, Event, EventBody, InstructionRecord, InstructionState, Journal, Key, KeyUse,
-        Kind, Record, Stored, Write,
-    },
+    store::{CommitError, Document, Journal, Key, KeyUse, Kind, Record, Stored, Write},
     text,
 };
 
@@ -64,80 +65,50 @@ impl Marketplace {
         observed: Option<Write>,
     ) -> Result<Arc<Job>, Error> {
         let key = self.key_use(&(id, &command), call)?;
-        let journal: &dyn Journal = call.within.unwrap_or(&*self.inner.store);
         // Inside the embedder's transaction only that says how things stand.
         let mut remembered = id.filter(|_| call.within.is_none()).and_then(|id| self.inner.recent.get(id));
         for _ in 0..ATTEMPTS {
-            let now = self.now();
-            if let JobCommand::Post { id, .. } = &mut command {
-                *id = JobId(self.inner.ids.next(now));
-            }
+            let on = Attempt::new(self, call);
+            let subject = match (&mut command, id) {
+                (JobCommand::Post { id, .. }, _) => {
+                    *id = JobId(on.fresh());
+                    *id
+                }
+                (_, id) => id.unwrap_or(JobId(Uuid::nil())),
+            };
             let from_memory = remembered.take();
             let may_be_stale = from_memory.is_some();
-            let stored = match (id, from_memory) {
-                (Some(_), Some(stored)) => Some(stored),
-                (Some(id), None) => Some(self.load_job(journal, id).await?),
-                (None, _) => None,
+            let before = match (id, from_memory) {
+                (Some(id), None) => Some(on.load::<Job>("job", id.0).await?),
+                (_, from_memory) => from_memory,
             };
-            let before = stored.as_ref().and_then(as_job);
-            let decided = match self.party_guards(journal, &command, call.actor).await {
-                Ok(guards) => {
-                    let decided = self.decide_job(before.map(|(job, _)| &**job), &command, call.actor, now).await;
-                    decided.map(|decision| (decision, guards))
-                }
-                Err(error) => Err(error),
-            };
-            let (decision, guards) = match decided {
-                Ok(decided) => decided,
+            let before = before.as_ref().map(|(job, version)| (&**job, *version));
+            let version = before.map_or(0, |(_, version)| version);
+            let mut commit = on.commit(Key { kind: Kind::Job, id: subject.0 }, version);
+            let job = match on.command_job(&mut commit, before, &command).await {
+                Ok(job) => job,
                 Err(_) if may_be_stale => continue,
                 Err(Error::Rejected(rejection)) => {
-                    return self.answered_before(journal, key, rejection, call.actor).await.and_then(answered_job);
+                    return self.answered_before(on.journal, key, rejection, call.actor).await.and_then(answered);
                 }
                 Err(error) => return Err(error),
             };
-            let version = before.map_or(0, |(_, version)| version);
-            let claimed_until = call.within.is_none().then(|| now + self.inner.lease.delta());
-            let mut commit = self.commit_of(decision, version, call.actor, now, claimed_until);
-            commit.documents = documents(&commit, &command)?;
-            commit.guards = guards;
-            let job = match &commit.writes[0].record {
-                Record::Job(job) => job.clone(),
-                _ => unreachable!("a job's commit writes the job first"),
-            };
-            let claimed: Vec<Stored> = commit.writes[1..].iter().filter_map(claimed_now).collect();
             commit.writes.extend(observed.clone());
-            commit.key =
-                key.clone().map(|(key, fingerprint)| KeyUse { key, fingerprint, answer: Record::Job(job.clone()) });
-            match journal.commit(commit).await {
-                Ok(()) => {
-                    if call.within.is_none() {
-                        self.inner.recent.put(&Record::Job(job.clone()), version + 1);
-                    }
-                    self.inner.committed.notify_waiters();
-                    return self.after_commit(job, claimed).await;
+            commit.key = key.clone().map(|(key, fingerprint)| KeyUse { key, fingerprint, answer: job.clone().into() });
+            match self.write(call, commit).await {
+                Ok(claimed) if claimed.is_empty() => return Ok(job),
+                Ok(claimed) => {
+                    self.try_at_once(claimed).await;
+                    return Ok(self.job(job.id).await.unwrap_or(job));
                 }
                 Err(CommitError::Conflict(Key { kind: Kind::Observation, .. })) => return Ok(job), // taken in before
                 Err(CommitError::Conflict(_)) => {}
                 // The amount and the payer are the remembered job's, too.
                 Err(CommitError::Ledger(_)) if may_be_stale => {}
-                Err(error) => return refused(error, call.actor).and_then(answered_job),
+                Err(error) => return refused(error, call.actor).and_then(answered),
             }
         }
         Err(Error::Contention { command: command.name(), attempts: ATTEMPTS })
-    }
-
-    /// Tries at once what the commit asked of rails, so that the caller usually sees the final state.
-    /// Whatever fails here is found again by the workers; it is not the command's failure.
-    async fn after_commit(&self, job: Arc<Job>, claimed: Vec<Stored>) -> Result<Arc<Job>, Error> {
-        if claimed.is_empty() {
-            return Ok(job);
-        }
-        for stored in claimed {
-            if let Err(error) = self.work_on(stored).await {
-                tracing::warn!(job = %job.id, %error, "an instruction is left to the workers");
-            }
-        }
-        Ok(self.job(job.id).await.unwrap_or(job))
     }
 
     /// A command that a rule refuses may still be the repetition of one that was carried out.
@@ -154,11 +125,6 @@ impl Marketplace {
             Some(before) if before.fingerprint == fingerprint => refused(CommitError::Replayed(before.answer), actor),
             Some(_) => refused(CommitError::KeyReused(key), actor),
         }
-    }
-
-    pub(super) async fn load_job(&self, journal: &dyn Journal, id: JobId) -> Result<Stored, Error> {
-        let stored = journal.load(self.inner.market, Key { kind: Kind::Job, id: id.0 }).await?;
-        stored.ok_or_else(|| Rejection::NotFound { what: "job", id: id.to_string() }.into())
     }
 
     /// Gathers what the decision may look at, and decides.
@@ -190,50 +156,6 @@ impl Marketplace {
         Ok(decide(job, command, &context)?)
     }
 
-    /// A decision as a commit: the job first, then its new instructions.
-    pub(super) fn commit_of(
-        &self,
-        decision: Decision,
-        version: u64,
-        actor: &Actor,
-        now: Timestamp,
-        claimed_until: Option<Timestamp>,
-    ) -> Commit {
-        let Decision { job, events, movement, instructions } = decision;
-        let subject = Key { kind: Kind::Job, id: job.id.0 };
-        let rail = job.rail;
-        let mut writes = Vec::with_capacity(1 + instructions.len());
-        writes.push(Write { record: Record::Job(Arc::new(job)), expected: version, claimed_until: None });
-        for (instruction, run_at) in instructions {
-            let record = InstructionRecord {
-                instruction,
-                contract: subject,
-                rail,
-                given_at: now,
-                run_at,
-                state: InstructionState::Queued,
-                failures: 0,
-                problem: None,
-            };
-            let claimed_until = claimed_until.filter(|_| run_at <= now);
-            writes.push(Write { record: Record::Instruction(Arc::new(record)), expected: 0, claimed_until });
-        }
-        let event =
-            |body| Event { subject, version: version + 1, at: now, actor: actor.clone(), body: EventBody::Job(body) };
-        Commit {
-            market: self.inner.market,
-            at: now,
-            contract: subject.id,
-            version: version + 1,
-            key: None,
-            writes,
-            events: events.into_iter().map(event).collect(),
-            movement,
-            documents: Vec::new(),
-            guards: Vec::new(),
-        }
-    }
-
     /// The key to look for and the digest of what is commanded, checked.
     pub(super) fn key_use(&self, body: &impl Serialize, call: Call<'_>) -> Result<Option<(String, [u8; 32])>, Error> {
         if let Actor::Operator(name) = call.actor {
@@ -252,26 +174,18 @@ pub(super) fn claimed_now(write: &Write) -> Option<Stored> {
 }
 
 /// What is kept beside the job: the task as posted, each delivery as handed in.
-fn documents(commit: &Commit, command: &JobCommand) -> Result<Vec<Document>, Error> {
-    let subject = commit.contract;
-    let document = match command {
-        JobCommand::Post { order, .. } => Document { subject, name: "task".into(), body: json(order)? },
-        JobCommand::Deliver { delivery } => {
-            let Some(job) = into_job(commit.writes[0].record.clone()) else { return Ok(Vec::new()) };
-            Document { subject, name: format!("delivery/{}", job.revisions + 1), body: json(delivery)? }
-        }
-        _ => return Ok(Vec::new()),
+pub(super) fn documents(job: &Job, command: &JobCommand) -> Result<Option<Document>, Error> {
+    let (name, body) = match command {
+        JobCommand::Post { order, .. } => ("task".into(), json(order)?),
+        JobCommand::Deliver { delivery } => (format!("delivery/{}", job.revisions + 1), json(delivery)?),
+        _ => return Ok(None),
     };
-    Ok(vec![document])
+    Ok(Some(Document { subject: job.id.0, name, body }))
 }
 
 fn json(value: &impl Serialize) -> Result<String, Error> {
     let unwritable = |e| Error::Configuration { reason: format!("a command has no JSON form: {e}") };
     serde_json::to_string(value).map_err(unwritable)
-}
-
-fn answered_job(answer: Record) -> Result<Arc<Job>, Error> {
-    Ok(into_job(answer).expect("a job's command and another have different digests"))
 }
 
 /// What a commit that was not written means to the caller.

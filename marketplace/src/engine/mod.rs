@@ -20,6 +20,7 @@ mod recent;
 mod reconcile;
 mod session;
 mod settlement;
+mod transact;
 mod work;
 
 pub use agents::{AgentParts, Registered, Verified, WebhookPing};
@@ -47,7 +48,7 @@ use crate::{
     money::{Currency, Money},
     policy::{Policy, PolicyVersion, Span},
     rail::SettlementRail,
-    store::{Key, Kind, Query, Record, Store, StoreError, StoreErrorKind, Stored},
+    store::{Key, Kind, OfKind as _, Query, Store, StoreError, StoreErrorKind},
 };
 
 /// A marketplace: the one type an embedder holds. Clones share everything and cost a counter.
@@ -137,10 +138,8 @@ impl Marketplace {
     /// [`Rejection::NotFound`], or the store's failure.
     pub async fn job(&self, id: JobId) -> Result<Arc<Job>, Error> {
         let stored = self.inner.store.load(self.inner.market, Key { kind: Kind::Job, id: id.0 }).await?;
-        match stored.map(|stored| stored.record) {
-            Some(Record::Job(job)) => Ok(job),
-            _ => Err(Rejection::NotFound { what: "job", id: id.to_string() }.into()),
-        }
+        let job = stored.and_then(|stored| Job::of(stored.record));
+        job.ok_or_else(|| Rejection::NotFound { what: "job", id: id.to_string() }.into())
     }
 
     /// An agent's jobs as buyer or as worker, newest first, in any of the given statuses (VP-15).
@@ -156,7 +155,7 @@ impl Marketplace {
         let statuses = statuses.into_iter().map(crate::job::JobStatus::as_str).collect();
         let query = Query { kind: Kind::Job, party, statuses, offset, limit: limit.min(JobsOf::LIMIT) };
         let found = self.inner.store.find(self.inner.market, &query).await?;
-        Ok(found.into_iter().filter_map(|stored| into_job(stored.record)).collect())
+        Ok(found.into_iter().filter_map(|stored| Job::of(stored.record)).collect())
     }
 
     /// What is to be done for a job, as its buyer posted it, in JSON.
@@ -334,20 +333,4 @@ pub enum Role {
     Buyer(AgentId),
     /// Who works.
     Worker(AgentId),
-}
-
-/// The job of a record, if it is one.
-fn into_job(record: Record) -> Option<Arc<Job>> {
-    match record {
-        Record::Job(job) => Some(job),
-        _ => None,
-    }
-}
-
-/// The job of a stored record and its version.
-fn as_job(stored: &Stored) -> Option<(&Arc<Job>, u64)> {
-    match &stored.record {
-        Record::Job(job) => Some((job, stored.version)),
-        _ => None,
-    }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -9,6 +10,7 @@ use super::{
     Marketplace,
     command::Call,
     settlement::{Answer, fenced},
+    transact::{Attempt, Operation},
 };
 use crate::{
     actor::Actor,
@@ -19,13 +21,12 @@ use crate::{
     money::Money,
     policy::Range,
     rail::{Capability, Cursor, Custody, Observation, ObservationBody, Outcome, Push, SettlementRail},
-    store::{
-        Commit, CommitError, Event, EventBody, InstructionState, Journal, Key, KeyUse, Kind, ObservationEvent,
-        Observed, Record, Stored, Write,
-    },
+    store::{Commit, CommitError, InstructionState, Journal, Kept as _, ObservationEvent, Observed, Record, Write},
     text,
 };
 
+/// What can be dismissed.
+const REFUSED: &str = "refused observation";
 /// A deposit's reference, in characters.
 const REFERENCE: Range<u32> = Range { min: 1, max: 200 };
 
@@ -212,38 +213,8 @@ impl Marketplace {
 
     /// Takes a refused observation off the list of what is unsettled.
     pub(super) async fn dismiss(&self, call: Call<'_>, id: Uuid, reason: String) -> Result<(), Error> {
-        const COMMAND: &str = "dismiss";
-        let used = self.key_use(&(COMMAND, id, &reason), call)?;
-        text::prose("reason", &reason, text::REASON)?;
-        self.may(COMMAND, matches!(call.actor, Actor::Operator(_)), "an operator", call.actor)?;
-        let key = Key { kind: Kind::Observation, id };
-        let missing = Rejection::NotFound { what: "refused observation", id: id.to_string() };
-        let journal: &dyn Journal = call.within.unwrap_or(&*self.inner.store);
-        if let Some((key, fingerprint)) = &used
-            && let Some(before) = journal.key(self.inner.market, key).await?
-        {
-            return match before.fingerprint == *fingerprint {
-                true => Ok(()),
-                false => Err(Rejection::KeyReused { key: key.clone() }.into()),
-            };
-        }
-        let (observed, version) = match journal.load(self.inner.market, key).await? {
-            Some(Stored { record: Record::Observed(observed), version, .. })
-                if observed.refused.is_some() && observed.dismissed.is_none() =>
-            {
-                (observed, version)
-            }
-            _ => return Err(missing.into()),
-        };
-        let record = Record::Observed(Arc::new(Observed { dismissed: Some(reason.clone()), ..(*observed).clone() }));
-        let event = ObservationEvent::Dismissed { reason };
-        let mut commit = self.observed_commit(record.clone(), version, Movement::new(), event, call);
-        commit.key = used.map(|(key, fingerprint)| KeyUse { key, fingerprint, answer: record });
-        match journal.commit(commit).await {
-            Ok(()) => Ok(()),
-            Err(CommitError::Store(error)) => Err(error.into()),
-            Err(_) => Err(Error::Contention { command: COMMAND, attempts: 1 }),
-        }
+        let mut operation = Dismissal { id, reason: &reason };
+        self.transact::<Observed>(call, &(operation.name(), id, &reason), &mut operation).await.map(drop)
     }
 
     async fn write_observed(
@@ -263,7 +234,7 @@ impl Marketplace {
                 Ok(())
             }
             Err(CommitError::Conflict(_)) => match journal.load(self.inner.market, key).await?.map(|s| s.record) {
-                Some(Record::Observed(before)) if before.observation == observation => Ok(()), // taken in before
+                Some(Record::Observation(before)) if before.observation == observation => Ok(()), // taken in before
                 // A rail that reuses an id is kept for an operator, or it could never be read on.
                 _ if matches!(call.actor, Actor::Rail(_)) => {
                     let reason = format!("{:?} was reported before with something else in it", observation.id);
@@ -304,7 +275,7 @@ impl Marketplace {
             }
         };
         let (at, id) = (self.now(), observed_id(rail, &observation.id));
-        Record::Observed(Arc::new(Observed { id, rail, observation, at, refused, dismissed: None }))
+        Record::Observation(Arc::new(Observed { id, rail, observation, at, refused, dismissed: None }))
     }
 
     fn observed_commit(
@@ -315,20 +286,37 @@ impl Marketplace {
         event: ObservationEvent,
         call: Call<'_>,
     ) -> Commit {
-        let (at, subject) = (self.now(), record.key());
-        let body = EventBody::Observation(event);
-        Commit {
-            market: self.inner.market,
-            at,
-            contract: subject.id,
-            version: version + 1,
-            key: None,
-            writes: vec![Write { record, expected: version, claimed_until: None }],
-            events: vec![Event { subject, version: version + 1, at, actor: call.actor.clone(), body }],
-            movement,
-            documents: Vec::new(),
-            guards: Vec::new(),
+        let mut commit = Commit::new(self.inner.market, self.now(), record.key(), version);
+        commit.write(record, version, call.actor, [event]);
+        commit.movement = movement;
+        commit
+    }
+}
+
+/// An operator's word that a refused observation is dealt with.
+struct Dismissal<'a> {
+    id: Uuid,
+    reason: &'a str,
+}
+
+#[async_trait]
+impl Operation for Dismissal<'_> {
+    fn name(&self) -> &'static str {
+        "dismiss"
+    }
+
+    async fn attempt(&mut self, on: &Attempt<'_>) -> Result<Commit, Error> {
+        text::prose("reason", self.reason, text::REASON)?;
+        on.market.may(self.name(), matches!(on.actor, Actor::Operator(_)), "an operator", on.actor)?;
+        let (observed, version) = on.load::<Observed>(REFUSED, self.id).await?;
+        if observed.refused.is_none() || observed.dismissed.is_some() {
+            return Err(Rejection::NotFound { what: REFUSED, id: self.id.to_string() }.into());
         }
+        let dismissed = Some(self.reason.to_owned());
+        let mut commit = on.commit(observed.key(), version);
+        let event = ObservationEvent::Dismissed { reason: self.reason.to_owned() };
+        commit.write(Observed { dismissed, ..(*observed).clone() }, version, on.actor, [event]);
+        Ok(commit)
     }
 }
 

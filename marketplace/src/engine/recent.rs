@@ -5,15 +5,11 @@
 //! was decided on a stale job is never written; and nobody is refused on the strength of a remembered
 //! job: the store is asked first.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustc_hash::FxHashMap;
 
-use super::into_job;
-use crate::{
-    ids::JobId,
-    store::{Record, Stored},
-};
+use crate::{ids::JobId, job::Job};
 
 /// How many jobs a generation holds; at most twice as many are remembered.
 const GENERATION: usize = 4096;
@@ -24,20 +20,19 @@ pub(super) struct Recent(Mutex<Generations>);
 
 #[derive(Debug, Default)]
 struct Generations {
-    young: FxHashMap<JobId, Stored>,
-    old: FxHashMap<JobId, Stored>,
+    young: FxHashMap<JobId, (Arc<Job>, u64)>,
+    old: FxHashMap<JobId, (Arc<Job>, u64)>,
 }
 
 impl Recent {
     /// The job as it was written last here, if that is remembered.
-    pub(super) fn get(&self, id: JobId) -> Option<Stored> {
+    pub(super) fn get(&self, id: JobId) -> Option<(Arc<Job>, u64)> {
         let generations = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         generations.young.get(&id).or_else(|| generations.old.get(&id)).cloned()
     }
 
     /// Remembers a job that was committed with this version, unless nothing can happen to it any more.
-    pub(super) fn put(&self, record: &Record, version: u64) {
-        let Some(job) = into_job(record.clone()) else { return };
+    pub(super) fn put(&self, job: Arc<Job>, version: u64) {
         let generations = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if job.status.is_final() {
             generations.young.remove(&job.id);
@@ -47,6 +42,6 @@ impl Recent {
         if generations.young.len() >= GENERATION {
             generations.old = std::mem::take(&mut generations.young);
         }
-        generations.young.insert(job.id, Stored { record: record.clone(), version, claims: 0 });
+        generations.young.insert(job.id, (job, version));
     }
 }

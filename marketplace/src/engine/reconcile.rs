@@ -145,7 +145,7 @@ impl Marketplace {
                 let last = page.len() < PAGE as usize;
                 all.extend(page.into_iter().filter_map(|stored| match stored.record {
                     Record::Instruction(record) => Some(Unsettled::Instruction(record)),
-                    Record::Observed(observed) => Some(Unsettled::Refused(observed)),
+                    Record::Observation(observed) => Some(Unsettled::Refused(observed)),
                     Record::Job(_) | Record::Agent(_) | Record::Owner(_) => None,
                 }));
                 if last {
@@ -170,7 +170,7 @@ impl Marketplace {
             .into_iter()
             .filter_map(|stored| match stored.record {
                 Record::Instruction(record) => Some(record),
-                Record::Job(_) | Record::Observed(_) | Record::Agent(_) | Record::Owner(_) => None,
+                Record::Job(_) | Record::Observation(_) | Record::Agent(_) | Record::Owner(_) => None,
             })
             .collect())
     }

@@ -22,22 +22,18 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use super::{
-    Marketplace, as_job,
-    command::{Call, claimed_now},
-};
+use super::{Marketplace, command::Call, transact::Attempt};
 use crate::{
     actor::Actor,
     clock::Timestamp,
     error::{Error, Rejection},
     ids::{InstructionId, JobId},
-    job::JobCommand,
-    ledger::Movement,
+    job::{Job, JobCommand},
     policy::{Range, Span},
     rail::{Decline, Order, Outcome, Party, RailError, RailErrorKind, SettlementRail},
     store::{
-        Commit, CommitError, Event, EventBody, InstructionEvent, InstructionRecord, InstructionState, Journal, Key,
-        KeyUse, Kind, Record, Stored, Write,
+        Commit, CommitError, InstructionEvent, InstructionRecord, InstructionState, Journal, Kept as _, Key, KeyUse,
+        Kind, Record, Stored,
     },
     text,
 };
@@ -117,12 +113,12 @@ impl Marketplace {
 
     /// Has the rail act on an instruction that has had no effect yet.
     async fn begin(&self, rail: &dyn SettlementRail, record: &InstructionRecord) -> Result<Answer, Error> {
-        if matches!(record.instruction.order, Order::Fund { .. }) && record.contract.kind == Kind::Job {
-            let job = self.load_job(&*self.inner.store, JobId(record.contract.id)).await?;
-            if as_job(&job).is_some_and(|(job, _)| job.status.is_final()) {
-                let (code, message) = ("called_off".into(), "the job was called off before it was paid".into());
-                return Ok(Answer::Outcome(Outcome::Declined(Decline { code, message })));
-            }
+        if matches!(record.instruction.order, Order::Fund { .. })
+            && record.contract.kind == Kind::Job
+            && self.job(JobId(record.contract.id)).await?.status.is_final()
+        {
+            let (code, message) = ("called_off".into(), "the job was called off before it was paid".into());
+            return Ok(Answer::Outcome(Outcome::Declined(Decline { code, message })));
         }
         Ok(execute(rail, record).await)
     }
@@ -174,57 +170,28 @@ impl Marketplace {
         outcome: Outcome,
         word: Option<Word<'_>>,
     ) -> Result<Vec<Stored>, Error> {
-        if record.contract.kind != Kind::Job {
-            let reason = format!("no rule takes in the outcome of a {}'s instruction", record.contract.kind.as_str());
-            return self.mismatch(record, version, &outcome, reason, self.now()).await;
-        }
-        let journal: &dyn Journal = word.as_ref().and_then(|word| word.call.within).unwrap_or(&*self.inner.store);
-        let within = word.as_ref().is_some_and(|word| word.call.within.is_some());
-        let actor = Actor::Rail(record.rail);
-        let instruction = Box::new(record.instruction.clone());
-        let command = JobCommand::RecordOutcome { instruction, outcome: Box::new(outcome.clone()) };
+        let rail = Actor::Rail(record.rail);
+        let call = word.as_ref().map_or(Call::by(&rail), |word| word.call);
+        let said = || word.as_ref().map(|word| word.event.clone());
         for _ in 0..ATTEMPTS {
-            let now = self.now();
-            let stored = self.load_job(journal, JobId(record.contract.id)).await?;
-            let before = as_job(&stored);
-            let decision = match self.decide_job(before.map(|(job, _)| &**job), &command, &actor, now).await {
-                Ok(decision) => decision,
+            let on = Attempt::new(self, call);
+            let mut commit = match self.hear(&on, record, &outcome).await {
+                Ok(commit) => commit,
                 // Nothing moved, and the contract has gone on without it: there is nothing to book.
                 Err(Error::Rejected(Rejection::WrongHold { .. })) if matches!(outcome, Outcome::Declined(_)) => {
-                    let (events, actor) = match &word {
-                        Some(word) => (vec![word.event.clone()], word.call.actor),
-                        None => (Vec::new(), &actor),
-                    };
-                    let mut commit = self.instruction_commit(next, version, events, actor, now, None);
-                    commit.key = word.as_ref().and_then(|word| word.key_use(&commit));
-                    return journal.commit(commit).await.or_else(fenced).map(|()| Vec::new());
+                    on.commit(record.key(), version)
                 }
                 Err(Error::Rejected(rejection)) if word.is_some() => return Err(rejection.into()),
                 Err(Error::Rejected(rejection)) => {
-                    return self.mismatch(record, version, &outcome, rejection.to_string(), now).await;
+                    return self.mismatch(record, version, &outcome, rejection.to_string(), on.now).await;
                 }
                 Err(error) => return Err(error),
             };
-            let job_version = before.map_or(0, |(_, version)| version);
-            let claimed_until = (!within).then(|| now + self.inner.lease.delta());
-            let mut commit = self.commit_of(decision, job_version, &actor, now, claimed_until);
-            let follow = commit.writes[1..].iter().filter_map(claimed_now).collect();
-            let job = commit.writes[0].record.clone();
-            let instruction = Record::Instruction(Arc::new(next.clone()));
-            if let Some(word) = &word {
-                let (subject, actor) = (instruction.key(), word.call.actor.clone());
-                let body = EventBody::Instruction(word.event.clone());
-                commit.events.push(Event { subject, version: version + 1, at: now, actor, body });
-            }
-            commit.writes.push(Write { record: instruction, expected: version, claimed_until: None });
+            commit.write(next.clone(), version, call.actor, said());
             commit.key = word.as_ref().and_then(|word| word.key_use(&commit));
-            match journal.commit(commit).await {
-                Ok(()) => {
-                    self.inner.recent.put(&job, job_version + 1);
-                    self.inner.committed.notify_waiters();
-                    return Ok(follow);
-                }
-                Err(CommitError::Conflict(Key { kind: Kind::Job, .. })) => {}
+            match self.write(call, commit).await {
+                Ok(follow) => return Ok(follow),
+                Err(CommitError::Conflict(key)) if key != record.key() => {}
                 Err(CommitError::Conflict(_)) if word.is_some() => {
                     return Err(Error::Contention { command: "resolve", attempts: 1 });
                 }
@@ -235,12 +202,30 @@ impl Marketplace {
                 }
                 Err(CommitError::Ledger(error)) if word.is_some() => return Err(Rejection::from(error).into()),
                 Err(CommitError::Ledger(error)) => {
-                    return self.mismatch(record, version, &outcome, error.to_string(), now).await;
+                    return self.mismatch(record, version, &outcome, error.to_string(), on.now).await;
                 }
                 Err(error) => return fenced(error).map(|()| Vec::new()),
             }
         }
         Err(Error::Contention { command: "record_outcome", attempts: ATTEMPTS })
+    }
+
+    /// What an instruction's contract makes of its outcome: a commit about the contract.
+    async fn hear(&self, on: &Attempt<'_>, record: &InstructionRecord, outcome: &Outcome) -> Result<Commit, Error> {
+        let (rail, Key { kind, id }) = (Actor::Rail(record.rail), record.contract);
+        match kind {
+            Kind::Job => {
+                let (job, version) = on.load::<Job>("job", id).await?;
+                let mut commit = on.commit(record.contract, version);
+                let instruction = Box::new(record.instruction.clone());
+                let command = JobCommand::RecordOutcome { instruction, outcome: Box::new(outcome.clone()) };
+                on.command_job_as(&rail, &mut commit, Some((&*job, version)), &command).await?;
+                Ok(commit)
+            }
+            Kind::Instruction | Kind::Observation | Kind::Agent | Kind::Owner => {
+                Err(Rejection::NotFound { what: "contract", id: format!("{} {id}", kind.as_str()) }.into())
+            }
+        }
     }
 
     /// Keeps the rail's answer for an operator; nothing is booked.
@@ -312,27 +297,10 @@ impl Marketplace {
             Actor::Timer => Actor::Rail(next.rail),
             actor => actor.clone(),
         };
-        let record = Record::Instruction(Arc::new(next));
-        let subject = record.key();
-        let event = |body| Event {
-            subject,
-            version: version + 1,
-            at: now,
-            actor: actor.clone(),
-            body: EventBody::Instruction(body),
-        };
-        Commit {
-            market: self.inner.market,
-            at: now,
-            contract: subject.id,
-            version: version + 1,
-            key: None,
-            events: events.into_iter().map(event).collect(),
-            writes: vec![Write { record, expected: version, claimed_until }],
-            movement: Movement::new(),
-            documents: Vec::new(),
-            guards: Vec::new(),
-        }
+        let mut commit = Commit::new(self.inner.market, now, next.key(), version);
+        commit.write(next, version, &actor, events);
+        commit.writes[0].claimed_until = claimed_until;
+        commit
     }
 
     /// An instruction as it is now, and its version.

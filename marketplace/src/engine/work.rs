@@ -10,11 +10,12 @@ use crate::{
     agent::AgentCommand,
     clock::Timestamp,
     error::{Error, Rejection},
-    ids::{AgentId, JobId},
     job::JobCommand,
-    store::{Claim, Kind, Stored},
+    store::{Claim, Kind, Record, Stored},
 };
 
+/// The kinds that come due by themselves; instructions are worked on apart.
+const TIMED: &[Kind] = &[Kind::Job, Kind::Agent];
 /// How many records one round claims of a kind.
 const BATCH: u32 = 64;
 /// How many rails' answers one round waits for at once.
@@ -94,36 +95,42 @@ impl Marketplace {
 
     /// Fires the timers that are due; how many there were.
     pub(crate) async fn fire_due(&self) -> Result<usize, Error> {
-        let (claimed, _) = self.claim(Kind::Job).await?;
-        let count = claimed.len();
-        let fire = |stored: Stored| async move {
-            let job = JobId(stored.record.key().id);
-            self.inner.recent.put(&stored.record, stored.version);
-            match self.command_job(Some(job), JobCommand::Tick, Call::by(&Actor::Timer)).await {
-                // Somebody acted between the claim and the tick: the timer is not due any more.
-                Ok(_) | Err(Error::Rejected(Rejection::NothingDue { .. })) => {}
-                Err(error) => tracing::error!(%job, %error, "a timer cannot fire"),
-            }
-        };
-        futures::stream::iter(claimed).for_each_concurrent(AT_ONCE, fire).await;
-        Ok(count + self.close_due().await?)
-    }
-
-    /// Ends the deletions of agents that a process began and did not end.
-    async fn close_due(&self) -> Result<usize, Error> {
-        if self.inner.agents.is_none() {
-            return Ok(0);
-        }
-        let (claimed, _) = self.claim(Kind::Agent).await?;
-        let count = claimed.len();
-        for stored in claimed {
-            let agent = AgentId(stored.record.key().id);
-            match self.command_agent(Some(agent), AgentCommand::Close, Call::by(&Actor::Timer)).await {
-                Ok(_) | Err(Error::Rejected(Rejection::WrongAgentStatus { .. })) => {} // ended meanwhile
-                Err(error) => tracing::error!(%agent, %error, "an agent's deletion cannot be ended"),
-            }
+        let mut count = 0;
+        for &kind in TIMED {
+            let (claimed, _) = self.claim(kind).await?;
+            count += claimed.len();
+            let fire = |stored: Stored| async move {
+                let key = stored.record.key();
+                if let Err(error) = self.fire(stored).await {
+                    tracing::error!(kind = key.kind.as_str(), id = %key.id, %error, "a timer cannot fire");
+                }
+            };
+            futures::stream::iter(claimed).for_each_concurrent(AT_ONCE, fire).await;
         }
         Ok(count)
+    }
+
+    /// Does what a record is due for. That somebody acted between the claim and this is no failure.
+    async fn fire(&self, stored: Stored) -> Result<(), Error> {
+        let timer = Call::by(&Actor::Timer);
+        match stored.record {
+            Record::Job(job) => {
+                let id = job.id;
+                self.inner.recent.put(job, stored.version);
+                match self.command_job(Some(id), JobCommand::Tick, timer).await {
+                    Ok(_) | Err(Error::Rejected(Rejection::NothingDue { .. })) => Ok(()),
+                    Err(error) => Err(error),
+                }
+            }
+            // A deletion that a process began and did not end.
+            Record::Agent(agent) if self.inner.agents.is_some() => {
+                match self.command_agent(Some(agent.id), AgentCommand::Close, timer).await {
+                    Ok(_) | Err(Error::Rejected(Rejection::WrongAgentStatus { .. })) => Ok(()),
+                    Err(error) => Err(error),
+                }
+            }
+            Record::Agent(_) | Record::Instruction(_) | Record::Observation(_) | Record::Owner(_) => Ok(()),
+        }
     }
 
     /// Claims what is due of a kind, and until when.

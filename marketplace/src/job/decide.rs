@@ -18,6 +18,7 @@ use crate::{
         Span,
     },
     rail::{Capability, Custody, Instruction, Leg, Outcome, RailProfile, Receipt},
+    store::Kept as _,
     text,
 };
 

@@ -13,6 +13,7 @@ pub use decide::{Context, Decision, decide};
 pub use event::{CancelCause, JobEvent, PayoutStatus};
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::{
     clock::Timestamp,
@@ -20,6 +21,7 @@ use crate::{
     money::{Money, MoneyError, Rate},
     policy::{Bearer, PolicyVersion},
     rail::Leg,
+    store::Kept,
 };
 
 /// Where a job is in its life (VP-14).
@@ -242,12 +244,25 @@ pub struct Frozen {
     pub since: Timestamp,
 }
 
-impl Job {
+impl Kept for Job {
+    fn id(&self) -> Uuid {
+        self.id.0
+    }
+
+    fn status(&self) -> &'static str {
+        self.status.as_str()
+    }
+
+    /// Its buyer and its worker.
+    fn parties(&self) -> [Option<Uuid>; 2] {
+        [Some(self.buyer.0), self.worker.map(|worker| worker.0)]
+    }
+
     /// The next moment at which something happens by itself.
     ///
     /// Deadlines stand still while a job is frozen; a hold's expiry does not, since the rail's own
     /// clock goes on.
-    pub fn due_at(&self) -> Option<Timestamp> {
+    fn due_at(&self) -> Option<Timestamp> {
         let t = &self.timers;
         match self.frozen {
             Some(_) => t.hold_until,

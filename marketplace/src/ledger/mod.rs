@@ -171,6 +171,18 @@ impl Movement {
         Ok(())
     }
 
+    /// Adds another movement's transfers after this one's: both stand or fall together.
+    ///
+    /// # Errors
+    /// [`LedgerError::TooManyTransfers`]
+    pub fn append(&mut self, other: Self) -> Result<(), LedgerError> {
+        if self.transfers.len() + other.transfers.len() > Self::LIMIT {
+            return Err(LedgerError::TooManyTransfers { limit: Self::LIMIT });
+        }
+        self.transfers.extend(other.transfers);
+        Ok(())
+    }
+
     /// The transfers, in order.
     pub fn transfers(&self) -> &[Transfer] {
         &self.transfers

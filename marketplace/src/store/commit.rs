@@ -3,15 +3,16 @@
 use serde::{Deserialize, Serialize, de::Error as _};
 use uuid::Uuid;
 
-use super::{Key, Kind, Record, StoreError};
+use super::{InstructionRecord, InstructionState, Key, Kind, Record, StoreError};
 use crate::{
     actor::Actor,
     agent::AgentEvent,
     clock::Timestamp,
-    ids::{AgentId, MarketId},
+    ids::{AgentId, MarketId, RailId},
     job::JobEvent,
     ledger::{LedgerError, Movement},
     money::Money,
+    rail::Instruction,
 };
 
 /// Everything one command writes.
@@ -98,10 +99,47 @@ pub struct Event {
     pub body: EventBody,
 }
 
-/// What happened, by the kind of record it happened to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum EventBody {
+/// A kind of record a line, with the events that happen to it.
+macro_rules! events {
+    ($($(#[$doc:meta])* $kind:ident($event:ty)),+ $(,)?) => {
+        /// What happened, by the kind of record it happened to.
+        #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(untagged)]
+        pub enum EventBody {
+            $($(#[$doc])* $kind($event),)+
+        }
+
+        impl EventBody {
+            /// The event's name: `job.created`.
+            pub const fn name(&self) -> &'static str {
+                match self {
+                    $(Self::$kind(event) => event.name(),)+
+                }
+            }
+
+            /// Reads the form in a database.
+            ///
+            /// # Errors
+            /// When the text is not an event of this kind of record.
+            pub fn from_json(kind: Kind, text: &str) -> Result<Self, serde_json::Error> {
+                match kind {
+                    $(Kind::$kind => serde_json::from_str(text).map(Self::$kind),)+
+                    Kind::Owner => Err(serde_json::Error::custom("an owner has no events of its own")),
+                }
+            }
+        }
+
+        $(
+            impl From<$event> for EventBody {
+                fn from(event: $event) -> Self {
+                    Self::$kind(event)
+                }
+            }
+        )+
+    };
+}
+
+events! {
     /// To a job.
     Job(JobEvent),
     /// To an instruction.
@@ -172,35 +210,89 @@ pub enum ObservationEvent {
     },
 }
 
-impl EventBody {
-    /// The event's name: `job.created`.
+impl InstructionEvent {
+    /// The event's name.
     pub const fn name(&self) -> &'static str {
         match self {
-            Self::Job(event) => event.name(),
-            Self::Agent(event) => event.name(),
-            Self::Instruction(InstructionEvent::Mismatch { .. }) => "instruction.mismatch",
-            Self::Instruction(InstructionEvent::AskedAgain { .. }) => "instruction.asked_again",
-            Self::Instruction(InstructionEvent::Resolved { .. }) => "instruction.resolved",
-            Self::Instruction(InstructionEvent::Answered {}) => "instruction.answered",
-            Self::Observation(ObservationEvent::Deposited { .. }) => "wallet.deposited",
-            Self::Observation(ObservationEvent::Taken {}) => "observation.taken",
-            Self::Observation(ObservationEvent::Dismissed { .. }) => "observation.dismissed",
-            Self::Observation(ObservationEvent::Refused { .. }) => "observation.refused",
+            Self::Mismatch { .. } => "instruction.mismatch",
+            Self::AskedAgain { .. } => "instruction.asked_again",
+            Self::Resolved { .. } => "instruction.resolved",
+            Self::Answered {} => "instruction.answered",
+        }
+    }
+}
+
+impl ObservationEvent {
+    /// The event's name.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Deposited { .. } => "wallet.deposited",
+            Self::Taken {} => "observation.taken",
+            Self::Dismissed { .. } => "observation.dismissed",
+            Self::Refused { .. } => "observation.refused",
+        }
+    }
+}
+
+impl Commit {
+    /// A commit that takes its subject (a contract, a wallet) from version `expected` to the next; 0 when
+    /// it is new. Everything else is added to it.
+    pub fn new(market: MarketId, at: Timestamp, subject: Key, expected: u64) -> Self {
+        Self {
+            market,
+            at,
+            contract: subject.id,
+            version: expected + 1,
+            key: None,
+            writes: Vec::new(),
+            events: Vec::new(),
+            movement: Movement::new(),
+            documents: Vec::new(),
+            guards: Vec::new(),
         }
     }
 
-    /// Reads the form in a database.
-    ///
-    /// # Errors
-    /// When the text is not an event of this kind of record.
-    pub fn from_json(kind: Kind, text: &str) -> Result<Self, serde_json::Error> {
-        match kind {
-            Kind::Job => serde_json::from_str(text).map(Self::Job),
-            Kind::Instruction => serde_json::from_str(text).map(Self::Instruction),
-            Kind::Observation => serde_json::from_str(text).map(Self::Observation),
-            Kind::Agent => serde_json::from_str(text).map(Self::Agent),
-            Kind::Owner => Err(serde_json::Error::custom("an owner has no events of its own")),
-        }
+    /// Writes a record, and what happened to it, over the version it was decided on.
+    pub fn write<E: Into<EventBody>>(
+        &mut self,
+        record: impl Into<Record>,
+        expected: u64,
+        actor: &Actor,
+        events: impl IntoIterator<Item = E>,
+    ) {
+        let record = record.into();
+        let (subject, at) = (record.key(), self.at);
+        let event = |body: E| Event { subject, version: expected + 1, at, actor: actor.clone(), body: body.into() };
+        self.events.extend(events.into_iter().map(event));
+        self.writes.push(Write { record, expected, claimed_until: None });
+    }
+
+    /// Writes a record of a kind without events of its own.
+    pub fn write_silently(&mut self, record: impl Into<Record>, expected: u64) {
+        self.writes.push(Write { record: record.into(), expected, claimed_until: None });
+    }
+
+    /// Writes a new instruction of a contract's, to be worked on from `run_at` on and kept for the writer
+    /// until `claimed_until`.
+    pub fn instruct(
+        &mut self,
+        contract: Key,
+        rail: RailId,
+        instruction: Instruction,
+        run_at: Timestamp,
+        claimed_until: Option<Timestamp>,
+    ) {
+        let record = InstructionRecord {
+            instruction,
+            contract,
+            rail,
+            given_at: self.at,
+            run_at,
+            state: InstructionState::Queued,
+            failures: 0,
+            problem: None,
+        };
+        self.writes.push(Write { record: record.into(), expected: 0, claimed_until });
     }
 }
 

@@ -17,7 +17,7 @@ pub use commit::{
 };
 pub use error::{StoreError, StoreErrorKind};
 pub use memory::MemoryStore;
-pub use record::{InstructionRecord, InstructionState, Key, Kind, Observed, Record, Stored};
+pub use record::{InstructionRecord, InstructionState, Kept, Key, Kind, Observed, OfKind, Record, Stored};
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub use sql::SqlStore;
 #[cfg(feature = "postgres")]

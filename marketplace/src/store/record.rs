@@ -13,36 +13,155 @@ use crate::{
     rail::{Action, Decline, Instruction, Observation, Outcome, Receipt},
 };
 
-/// The kinds of records; each has a table of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Kind {
-    /// Jobs.
-    Job,
-    /// Instructions to rails.
-    Instruction,
-    /// What rails reported: deposits and expired holds, and whatever no rule could take in.
-    Observation,
-    /// Agents.
-    Agent,
-    /// The people behind agents.
-    Owner,
+/// A state that is of one kind of record; every kind in the list below is.
+pub trait OfKind: Sized + Into<Record> {
+    /// Its kind.
+    const KIND: Kind;
+
+    /// Takes it out of a record, if that is of its kind.
+    fn of(record: Record) -> Option<Arc<Self>>;
 }
 
-impl Kind {
-    /// Every kind.
-    pub const ALL: [Self; 5] = [Self::Job, Self::Instruction, Self::Observation, Self::Agent, Self::Owner];
+/// What is kept as a whole, by id and version. Each kind of state implements it in its own folder.
+pub trait Kept: OfKind {
+    /// Its id.
+    fn id(&self) -> Uuid;
 
-    /// The word used in stores and documents.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Job => "job",
-            Self::Instruction => "instruction",
-            Self::Observation => "observation",
-            Self::Agent => "agent",
-            Self::Owner => "owner",
-        }
+    /// The word for where it is in its life.
+    fn status(&self) -> &'static str;
+
+    /// The ids it can be found by: a job's buyer and worker, an instruction's contract, an agent's owner.
+    fn parties(&self) -> [Option<Uuid>; 2] {
+        [None, None]
     }
+
+    /// When something has to be done about it without being asked.
+    fn due_at(&self) -> Option<Timestamp> {
+        None
+    }
+
+    /// Where it is kept.
+    fn key(&self) -> Key {
+        Key { kind: Self::KIND, id: self.id() }
+    }
+}
+
+/// A kind a line: its name here, what is kept, and the word used in stores and documents.
+macro_rules! records {
+    ($($(#[$doc:meta])* $kind:ident($state:ty) = $word:literal),+ $(,)?) => {
+        /// The kinds of records; each has a table of its own.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        pub enum Kind {
+            $($(#[$doc])* $kind,)+
+        }
+
+        impl Kind {
+            /// Every kind.
+            pub const ALL: &[Self] = &[$(Self::$kind),+];
+
+            /// The word used in stores and documents.
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$kind => $word,)+
+                }
+            }
+        }
+
+        /// What is kept as a whole. Cheap to clone.
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub enum Record {
+            $($(#[$doc])* $kind(Arc<$state>),)+
+        }
+
+        impl Record {
+            /// Its kind and id.
+            pub fn key(&self) -> Key {
+                match self {
+                    $(Self::$kind(state) => Kept::key(&**state),)+
+                }
+            }
+
+            /// The word for where it is in its life.
+            pub fn status(&self) -> &'static str {
+                match self {
+                    $(Self::$kind(state) => Kept::status(&**state),)+
+                }
+            }
+
+            /// The ids it can be found by.
+            pub fn parties(&self) -> [Option<Uuid>; 2] {
+                match self {
+                    $(Self::$kind(state) => Kept::parties(&**state),)+
+                }
+            }
+
+            /// When something has to be done about it without being asked.
+            pub fn due_at(&self) -> Option<Timestamp> {
+                match self {
+                    $(Self::$kind(state) => Kept::due_at(&**state),)+
+                }
+            }
+
+            /// Its form in a database.
+            ///
+            /// # Errors
+            /// When a value in it has no JSON form, which no record has.
+            pub fn to_json(&self) -> Result<String, serde_json::Error> {
+                match self {
+                    $(Self::$kind(state) => serde_json::to_string(state),)+
+                }
+            }
+
+            /// Reads the form in a database.
+            ///
+            /// # Errors
+            /// When the text is not a record of this kind.
+            pub fn from_json(kind: Kind, text: &str) -> Result<Self, serde_json::Error> {
+                Ok(match kind {
+                    $(Kind::$kind => Self::$kind(serde_json::from_str(text)?),)+
+                })
+            }
+        }
+
+        $(
+            impl OfKind for $state {
+                const KIND: Kind = Kind::$kind;
+
+                fn of(record: Record) -> Option<Arc<Self>> {
+                    match record {
+                        Record::$kind(state) => Some(state),
+                        _ => None,
+                    }
+                }
+            }
+
+            impl From<Arc<$state>> for Record {
+                fn from(state: Arc<$state>) -> Self {
+                    Self::$kind(state)
+                }
+            }
+
+            impl From<$state> for Record {
+                fn from(state: $state) -> Self {
+                    Self::$kind(Arc::new(state))
+                }
+            }
+        )+
+    };
+}
+
+records! {
+    /// Jobs.
+    Job(Job) = "job",
+    /// Instructions to rails.
+    Instruction(InstructionRecord) = "instruction",
+    /// What rails reported: deposits and expired holds, and whatever no rule could take in.
+    Observation(Observed) = "observation",
+    /// Agents.
+    Agent(Agent) = "agent",
+    /// The people behind agents.
+    Owner(Owner) = "owner",
 }
 
 /// A record's kind and id.
@@ -52,21 +171,6 @@ pub struct Key {
     pub kind: Kind,
     /// The id.
     pub id: Uuid,
-}
-
-/// What is kept as a whole. Cheap to clone.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Record {
-    /// A job.
-    Job(Arc<Job>),
-    /// An instruction to a rail.
-    Instruction(Arc<InstructionRecord>),
-    /// Something a rail reported.
-    Observed(Arc<Observed>),
-    /// An agent.
-    Agent(Arc<Agent>),
-    /// The person behind agents.
-    Owner(Arc<Owner>),
 }
 
 /// A record as the store has it.
@@ -169,77 +273,34 @@ pub struct Observed {
     pub dismissed: Option<String>,
 }
 
-impl Record {
-    /// Its kind and id.
-    pub fn key(&self) -> Key {
-        match self {
-            Self::Job(job) => Key { kind: Kind::Job, id: job.id.0 },
-            Self::Instruction(record) => Key { kind: Kind::Instruction, id: record.instruction.id.0 },
-            Self::Observed(observed) => Key { kind: Kind::Observation, id: observed.id },
-            Self::Agent(agent) => Key { kind: Kind::Agent, id: agent.id.0 },
-            Self::Owner(owner) => Key { kind: Kind::Owner, id: owner.id.0 },
-        }
+impl Kept for InstructionRecord {
+    fn id(&self) -> Uuid {
+        self.instruction.id.0
     }
 
-    /// The word for where it is in its life.
-    pub fn status(&self) -> &'static str {
-        match self {
-            Self::Job(job) => job.status.as_str(),
-            Self::Instruction(record) => record.state.as_str(),
-            Self::Observed(observed) if observed.dismissed.is_some() => "dismissed",
-            Self::Observed(observed) if observed.refused.is_some() => "refused",
-            Self::Observed(_) => "taken",
-            Self::Agent(agent) => agent.status.as_str(),
-            Self::Owner(_) => "known",
-        }
+    fn status(&self) -> &'static str {
+        self.state.as_str()
     }
 
-    /// The ids it can be found by: a job's buyer and worker, an instruction's contract, an
-    /// agent's owner.
-    pub fn parties(&self) -> [Option<Uuid>; 2] {
-        match self {
-            Self::Job(job) => [Some(job.buyer.0), job.worker.map(|worker| worker.0)],
-            Self::Instruction(record) => [Some(record.instruction.contract), None],
-            Self::Observed(_) | Self::Owner(_) => [None, None],
-            Self::Agent(agent) => [Some(agent.owner.0), None],
-        }
+    fn parties(&self) -> [Option<Uuid>; 2] {
+        [Some(self.instruction.contract), None]
     }
 
-    /// When something has to be done about it without being asked.
-    pub fn due_at(&self) -> Option<Timestamp> {
-        match self {
-            Self::Job(job) => job.due_at(),
-            Self::Instruction(record) => (!record.state.is_final()).then_some(record.run_at),
-            Self::Agent(agent) => agent.due_at(),
-            Self::Observed(_) | Self::Owner(_) => None,
-        }
+    fn due_at(&self) -> Option<Timestamp> {
+        (!self.state.is_final()).then_some(self.run_at)
+    }
+}
+
+impl Kept for Observed {
+    fn id(&self) -> Uuid {
+        self.id
     }
 
-    /// Its form in a database.
-    ///
-    /// # Errors
-    /// When a value in it has no JSON form, which no record has.
-    pub fn to_json(&self) -> Result<String, serde_json::Error> {
-        match self {
-            Self::Job(job) => serde_json::to_string(job),
-            Self::Instruction(record) => serde_json::to_string(record),
-            Self::Observed(observed) => serde_json::to_string(observed),
-            Self::Agent(agent) => serde_json::to_string(agent),
-            Self::Owner(owner) => serde_json::to_string(owner),
+    fn status(&self) -> &'static str {
+        match (&self.dismissed, &self.refused) {
+            (Some(_), _) => "dismissed",
+            (None, Some(_)) => "refused",
+            (None, None) => "taken",
         }
-    }
-
-    /// Reads the form in a database.
-    ///
-    /// # Errors
-    /// When the text is not a record of this kind.
-    pub fn from_json(kind: Kind, text: &str) -> Result<Self, serde_json::Error> {
-        Ok(match kind {
-            Kind::Job => Self::Job(serde_json::from_str(text)?),
-            Kind::Instruction => Self::Instruction(serde_json::from_str(text)?),
-            Kind::Observation => Self::Observed(serde_json::from_str(text)?),
-            Kind::Agent => Self::Agent(serde_json::from_str(text)?),
-            Kind::Owner => Self::Owner(serde_json::from_str(text)?),
-        })
     }
 }

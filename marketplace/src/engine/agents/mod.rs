@@ -27,9 +27,7 @@ use crate::{
     money::Money,
     policy::{Policy, RegistrationWebhook, Span},
     secret::{Pepper, Purpose, Secret, SecretSource, SystemSecrets},
-    store::{
-        Commit, CommitError, Event, EventBody, Journal, Key, KeyUse, Kind, LoggedEvent, Query, Record, Stored, Write,
-    },
+    store::{Commit, CommitError, Journal, Kept as _, Key, KeyUse, Kind, LoggedEvent, OfKind as _, Query, Record},
 };
 
 /// How many hexadecimal digits of a key are random; its agent's id follows in 32 more.
@@ -154,7 +152,7 @@ impl Marketplace {
     pub async fn agents_of(&self, owner: OwnerId, offset: u32) -> Result<Vec<Arc<Agent>>, Error> {
         let query = Query { kind: Kind::Agent, party: Some((0, owner.0)), statuses: Vec::new(), offset, limit: PAGE };
         let found = self.inner.store.find(self.inner.market, &query).await?;
-        Ok(found.into_iter().filter_map(|stored| into_agent(stored.record)).collect())
+        Ok(found.into_iter().filter_map(|stored| Agent::of(stored.record)).collect())
     }
 
     /// What happened to an agent, oldest first, with who did it and when.
@@ -190,7 +188,7 @@ impl Marketplace {
             Err(Error::Rejected(_)) => return Err(Rejection::WrongKey.into()),
             agent => agent?,
         };
-        let known = agent.key(&digest).ok_or(Rejection::WrongKey)?;
+        let known = agent.api_key(&digest).ok_or(Rejection::WrongKey)?;
         Ok(Verified { agent: agent.id, key: known.id, status: agent.status })
     }
 
@@ -273,34 +271,19 @@ impl Marketplace {
         at: Timestamp,
     ) -> Commit {
         let Decision { agent, owner, events, movement } = decision;
-        let subject = Key { kind: Kind::Agent, id: agent.id.0 };
-        let mut writes = vec![Write { record: Record::Agent(Arc::new(agent)), expected: version, claimed_until: None }];
+        let mut commit = Commit::new(self.inner.market, at, agent.key(), version);
+        commit.write(agent, version, actor, events);
         if owner_before.as_ref().is_none_or(|(before, _)| **before != owner) {
-            let expected = owner_before.map_or(0, |(_, version)| version);
-            writes.push(Write { record: Record::Owner(Arc::new(owner)), expected, claimed_until: None });
+            commit.write_silently(owner, owner_before.map_or(0, |(_, version)| version));
         }
-        let event =
-            |body| Event { subject, version: version + 1, at, actor: actor.clone(), body: EventBody::Agent(body) };
-        Commit {
-            market: self.inner.market,
-            at,
-            contract: subject.id,
-            version: version + 1,
-            key: None,
-            writes,
-            events: events.into_iter().map(event).collect(),
-            movement,
-            documents: Vec::new(),
-            guards: Vec::new(),
-        }
+        commit.movement = movement;
+        commit
     }
 
     async fn load_agent(&self, journal: &dyn Journal, id: AgentId) -> Result<(Arc<Agent>, u64), Error> {
-        let stored = journal.load(self.inner.market, Key { kind: Kind::Agent, id: id.0 }).await?;
-        match stored {
-            Some(Stored { record: Record::Agent(agent), version, .. }) => Ok((agent, version)),
-            _ => Err(Rejection::NotFound { what: "agent", id: id.to_string() }.into()),
-        }
+        let found = journal.load(self.inner.market, Key { kind: Kind::Agent, id: id.0 }).await?;
+        let agent = found.and_then(|stored| Some((Agent::of(stored.record)?, stored.version)));
+        agent.ok_or_else(|| Rejection::NotFound { what: "agent", id: id.to_string() }.into())
     }
 
     /// The agent's owner, or whoever registers one.
@@ -316,10 +299,7 @@ impl Marketplace {
             (None, _) => return Ok(None),
         };
         let stored = journal.load(self.inner.market, Key { kind: Kind::Owner, id: id.0 }).await?;
-        Ok(stored.and_then(|stored| match stored.record {
-            Record::Owner(owner) => Some((owner, stored.version)),
-            _ => None,
-        }))
+        Ok(stored.and_then(|stored| Some((Owner::of(stored.record)?, stored.version))))
     }
 
     /// A job of the agent's that is not over, where the command asks for it (VP-09).
@@ -459,7 +439,7 @@ fn revealed(decision: &Decision, fresh: &Fresh, drawn: Drawn) -> Registered {
     let agent = &decision.agent;
     let tokens = [&agent.confirmation, &agent.recovery].into_iter().flatten();
     let token = tokens.into_iter().any(|token| token.digest == fresh.token);
-    let key = agent.key(&fresh.key.digest).is_some();
+    let key = agent.api_key(&fresh.key.digest).is_some();
     Registered {
         key: key.then(|| Secret::new(drawn.key)),
         token: token.then(|| Secret::new(drawn.token)),
@@ -477,13 +457,6 @@ fn agent_of(key: &str) -> Option<AgentId> {
 }
 
 fn answered(answer: Record) -> Result<Registered, Error> {
-    let agent = into_agent(answer).expect("an agent's command and another have different digests");
+    let agent = Agent::of(answer).expect("an agent's command and another have different digests");
     Ok(Registered { agent, key: None, token: None })
-}
-
-fn into_agent(record: Record) -> Option<Arc<Agent>> {
-    match record {
-        Record::Agent(agent) => Some(agent),
-        _ => None,
-    }
 }

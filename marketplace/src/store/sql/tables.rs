@@ -35,7 +35,7 @@ pub(super) const fn table(kind: Kind) -> Table {
 
 /// The kind of this name in a database.
 pub(super) fn kind(name: &str) -> Result<Kind, Failure> {
-    let found = Kind::ALL.into_iter().find(|kind| kind.as_str() == name);
+    let found = Kind::ALL.iter().copied().find(|kind| kind.as_str() == name);
     found.ok_or_else(|| Failure::corrupt(format!("{name:?} is no kind of record")))
 }
 

@@ -27,7 +27,7 @@ pub(super) async fn verify(session: &mut dyn Session, market: MarketId) -> Resul
         let (expected, found) = (small(line.int()?), small(line.int()?));
         findings.push(Finding::MovementIncomplete { contract, version, expected, found });
     }
-    for kind in Kind::ALL {
+    for &kind in Kind::ALL {
         let (columns, name) = (columns_of(kind), table(kind).name);
         unreadable(session, market, name, &columns, "id", &mut findings, |line| check_record(kind, line)).await?;
     }

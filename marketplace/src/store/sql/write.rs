@@ -196,7 +196,7 @@ impl Known {
             let written = commits().flat_map(|c| &c.writes).map(|w| w.record.key());
             let guarded = commits().flat_map(|c| &c.guards).map(|(key, _)| *key);
             let records: BTreeSet<Key> = written.chain(guarded).collect();
-            for kind in Kind::ALL {
+            for &kind in Kind::ALL {
                 let ids = records.iter().filter(|key| key.kind == kind).map(|key| key.id.into());
                 known.read_versions(session, market, kind, ids.collect()).await?;
             }

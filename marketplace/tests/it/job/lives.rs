@@ -5,6 +5,7 @@
 use std::collections::{HashMap, HashSet};
 
 use proptest::prelude::*;
+use tradepost::store::Kept as _;
 use tradepost::{
     actor::Actor,
     error::Rejection,

@@ -1,6 +1,7 @@
 //! VP-14: every status against every command, and every command against every actor, compared with a
 //! table that is written here and nowhere else.
 
+use tradepost::store::Kept as _;
 use tradepost::{
     actor::Actor,
     error::Rejection,

@@ -1,5 +1,6 @@
 //! VP-39: what happens by itself; and freezing, which stops it.
 
+use tradepost::store::Kept as _;
 use tradepost::{
     actor::Actor,
     clock::Timestamp,

@@ -13,7 +13,7 @@ use crate::{
     job::HoldState,
     ledger::{Account, Finding, TransferKind, TrialBalance},
     rail::{Landing, LegReceipt, Order, Party, RailProfile},
-    store::{InstructionState, LoggedEvent, Record, Store, StoreError},
+    store::{InstructionState, Kept as _, LoggedEvent, Record, Store, StoreError},
     testkit::world::stage::Stage,
 };
 

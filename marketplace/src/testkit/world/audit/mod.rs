@@ -235,7 +235,7 @@ impl Auditor {
                     });
                     self.instruction_written(before, record);
                 }
-                (None, Record::Observed(_)) => {}
+                (None, Record::Observation(_)) => {}
                 (_, Record::Agent(_) | Record::Owner(_)) => {} // the world's people are the embedder's own
                 (Some(_), record) => self.problem(format!("{:?} became another kind of thing", record.key())),
             }
