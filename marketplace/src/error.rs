@@ -12,7 +12,7 @@ use crate::{
     money::{Currency, Money, MoneyError},
     policy::{PolicyError, Span},
     rail::{Capability, Custody, RailError, ReceiptMismatch},
-    store::StoreError,
+    store::{Key, StoreError},
 };
 
 /// Why a rule refused a command. Nothing was written.
@@ -154,13 +154,13 @@ pub enum Rejection {
         /// The statuses that allow it, under the newest policy.
         allowed: Vec<AgentStatus>,
     },
-    /// A job of the agent's is not over (VP-09).
-    #[error("agent {agent} cannot be deleted: job {job} is not over")]
-    JobActive {
+    /// A contract of the agent's is not over (VP-09).
+    #[error("agent {agent} cannot be deleted: {} {} is not over", contract.kind.as_str(), contract.id)]
+    ContractActive {
         /// The agent.
         agent: AgentId,
-        /// One of its jobs.
-        job: JobId,
+        /// One of its jobs or agreements.
+        contract: Key,
     },
     /// A token is not the one that was given out last, or was used before.
     #[error("{command}: the token does not fit")]

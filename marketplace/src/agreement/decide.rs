@@ -16,6 +16,7 @@ use crate::{
     money::Money,
     policy::{AgreementPolicy, Bearer, Choice, Policy, PolicyVersion, Presence, Range, Span},
     rail::{Capability, Custody, Instruction, RailProfile},
+    store::Kept as _,
     text,
 };
 

@@ -29,6 +29,7 @@ pub use decide::{Context, Decision, decide};
 pub use event::{AgreementEvent, CloseCause, ExpiryCause};
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use self::{
     chain::Link,
@@ -40,6 +41,7 @@ use crate::{
     ids::{AgentId, AgreementId, RailId},
     money::{Money, MoneyError, Rate, Rounding},
     policy::{Bearer, PolicyVersion, Span},
+    store::Kept,
 };
 
 /// Where an agreement is in its life (PG-03).
@@ -256,13 +258,28 @@ pub struct Timers {
     pub hold_until: Option<Timestamp>,
 }
 
-impl Agreement {
+impl Kept for Agreement {
+    fn id(&self) -> Uuid {
+        self.id.0
+    }
+
+    fn status(&self) -> &'static str {
+        self.status.as_str()
+    }
+
+    /// Its buyer and its seller.
+    fn parties(&self) -> [Option<Uuid>; 2] {
+        [Some(self.buyer.0), Some(self.seller.0)]
+    }
+
     /// The next moment at which something happens by itself.
-    pub fn due_at(&self) -> Option<Timestamp> {
+    fn due_at(&self) -> Option<Timestamp> {
         let t = &self.timers;
         [t.answer_by, t.activate_by, t.expires_at, t.final_at, t.hold_until].into_iter().flatten().min()
     }
+}
 
+impl Agreement {
     /// When what is earned becomes final, if nobody does anything; `None` while it is not active. Whoever
     /// closes moves it nearer, never further away.
     pub fn final_at(&self) -> Option<Timestamp> {

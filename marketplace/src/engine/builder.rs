@@ -6,6 +6,7 @@ use tokio::sync::Notify;
 
 use super::{AgentParts, AllowAll, Authorizer, Inner, Marketplace, NobodyKnown, TierSource};
 use crate::{
+    agreement::receipt::{ReceiptVerifier, ReceiptVerifiers},
     clock::{Clock, SystemClock},
     error::Error,
     ids::{IdSource, RandomIds},
@@ -26,6 +27,7 @@ pub struct MarketplaceBuilder {
     tiers: Arc<dyn TierSource>,
     authorizer: Arc<dyn Authorizer>,
     agents: Option<AgentParts>,
+    verifiers: ReceiptVerifiers,
     lease: Span,
 }
 
@@ -41,6 +43,7 @@ impl MarketplaceBuilder {
             tiers: Arc::new(NobodyKnown),
             authorizer: Arc::new(AllowAll),
             agents: None,
+            verifiers: ReceiptVerifiers::new(),
             lease: Span::seconds(60),
         }
     }
@@ -82,6 +85,12 @@ impl MarketplaceBuilder {
     /// first job on, in every process: jobs of agents that were never registered cannot be taken on here.
     pub fn agents(mut self, parts: AgentParts) -> Self {
         self.agents = Some(parts);
+        self
+    }
+
+    /// Accepts receipts of one more signature scheme, besides Ed25519: a rail's own, most often (PG-19).
+    pub fn receipts(mut self, verifier: impl ReceiptVerifier) -> Self {
+        self.verifiers.add(Arc::new(verifier));
         self
     }
 
@@ -149,6 +158,7 @@ impl MarketplaceBuilder {
             tiers: self.tiers,
             authorizer: self.authorizer,
             agents: self.agents,
+            verifiers: self.verifiers,
             newest: std::sync::RwLock::new((version, policy.clone())),
             pinned: std::sync::RwLock::new(HashMap::from([(version, policy)])),
             lease: self.lease,

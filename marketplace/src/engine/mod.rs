@@ -12,6 +12,7 @@
 //! records themselves say when they are due.
 
 mod agents;
+mod agreements;
 mod builder;
 mod command;
 mod feed;
@@ -40,6 +41,7 @@ use tokio::sync::Notify;
 
 use crate::{
     actor::Actor,
+    agreement::receipt::ReceiptVerifiers,
     clock::{Clock, Timestamp},
     error::{Error, Rejection},
     ids::{AgentId, IdSource, JobId, MarketId, RailId},
@@ -66,6 +68,7 @@ struct Inner {
     tiers: Arc<dyn TierSource>,
     authorizer: Arc<dyn Authorizer>,
     agents: Option<AgentParts>,
+    verifiers: ReceiptVerifiers,
     newest: RwLock<(PolicyVersion, Arc<Policy>)>,
     pinned: RwLock<HashMap<PolicyVersion, Arc<Policy>>>,
     lease: Span,
@@ -148,10 +151,7 @@ impl Marketplace {
     /// The store's failure.
     pub async fn jobs(&self, of: JobsOf) -> Result<Vec<Arc<Job>>, Error> {
         let JobsOf { role, statuses, offset, limit } = of;
-        let party = match role {
-            Role::Buyer(agent) => Some((0, agent.0)),
-            Role::Worker(agent) => Some((1, agent.0)),
-        };
+        let party = Some(role.party());
         let statuses = statuses.into_iter().map(crate::job::JobStatus::as_str).collect();
         let query = Query { kind: Kind::Job, party, statuses, offset, limit: limit.min(JobsOf::LIMIT) };
         let found = self.inner.store.find(self.inner.market, &query).await?;
@@ -333,4 +333,14 @@ pub enum Role {
     Buyer(AgentId),
     /// Who works.
     Worker(AgentId),
+}
+
+impl Role {
+    /// The place and the id that contracts in which it is played are found by.
+    const fn party(self) -> (usize, uuid::Uuid) {
+        match self {
+            Self::Buyer(agent) => (0, agent.0),
+            Self::Worker(agent) => (1, agent.0),
+        }
+    }
 }

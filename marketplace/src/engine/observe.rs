@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     actor::Actor,
+    agreement::AgreementCommand,
     error::{Error, Rejection},
     ids::{AgentId, InstructionId, JobId, RailId},
     job::JobCommand,
@@ -21,7 +22,10 @@ use crate::{
     money::Money,
     policy::Range,
     rail::{Capability, Cursor, Custody, Observation, ObservationBody, Outcome, Push, SettlementRail},
-    store::{Commit, CommitError, InstructionState, Journal, Kept as _, ObservationEvent, Observed, Record, Write},
+    store::{
+        Commit, CommitError, InstructionState, Journal, Kept as _, Key, Kind, ObservationEvent, Observed, OfKind as _,
+        Record, Write,
+    },
     text,
 };
 
@@ -121,17 +125,33 @@ impl Marketplace {
             }
             ObservationBody::HoldExpired { hold } => {
                 let record = self.observed(rail, observation.clone(), ObservationEvent::Taken {});
-                let write = Write { record, expected: 0, claimed_until: None };
-                let job = Some(JobId(hold.0));
-                match self.command_job_with(job, JobCommand::RecordHoldExpired, call, Some(write)).await {
-                    Ok(_) => Ok(()),
+                let write = Some(Write { record, expected: 0, claimed_until: None });
+                let taken = match self.contract_of(hold).await? {
+                    Some(Record::Agreement(_)) if self.taken_before(rail, &observation).await? => Ok(()),
+                    Some(Record::Agreement(agreement)) => {
+                        let command = AgreementCommand::RecordHoldExpired;
+                        self.command_agreement_with(Some(agreement.id), command, call, write).await.map(drop)
+                    }
+                    _ => {
+                        let command = JobCommand::RecordHoldExpired;
+                        self.command_job_with(Some(JobId(hold.0)), command, call, write).await.map(drop)
+                    }
+                };
+                match taken {
                     Err(Error::Rejected(rejection)) => {
                         self.refuse(call, rail, observation, rejection.to_string()).await
                     }
-                    Err(error) => Err(error),
+                    taken => taken,
                 }
             }
         }
+    }
+
+    /// Whether this very observation was taken in or refused before.
+    async fn taken_before(&self, rail: RailId, observation: &Observation) -> Result<bool, Error> {
+        let key = Key { kind: Kind::Observation, id: observed_id(rail, &observation.id) };
+        let before = self.inner.store.load(self.inner.market, key).await?;
+        Ok(before.and_then(|stored| Observed::of(stored.record)).is_some_and(|before| before.observation == *observation))
     }
 
     /// What a deposit moves, if the rail may report one.

@@ -8,12 +8,13 @@ use super::Marketplace;
 use crate::{
     clock::Timestamp,
     error::Error,
-    ids::{HoldId, InstructionId, JobId, RailId},
-    job::HoldState,
+    hold::HoldState,
+    ids::{HoldId, InstructionId, RailId},
+    job,
     ledger::{Account, escrow},
     money::Money,
     rail::Custody,
-    store::{InstructionRecord, Kind, Observed, Query, Record},
+    store::{InstructionRecord, Key, Kind, Observed, OfKind as _, Query, Record},
 };
 
 /// How many records one page of a listing holds.
@@ -123,11 +124,25 @@ impl Marketplace {
     /// What the books reserve for a hold; `None` while the rail is being asked to divide it, when the
     /// books are ahead of the rail.
     async fn reserved(&self, hold: HoldId) -> Result<Option<Money>, Error> {
-        match self.job(JobId(hold.0)).await {
-            Ok(job) if matches!(job.hold.state, HoldState::Settling(_)) => Ok(None),
-            Ok(_) | Err(Error::Rejected(_)) => Ok(Some(self.balance(escrow(hold), None).await?)),
-            Err(error) => Err(error),
+        let settling = match self.contract_of(hold).await? {
+            Some(Record::Job(job)) => matches!(job.hold.state, job::HoldState::Settling(_)),
+            Some(Record::Agreement(agreement)) => matches!(agreement.hold.state, HoldState::Settling(_)),
+            _ => false,
+        };
+        match settling {
+            true => Ok(None),
+            false => Ok(Some(self.balance(escrow(hold), None).await?)),
         }
+    }
+
+    /// The contract that a hold is for; it has the hold's id.
+    pub(super) async fn contract_of(&self, hold: HoldId) -> Result<Option<Record>, Error> {
+        for kind in [Kind::Job, Kind::Agreement] {
+            if let Some(stored) = self.inner.store.load(self.inner.market, Key { kind, id: hold.0 }).await? {
+                return Ok(Some(stored.record));
+            }
+        }
+        Ok(None)
     }
 
     /// Everything that has not reached a final outcome, newest first: what an operator looks at.
@@ -146,7 +161,7 @@ impl Marketplace {
                 all.extend(page.into_iter().filter_map(|stored| match stored.record {
                     Record::Instruction(record) => Some(Unsettled::Instruction(record)),
                     Record::Observation(observed) => Some(Unsettled::Refused(observed)),
-                    Record::Job(_) | Record::Agent(_) | Record::Owner(_) => None,
+                    Record::Job(_) | Record::Agent(_) | Record::Owner(_) | Record::Agreement(_) => None,
                 }));
                 if last {
                     break;
@@ -156,22 +171,16 @@ impl Marketplace {
         Ok(all)
     }
 
-    /// The instructions a job has given, newest first, with what became of them. What a rail asks a
+    /// The instructions a contract has given, newest first, with what became of them. What a rail asks a
     /// party to do is in [`InstructionState::NeedsAction`](crate::store::InstructionState): show its
     /// payload to that party only.
     ///
     /// # Errors
     /// The store's failure.
-    pub async fn instructions(&self, job: JobId) -> Result<Vec<Arc<InstructionRecord>>, Error> {
-        let query =
-            Query { kind: Kind::Instruction, party: Some((0, job.0)), statuses: Vec::new(), offset: 0, limit: PAGE };
+    pub async fn instructions(&self, contract: impl Into<HoldId>) -> Result<Vec<Arc<InstructionRecord>>, Error> {
+        let party = Some((0, contract.into().0));
+        let query = Query { kind: Kind::Instruction, party, statuses: Vec::new(), offset: 0, limit: PAGE };
         let found = self.inner.store.find(self.inner.market, &query).await?;
-        Ok(found
-            .into_iter()
-            .filter_map(|stored| match stored.record {
-                Record::Instruction(record) => Some(record),
-                Record::Job(_) | Record::Observation(_) | Record::Agent(_) | Record::Owner(_) => None,
-            })
-            .collect())
+        Ok(found.into_iter().filter_map(|stored| InstructionRecord::of(stored.record)).collect())
     }
 }

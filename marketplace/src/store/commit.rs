@@ -7,6 +7,7 @@ use super::{InstructionRecord, InstructionState, Key, Kind, Record, StoreError};
 use crate::{
     actor::Actor,
     agent::AgentEvent,
+    agreement::AgreementEvent,
     clock::Timestamp,
     ids::{AgentId, MarketId, RailId},
     job::JobEvent,
@@ -148,6 +149,8 @@ events! {
     Observation(ObservationEvent),
     /// To an agent.
     Agent(AgentEvent),
+    /// To a usage agreement.
+    Agreement(AgreementEvent),
 }
 
 /// What happened to an instruction that its contract does not hear of.

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use crate::{
     agent::{Agent, Owner},
+    agreement::Agreement,
     clock::Timestamp,
     ids::RailId,
     job::Job,
@@ -162,6 +163,8 @@ records! {
     Agent(Agent) = "agent",
     /// The people behind agents.
     Owner(Owner) = "owner",
+    /// Usage agreements.
+    Agreement(Agreement) = "agreement",
 }
 
 /// A record's kind and id.

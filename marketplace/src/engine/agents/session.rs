@@ -86,7 +86,7 @@ impl Session<'_> {
     /// balance, which only an operator can then get at: pay it out before.
     ///
     /// # Errors
-    /// [`Error`]; [`Rejection::JobActive`](crate::error::Rejection::JobActive)
+    /// [`Error`]; [`Rejection::ContractActive`](crate::error::Rejection::ContractActive)
     pub async fn delete(self, agent: AgentId) -> Result<Arc<Agent>, Error> {
         self.market.delete_agent(agent, self.call()).await
     }

@@ -30,6 +30,7 @@ pub(super) const fn table(kind: Kind) -> Table {
         Kind::Observation => Table { name: "observations", parties: &[] },
         Kind::Agent => Table { name: "agents", parties: &["owner"] },
         Kind::Owner => Table { name: "owners", parties: &[] },
+        Kind::Agreement => Table { name: "agreements", parties: &["buyer", "seller"] },
     }
 }
 

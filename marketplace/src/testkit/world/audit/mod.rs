@@ -236,7 +236,8 @@ impl Auditor {
                     self.instruction_written(before, record);
                 }
                 (None, Record::Observation(_)) => {}
-                (_, Record::Agent(_) | Record::Owner(_)) => {} // the world's people are the embedder's own
+                // The world's people are the embedder's own, and they make no agreements.
+                (_, Record::Agent(_) | Record::Owner(_) | Record::Agreement(_)) => {}
                 (Some(_), record) => self.problem(format!("{:?} became another kind of thing", record.key())),
             }
             let kept = Kept { record: write.record.clone(), version: write.expected + 1 };
@@ -393,6 +394,6 @@ fn named(result: &Result<(), CommitError>) -> &'static str {
 const fn of_job(event: &Event) -> Option<&crate::job::JobEvent> {
     match &event.body {
         EventBody::Job(event) => Some(event),
-        EventBody::Instruction(_) | EventBody::Observation(_) | EventBody::Agent(_) => None,
+        _ => None,
     }
 }
