@@ -468,6 +468,7 @@ impl<'a> Draft<'a> {
             }
             _ => self.ctx.now + terms.ruling_within.delta(),
         };
+        let rule_by = self.agreement.timers.hold_until.map_or(rule_by, |until| until.min(rule_by));
         self.agreement.status = AgreementStatus::Disputed;
         self.agreement.settlement = Some(SettlementStatus::Closing);
         self.agreement.timers.expires_at = None;

@@ -11,7 +11,7 @@ use rustc_hash::FxHashMap;
 use uuid::Uuid;
 
 use super::{
-    Admitted, Claim, Commit, CommitError, Facts, Journal, Key, KeyRecord, Kind, LoggedEvent, Position, Query, Record,
+    Admitted, Claim, Commit, CommitError, Document, Facts, Journal, Key, KeyRecord, Kind, LoggedEvent, Position, Query, Record,
     Store, StoreError, Stored, admit,
 };
 use crate::{
@@ -40,6 +40,7 @@ struct Market {
     /// Each list ascending, since new ids are the highest.
     ids: FxHashMap<Listed, Vec<Uuid>>,
     keys: HashMap<String, KeyRecord>,
+    documents: HashMap<(Uuid, String), String>,
     events: Vec<LoggedEvent>,
     transfers: Vec<(Timestamp, Uuid, Transfer)>,
     accounts: FxHashMap<Account, Book>,
@@ -57,7 +58,6 @@ struct Row {
     claims: u32,
     /// Its events' places in the log.
     events: Vec<u32>,
-    documents: Vec<(String, String)>,
 }
 
 /// An account: its entries' places in the transfers, and the balances that are kept.
@@ -107,7 +107,6 @@ fn index(market: MarketId) -> usize {
 impl Market {
     fn write(&mut self, commit: Commit, admitted: Admitted) {
         let Commit { at, contract, key, writes, events, movement, documents, .. } = commit;
-        let subject = writes.first().map(|write| write.record.key());
         for write in writes {
             self.put(write.record, write.expected + 1, write.claimed_until);
         }
@@ -132,8 +131,8 @@ impl Market {
                 None => kept.push(balance),
             }
         }
-        if let Some(row) = subject.and_then(|subject| self.rows.get_mut(&subject)) {
-            row.documents.extend(documents.into_iter().map(|document| (document.name, document.body)));
+        for Document { subject, name, body } in documents {
+            self.documents.entry((subject, name)).or_insert(body);
         }
         if let Some(used) = key {
             self.keys.insert(used.key, KeyRecord { fingerprint: used.fingerprint, answer: used.answer });
@@ -152,7 +151,7 @@ impl Market {
                 before
             }
             Entry::Vacant(row) => {
-                row.insert(Row { record, version, claimed_until, claims, events: vec![], documents: vec![] });
+                row.insert(Row { record, version, claimed_until, claims, events: vec![] });
                 insert_sorted(self.ids.entry((key.kind, None)).or_default(), key.id);
                 Default::default()
             }
@@ -301,10 +300,7 @@ impl Store for MemoryStore {
     }
 
     async fn document(&self, market: MarketId, subject: Uuid, name: &str) -> Result<Option<String>, StoreError> {
-        let markets = self.lock();
-        let row = markets.market(market).rows.get(&Key { kind: Kind::Job, id: subject });
-        let found = row.and_then(|row| row.documents.iter().find(|(known, _)| known == name));
-        Ok(found.map(|(_, body)| body.clone()))
+        Ok(self.lock().market(market).documents.get(&(subject, name.to_owned())).cloned())
     }
 
     async fn events(&self, market: MarketId, after: Position, limit: u32) -> Result<Vec<LoggedEvent>, StoreError> {

@@ -15,14 +15,14 @@ use tradepost::{
     clock::ManualClock,
     engine::{AgentParts, Marketplace, Registered, WebhookPing},
     error::{Error, Rejection},
-    ids::{AgentId, JobId, OwnerId, RailId},
+    ids::{AgentId, OwnerId, RailId},
     job::Delivery,
     ledger::{Account, RevenueKind},
     money::Money,
     policy::{KeyIssue, Policy, Span},
     rail::CreditsRail,
     secret::{Pepper, SecretSource},
-    store::{MemoryStore, SqliteStore, Store},
+    store::{Kept as _, Key, Kind, MemoryStore, SqliteStore, Store},
 };
 use uuid::Uuid;
 
