@@ -423,6 +423,15 @@ pub enum Error {
         /// What it said.
         reason: String,
     },
+    /// The engine is built without a rail on which contracts are still under way: nobody could divide
+    /// their money. Build it with that rail until they are over.
+    #[error("the marketplace cannot be built without rail {rail}: {open} contracts are under way on it")]
+    RailMissing {
+        /// The rail.
+        rail: RailId,
+        /// How many contracts are not over, or have money on its way.
+        open: usize,
+    },
     /// The engine is put together wrongly.
     #[error("the marketplace cannot be built: {reason}")]
     Configuration {
@@ -438,7 +447,7 @@ impl Error {
             Self::Contention { .. } | Self::Part { .. } => true,
             Self::Store(error) => error.may_repeat(),
             Self::Rail(error) => error.may_repeat(),
-            Self::Rejected(_) | Self::Policy(_) | Self::Configuration { .. } => false,
+            Self::Rejected(_) | Self::Policy(_) | Self::RailMissing { .. } | Self::Configuration { .. } => false,
         }
     }
 

@@ -12,6 +12,8 @@ pub mod ids;
 pub mod job;
 pub mod ledger;
 pub mod money;
+#[cfg(feature = "http")]
+pub mod outbound;
 pub mod policy;
 pub mod rail;
 pub mod secret;

@@ -123,9 +123,7 @@ fn authorize(agreement: &Agreement, command: &AgreementCommand, actor: &Actor) -
         AgreementCommand::Tick => (matches!(actor, Actor::Timer), "a timer"),
         AgreementCommand::RecordOutcome { .. }
         | AgreementCommand::RecordHoldExpired
-        | AgreementCommand::RecordHoldSettled { .. } => {
-            (*actor == Actor::Rail(agreement.rail), "the agreement's rail")
-        }
+        | AgreementCommand::RecordHoldSettled { .. } => (*actor == Actor::Rail(agreement.rail), "the agreement's rail"),
     };
     match may {
         true => Ok(()),

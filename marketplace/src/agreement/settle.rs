@@ -10,7 +10,7 @@ use crate::{
     ledger::{Account, RevenueKind, TransferKind},
     money::{Money, Rounding},
     policy::Bearer,
-    rail::{Custody, Instruction, Leg, Order, Outcome, Party},
+    rail::{Custody, HoldTerms, Instruction, Leg, Order, Outcome, Party},
 };
 
 /// The seller gets what was earned, less the fee where the seller bears it; the buyer gets the rest.
@@ -36,7 +36,8 @@ impl Draft<'_> {
             return Err(self.holding().wrong());
         }
         let (payer, amount) = (self.agreement.buyer, self.agreement.terms.deposit);
-        let order = Order::Fund { hold: self.agreement.id.into(), payer, amount };
+        let terms = Box::new(self.hold_terms());
+        let order = Order::Fund { hold: self.agreement.id.into(), payer, amount, terms };
         if self.holding().fund(amount, order)? {
             self.activated(None);
             return Ok(());
@@ -46,6 +47,22 @@ impl Draft<'_> {
             self.events.push(AgreementEvent::ActivationSubmitted { instruction });
         }
         Ok(())
+    }
+
+    /// What the payer signs for besides the amount, where a contract between the parties holds it.
+    fn hold_terms(&self) -> HoldTerms {
+        let terms = &self.agreement.terms;
+        HoldTerms {
+            payee: Some(self.agreement.seller),
+            fee_ceiling: terms.rate,
+            quantity: terms.quantity.unsigned_abs(),
+            unit_price: Some(terms.unit_price),
+            expires_at: Some(terms.expiry),
+            challenge_window: Some(terms.challenge_window),
+            receipt_signer: terms.receipt_signer.as_ref().map(|signer| signer.key.clone()),
+            document: Some(terms.document.to_string()),
+            infrastructure_fee: self.policy.infrastructure_fee.map(|fee| Money::new(fee, self.ctx.policy.currency)),
+        }
     }
 
     /// Ends an active agreement and divides its money.

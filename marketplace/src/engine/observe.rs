@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -10,27 +9,24 @@ use super::{
     Marketplace,
     command::Call,
     settlement::{Answer, fenced},
-    transact::{Attempt, Operation},
 };
 use crate::{
     actor::Actor,
     agreement::AgreementCommand,
     error::{Error, Rejection},
-    ids::{AgentId, InstructionId, JobId, RailId},
+    ids::{AgentId, HoldId, InstructionId, JobId, RailId},
     job::JobCommand,
     ledger::{Account, Movement, TransferKind, available},
     money::Money,
     policy::Range,
-    rail::{Capability, Cursor, Custody, Observation, ObservationBody, Outcome, Push, SettlementRail},
+    rail::{Capability, Cursor, Custody, Leg, Observation, ObservationBody, Outcome, Push, SettlementRail},
     store::{
-        Commit, CommitError, InstructionState, Journal, Kept as _, Key, Kind, ObservationEvent, Observed, OfKind as _,
-        Record, Write,
+        Commit, CommitError, InstructionState, Journal, Key, Kind, ObservationEvent, Observed, OfKind as _, Record,
+        Write,
     },
     text,
 };
 
-/// What can be dismissed.
-const REFUSED: &str = "refused observation";
 /// A deposit's reference, in characters.
 const REFERENCE: Range<u32> = Range { min: 1, max: 200 };
 
@@ -124,26 +120,35 @@ impl Marketplace {
                 }
             }
             ObservationBody::HoldExpired { hold } => {
-                let record = self.observed(rail, observation.clone(), ObservationEvent::Taken {});
-                let write = Some(Write { record, expected: 0, claimed_until: None });
-                let taken = match self.contract_of(hold).await? {
-                    Some(Record::Agreement(_)) if self.taken_before(rail, &observation).await? => Ok(()),
-                    Some(Record::Agreement(agreement)) => {
-                        let command = AgreementCommand::RecordHoldExpired;
-                        self.command_agreement_with(Some(agreement.id), command, call, write).await.map(drop)
-                    }
-                    _ => {
-                        let command = JobCommand::RecordHoldExpired;
-                        self.command_job_with(Some(JobId(hold.0)), command, call, write).await.map(drop)
-                    }
-                };
-                match taken {
-                    Err(Error::Rejected(rejection)) => {
-                        self.refuse(call, rail, observation, rejection.to_string()).await
-                    }
-                    taken => taken,
-                }
+                self.hold_ended(call, rail, observation, hold, HoldEnd::Expired).await
             }
+            ObservationBody::HoldSettled { hold, reference, legs } => {
+                self.hold_ended(call, rail, observation, hold, HoldEnd::Settled { reference, legs }).await
+            }
+        }
+    }
+
+    /// A hold is gone without an instruction's having ended it.
+    async fn hold_ended(
+        &self,
+        call: Call<'_>,
+        rail: RailId,
+        observation: Observation,
+        hold: HoldId,
+        end: HoldEnd,
+    ) -> Result<(), Error> {
+        let record = self.observed(rail, observation.clone(), ObservationEvent::Taken {});
+        let write = Some(Write { record, expected: 0, claimed_until: None });
+        let taken = match self.contract_of(hold).await? {
+            Some(Record::Agreement(_)) if self.taken_before(rail, &observation).await? => Ok(()),
+            Some(Record::Agreement(agreement)) => {
+                self.command_agreement_with(Some(agreement.id), end.into_agreement(), call, write).await.map(drop)
+            }
+            _ => self.command_job_with(Some(JobId(hold.0)), end.into_job(), call, write).await.map(drop),
+        };
+        match taken {
+            Err(Error::Rejected(rejection)) => self.refuse(call, rail, observation, rejection.to_string()).await,
+            taken => taken,
         }
     }
 
@@ -151,7 +156,9 @@ impl Marketplace {
     async fn taken_before(&self, rail: RailId, observation: &Observation) -> Result<bool, Error> {
         let key = Key { kind: Kind::Observation, id: observed_id(rail, &observation.id) };
         let before = self.inner.store.load(self.inner.market, key).await?;
-        Ok(before.and_then(|stored| Observed::of(stored.record)).is_some_and(|before| before.observation == *observation))
+        Ok(before
+            .and_then(|stored| Observed::of(stored.record))
+            .is_some_and(|before| before.observation == *observation))
     }
 
     /// What a deposit moves, if the rail may report one.
@@ -231,12 +238,6 @@ impl Marketplace {
         self.write_observed(call, rail, observation, Movement::new(), event).await
     }
 
-    /// Takes a refused observation off the list of what is unsettled.
-    pub(super) async fn dismiss(&self, call: Call<'_>, id: Uuid, reason: String) -> Result<(), Error> {
-        let mut operation = Dismissal { id, reason: &reason };
-        self.transact::<Observed>(call, &(operation.name(), id, &reason), &mut operation).await.map(drop)
-    }
-
     async fn write_observed(
         &self,
         call: Call<'_>,
@@ -313,30 +314,27 @@ impl Marketplace {
     }
 }
 
-/// An operator's word that a refused observation is dealt with.
-struct Dismissal<'a> {
-    id: Uuid,
-    reason: &'a str,
+/// How a hold ended without an instruction's having ended it.
+enum HoldEnd {
+    /// The rail gave it up.
+    Expired,
+    /// The parties divided it.
+    Settled { reference: String, legs: Vec<Leg> },
 }
 
-#[async_trait]
-impl Operation for Dismissal<'_> {
-    fn name(&self) -> &'static str {
-        "dismiss"
+impl HoldEnd {
+    fn into_job(self) -> JobCommand {
+        match self {
+            Self::Expired => JobCommand::RecordHoldExpired,
+            Self::Settled { reference, legs } => JobCommand::RecordHoldSettled { reference, legs },
+        }
     }
 
-    async fn attempt(&mut self, on: &Attempt<'_>) -> Result<Commit, Error> {
-        text::prose("reason", self.reason, text::REASON)?;
-        on.market.may(self.name(), matches!(on.actor, Actor::Operator(_)), "an operator", on.actor)?;
-        let (observed, version) = on.load::<Observed>(REFUSED, self.id).await?;
-        if observed.refused.is_none() || observed.dismissed.is_some() {
-            return Err(Rejection::NotFound { what: REFUSED, id: self.id.to_string() }.into());
+    fn into_agreement(self) -> AgreementCommand {
+        match self {
+            Self::Expired => AgreementCommand::RecordHoldExpired,
+            Self::Settled { reference, legs } => AgreementCommand::RecordHoldSettled { reference, legs },
         }
-        let dismissed = Some(self.reason.to_owned());
-        let mut commit = on.commit(observed.key(), version);
-        let event = ObservationEvent::Dismissed { reason: self.reason.to_owned() };
-        commit.write(Observed { dismissed, ..(*observed).clone() }, version, on.actor, [event]);
-        Ok(commit)
     }
 }
 

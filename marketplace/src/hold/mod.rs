@@ -124,10 +124,14 @@ impl Division {
             }
             *share = share.plus(*amount)?;
         }
-        match division.worker.plus(division.platform)?.plus(division.buyer)? == total {
-            true => Ok(division),
-            false => Err(differs()),
+        if division.worker.plus(division.platform)?.plus(division.buyer)? != total {
+            return Err(differs());
         }
+        if division.worker.is_zero() {
+            (division.worker_kind, division.platform_kind) =
+                (TransferKind::Compensation, TransferKind::CancellationFee);
+        }
+        Ok(division)
     }
 
     /// The shares that are more than nothing.

@@ -8,7 +8,7 @@ use crate::{
     ids::{AgentId, JobId, RailId},
     money::Money,
     policy::Span,
-    rail::{Instruction, Outcome},
+    rail::{Instruction, Leg, Outcome},
 };
 
 /// A job to be posted (VP-12, JP-10, AM-04).
@@ -127,6 +127,13 @@ pub enum JobCommand {
     },
     /// The rail gave the hold up by itself.
     RecordHoldExpired,
+    /// The parties divided the hold outside, by themselves.
+    RecordHoldSettled {
+        /// What the outside world calls it.
+        reference: String,
+        /// Who got what.
+        legs: Vec<Leg>,
+    },
 }
 
 fn nil_job() -> JobId {
@@ -153,6 +160,7 @@ impl JobCommand {
             Self::Tick => "tick",
             Self::RecordOutcome { .. } => "record_outcome",
             Self::RecordHoldExpired => "record_hold_expired",
+            Self::RecordHoldSettled { .. } => "record_hold_settled",
         }
     }
 
@@ -177,7 +185,9 @@ impl JobCommand {
                 &[PendingPayment, Funded, Accepted, InProgress, Validating, Delivered, RevisionRequested, Disputed]
             }
             Self::Unfreeze => &[Frozen],
-            Self::Tick | Self::RecordOutcome { .. } | Self::RecordHoldExpired => &JobStatus::ALL,
+            Self::Tick | Self::RecordOutcome { .. } | Self::RecordHoldExpired | Self::RecordHoldSettled { .. } => {
+                &JobStatus::ALL
+            }
         }
     }
 }

@@ -153,12 +153,20 @@ pub enum JobEvent {
     /// gone again.
     #[serde(rename = "payment.expired")]
     PaymentExpired {},
-    /// The rail gave the hold up before it had divided it: the payer has everything back, and whoever
-    /// was to get a share has nothing.
+    /// The rail gave the hold up before it had divided it, or before anybody knew that it was funded: the
+    /// payer has everything back, and whoever was to get a share has nothing.
     #[serde(rename = "payment.lost")]
     PaymentLost {
         /// How much.
         amount: Money,
+    },
+    /// The parties divided the hold outside, by themselves; what they did stands.
+    #[serde(rename = "payment.settled_outside")]
+    SettledOutside {
+        /// What the outside world calls it.
+        reference: String,
+        /// Who got what.
+        legs: Vec<Leg>,
     },
     /// Money that came too late for its job goes back.
     #[serde(rename = "payment.returned")]
@@ -220,6 +228,7 @@ impl JobEvent {
             Self::PaymentRetrying { .. } => "payment.retrying",
             Self::PaymentExpired {} => "payment.expired",
             Self::PaymentLost { .. } => "payment.lost",
+            Self::SettledOutside { .. } => "payment.settled_outside",
             Self::PaymentReturned { .. } => "payment.returned",
         }
     }

@@ -6,21 +6,25 @@
 mod command;
 mod decide;
 mod event;
+mod permit;
+mod post;
+mod report;
 mod settle;
 
 pub use command::{Delivery, JobCommand, JobOrder, Verdict};
 pub use decide::{Context, Decision, decide};
 pub use event::{CancelCause, JobEvent, PayoutStatus};
 
+pub use crate::hold::{Hold, HoldState};
+
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
     clock::Timestamp,
-    ids::{AgentId, InstructionId, JobId, RailId},
+    ids::{AgentId, JobId, RailId},
     money::{Money, MoneyError, Rate},
     policy::{Bearer, PolicyVersion},
-    rail::Leg,
     store::Kept,
 };
 
@@ -171,48 +175,6 @@ impl Terms {
             Bearer::Worker => self.amount.minus(self.fee),
         }
     }
-}
-
-/// A job's money, as it is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Hold {
-    /// What has happened to it.
-    pub state: HoldState,
-    /// How many instructions this job has given; the next one's number.
-    pub instructions: u32,
-    /// How often the rail declined to divide it.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub declined: u32,
-    /// The reference of the receipt that funded it; empty for holds that exist in the ledger only.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub funding: String,
-    /// The rail gave it up before its funding was known.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub expired: bool,
-    /// While the rail is asked to divide it: who is to get what.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub legs: Vec<Leg>,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
-fn is_zero(count: &u32) -> bool {
-    *count == 0
-}
-
-/// What has happened to a job's money.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum HoldState {
-    /// Nothing was asked of anybody.
-    Empty,
-    /// The rail was asked to take it from the payer.
-    Funding(InstructionId),
-    /// It is reserved.
-    Held,
-    /// It was divided in the ledger, and the rail was asked to do the same.
-    Settling(InstructionId),
-    /// It is divided and gone.
-    Settled,
 }
 
 /// What happens to a job by itself, and when.

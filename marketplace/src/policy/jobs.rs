@@ -13,7 +13,7 @@ use super::{
 use crate::{
     error::Rejection,
     job::{JobCommand, JobStatus},
-    money::{Rate, Rounding},
+    money::{Money, MoneyError, Rate, Rounding},
 };
 
 /// How jobs are posted, worked on, reviewed and cancelled.
@@ -126,6 +126,20 @@ pub struct CancellationTerms {
     pub to_worker: Rate,
     /// To the platform (VP-23: 5 % once accepted).
     pub to_platform: Rate,
+}
+
+impl CancellationTerms {
+    /// What the worker and the platform get of an amount.
+    ///
+    /// # Errors
+    /// [`MoneyError::Overflow`]
+    pub fn shares(&self, amount: Money, rounding: Rounding) -> Result<(Money, Money), MoneyError> {
+        let to_worker = amount.at(self.to_worker, rounding)?;
+        // Both shares may be rounded up: the worker's is whole, the platform's is what is left at most.
+        let left = amount.minus(to_worker)?.minor();
+        let to_platform = amount.at(self.to_platform, rounding)?;
+        Ok((to_worker, Money::new(to_platform.minor().min(left), to_platform.currency())))
+    }
 }
 
 /// What happens when the rail can hold the money no longer.
@@ -311,10 +325,10 @@ impl FeePolicy {
     pub(crate) fn rate_of(&self, tier: &str) -> Result<Rate, Rejection> {
         match &self.rate {
             FeeRate::Flat(rate) => Ok(*rate),
-            FeeRate::ByTier(rates) => rates.get(tier).copied().ok_or_else(|| Rejection::UnknownTier {
-                tier: tier.into(),
-                known: rates.keys().cloned().collect(),
-            }),
+            FeeRate::ByTier(rates) => rates
+                .get(tier)
+                .copied()
+                .ok_or_else(|| Rejection::UnknownTier { tier: tier.into(), known: rates.keys().cloned().collect() }),
         }
     }
 

@@ -11,8 +11,8 @@ use rustc_hash::FxHashMap;
 use uuid::Uuid;
 
 use super::{
-    Admitted, Claim, Commit, CommitError, Document, Facts, Journal, Key, KeyRecord, Kind, LoggedEvent, Position, Query, Record,
-    Store, StoreError, Stored, admit,
+    Admitted, Claim, Commit, CommitError, Document, Facts, Journal, Key, KeyRecord, Kind, LoggedEvent, Position, Query,
+    Record, Store, StoreError, Stored, admit,
 };
 use crate::{
     clock::Timestamp,

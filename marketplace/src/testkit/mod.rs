@@ -4,6 +4,7 @@
 #[cfg(feature = "postgres")]
 pub mod postgres;
 pub mod rail;
+pub mod receiver;
 mod scripted;
 pub mod store;
 pub mod world;

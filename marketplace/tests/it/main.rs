@@ -8,6 +8,7 @@ mod engine;
 mod job;
 mod ledger;
 mod money;
+mod outbound;
 mod policy;
 mod rail;
 mod store;

@@ -18,7 +18,10 @@ use crate::{
     error::{Error, Rejection},
     ids::AgreementId,
     policy::{Policy, PolicyVersion},
-    store::{Commit, Document, Kept as _, Key, Kind, LoggedEvent, Observed, OfKind as _, Query, StoreError, StoreErrorKind, Write},
+    store::{
+        Commit, Document, Kept as _, Key, Kind, LoggedEvent, Observed, OfKind as _, Query, StoreError, StoreErrorKind,
+        Write,
+    },
 };
 
 /// The most agreements that one call lists.
@@ -72,7 +75,8 @@ impl Marketplace {
         let text = self.inner.store.document(self.inner.market, id.0, &part_name(part)).await?;
         let missing = || Rejection::NotFound { what: "record of usage", id: format!("{id}: {part}") };
         let text = text.ok_or_else(missing)?;
-        let unreadable = |e| StoreError::new(StoreErrorKind::Corrupt, "a record of usage is no list of calls").caused_by(e);
+        let unreadable =
+            |e| StoreError::new(StoreErrorKind::Corrupt, "a record of usage is no list of calls").caused_by(e);
         Ok(serde_json::from_str(&text).map_err(|e: serde_json::Error| unreadable(e))?)
     }
 

@@ -92,11 +92,7 @@ impl Session<'_> {
     ///
     /// # Errors
     /// [`Error`]
-    pub async fn submit_receipt(
-        self,
-        agreement: AgreementId,
-        receipt: SignedReceipt,
-    ) -> Result<Arc<Agreement>, Error> {
+    pub async fn submit_receipt(self, agreement: AgreementId, receipt: SignedReceipt) -> Result<Arc<Agreement>, Error> {
         let receipt = Box::new(receipt);
         self.agree(Some(agreement), AgreementCommand::SubmitReceipt { receipt }).await
     }

@@ -466,8 +466,9 @@ async fn give(session: Session<'_>, job: JobId, command: JobCommand) -> Result<A
         JobCommand::Freeze { reason } => session.freeze(job, reason).await,
         JobCommand::Unfreeze => session.unfreeze(job).await,
         // Nobody but the engine gives these.
-        JobCommand::Tick | JobCommand::RecordOutcome { .. } | JobCommand::RecordHoldExpired => {
-            session.unfreeze(job).await
-        }
+        JobCommand::Tick
+        | JobCommand::RecordOutcome { .. }
+        | JobCommand::RecordHoldExpired
+        | JobCommand::RecordHoldSettled { .. } => session.unfreeze(job).await,
     }
 }

@@ -8,13 +8,13 @@ use tradepost::{
         chain::{Link, verify},
     },
     clock::ManualClock,
-    engine::{Marketplace, Role},
+    engine::{Marketplace, Role, SettlementReceipt},
     error::{Error, Rejection},
     ids::RailId,
     ledger::{LedgerError, escrow},
     money::Money,
     policy::{Policy, Span},
-    rail::{CreditsRail, Custody, Landing, SettlementRail},
+    rail::{CreditsRail, Custody, Landing, Leg, Party, SettlementRail},
     store::{MemoryStore, PostgresStore, SqliteStore, Store},
     testkit::{Answer, Chances, Course, Ending, OutsideWorld, Script, ScriptedRail},
 };
@@ -142,16 +142,19 @@ async fn pg_15_a_life_with_keys_is_lived_once_however_often_it_is_told() {
         assert!(matches!(rejection(another), Rejection::KeyReused { .. }));
         assert_eq!(market.available(worker()).await.unwrap().minor(), 30 * UNIT_PRICE);
         assert_eq!(market.available(buyer()).await.unwrap().minor(), 2 * DEPOSIT - 30 * UNIT_PRICE);
-        assert_eq!(town.names(id).await, [
-            "agreement.proposed",
-            "agreement.accepted",
-            "agreement.activated",
-            "agreement.usage_recorded",
-            "escrow.close_finalized",
-            "agreement.completed",
-            "escrow.claim_completed",
-            "escrow.withdraw_completed",
-        ]);
+        assert_eq!(
+            town.names(id).await,
+            [
+                "agreement.proposed",
+                "agreement.accepted",
+                "agreement.activated",
+                "agreement.usage_recorded",
+                "escrow.close_finalized",
+                "agreement.completed",
+                "escrow.claim_completed",
+                "escrow.withdraw_completed",
+            ]
+        );
         town.check_books().await;
     }
 }
@@ -261,7 +264,10 @@ async fn pg_05_activation_is_asynchronous_and_settles_whatever_answers_are_lost(
                 }
                 town.persist().await;
                 let active = town.market.agreement(id).await.unwrap();
-                assert_eq!((active.status, active.activation), (AgreementStatus::Active, Some(ActivationStatus::Confirmed)));
+                assert_eq!(
+                    (active.status, active.activation),
+                    (AgreementStatus::Active, Some(ActivationStatus::Confirmed))
+                );
                 assert_eq!(town.world.hold(id.into()), Some(town.money(DEPOSIT)));
                 town.check_books().await;
 
@@ -368,6 +374,68 @@ async fn shares_that_a_rail_keeps_are_in_the_wallets() {
         assert_eq!(town.market.available(worker()).await.unwrap().minor(), 10 * UNIT_PRICE);
         town.check_books().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pg_14_each_settled_contract_has_a_receipt_that_anyone_can_verify() {
+    for custody in CUSTODIES {
+        for town in Town::everywhere(with_fee("0.05", Bearer::Worker), custody).await {
+            if custody == Custody::Pooled {
+                town.world.deposit(buyer(), town.money(2 * DEPOSIT), "bank");
+                town.work().await;
+            }
+            let id = town.activated().await.id;
+            assert!(matches!(rejection(town.market.receipt(id).await), Rejection::NotFound { what: "receipt", .. }));
+            town.market.agent(worker()).record_usage(id, calls(40), None).await.unwrap();
+            town.market.agent(buyer()).complete_agreement(id).await.unwrap();
+            town.work().await;
+            let receipt = town.market.receipt(id).await.unwrap();
+            let leg = |to, minor| Leg { to, amount: town.money(minor) };
+            assert_eq!(
+                receipt.legs,
+                [
+                    leg(Party::Buyer(buyer()), DEPOSIT - 4_000_000),
+                    leg(Party::Worker(worker()), 3_800_000),
+                    leg(Party::Platform, 200_000),
+                ]
+            );
+            assert_eq!((receipt.id, receipt.worker), (id.into(), Some(worker())));
+            assert_eq!(receipt.reference.is_empty(), !custody.is_per_hold());
+            assert!(town.market.verify_receipt(&receipt).await.unwrap());
+            let mut forged = receipt.clone();
+            forged.legs.swap(0, 1);
+            assert!(!town.market.verify_receipt(&forged).await.unwrap());
+            let written = serde_json::to_string(&receipt).unwrap();
+            assert_eq!(serde_json::from_str::<SettlementReceipt>(&written).unwrap(), receipt);
+            for role in [Role::Buyer(buyer()), Role::Worker(worker())] {
+                assert_eq!(town.market.receipts(role, 0).await.unwrap(), std::slice::from_ref(&receipt));
+                assert_eq!(town.market.receipts(role, 1).await.unwrap(), []);
+            }
+            assert_eq!(town.market.receipts(Role::Buyer(worker()), 0).await.unwrap(), []);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pg_14_a_job_has_one_too_and_money_that_was_lost_is_its_payers() {
+    let town = Town::on(MemoryStore::new(), paegents(), Custody::PerHold).await;
+    let job = town.market.agent(buyer()).post_job(order(town.money(1_000_000))).await.unwrap();
+    town.market.agent(worker()).accept(job.id).await.unwrap();
+    town.market.agent(worker()).deliver(job.id, tradepost::job::Delivery::default()).await.unwrap();
+    town.market.agent(buyer()).approve(job.id).await.unwrap();
+    let receipt = town.market.receipt(job.id).await.unwrap();
+    assert_eq!(receipt.legs, [Leg { to: Party::Worker(worker()), amount: town.money(1_000_000) }]);
+
+    // The rail gives the hold up while it is asked to divide it.
+    let id = town.activated().await.id;
+    town.market.agent(worker()).record_usage(id, calls(40), None).await.unwrap();
+    town.world.next(Script { answer: Answer::NotSent, ..Script::default() });
+    town.market.agent(buyer()).complete_agreement(id).await.unwrap();
+    town.world.expire(id.into());
+    town.work().await;
+    let receipt = town.market.receipt(id).await.unwrap();
+    assert_eq!(receipt.legs, [Leg { to: Party::Buyer(buyer()), amount: town.money(DEPOSIT) }]);
+    assert!(town.names(id).await.contains(&"escrow.lost"));
 }
 
 /// Two clerks record at once: the quantity holds, and the chain has no fork.

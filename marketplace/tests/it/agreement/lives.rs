@@ -227,10 +227,7 @@ impl World {
     fn divide_outside(&mut self, seller: u16) {
         let seller = self.deposit * i64::from(seller) / 65_535;
         let leg = |to, minor| Leg { to, amount: self.desk.money(minor) };
-        let legs = vec![
-            leg(Party::Worker(worker()), seller),
-            leg(Party::Buyer(buyer()), self.deposit - seller),
-        ];
+        let legs = vec![leg(Party::Worker(worker()), seller), leg(Party::Buyer(buyer()), self.deposit - seller)];
         let command = AgreementCommand::RecordHoldSettled { reference: "0x1".into(), legs };
         if self.desk.give(Actor::Rail(RAIL), command).is_ok() {
             self.holds = 0;
@@ -276,10 +273,15 @@ impl World {
             let worth = [proven, self.recorded.max(self.received)].map(|units| units * 77_777);
             assert!(worth.contains(&earned.minor()) || earned.minor() == 1_234_567, "{earned}");
         }
-        let settled: Vec<i64> = self.desk.instructions.iter().filter_map(|(instruction, _)| match &instruction.order {
-            Order::Settle { legs, .. } => Some(legs.iter().map(|leg| leg.amount.minor()).sum()),
-            _ => None,
-        }).collect();
+        let settled: Vec<i64> = self
+            .desk
+            .instructions
+            .iter()
+            .filter_map(|(instruction, _)| match &instruction.order {
+                Order::Settle { legs, .. } => Some(legs.iter().map(|leg| leg.amount.minor()).sum()),
+                _ => None,
+            })
+            .collect();
         assert!(settled.iter().all(|sum| *sum == self.deposit), "legs that do not add up: {settled:?}");
     }
 

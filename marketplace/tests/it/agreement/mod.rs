@@ -178,11 +178,7 @@ impl Desk {
     }
 
     /// Decides and writes, or writes nothing.
-    pub(crate) fn give(
-        &mut self,
-        actor: Actor,
-        command: AgreementCommand,
-    ) -> Result<Vec<AgreementEvent>, Rejection> {
+    pub(crate) fn give(&mut self, actor: Actor, command: AgreementCommand) -> Result<Vec<AgreementEvent>, Rejection> {
         let decision = self.ask(&actor, &command)?;
         self.books.apply(&decision.movement)?;
         self.agreement = Some(decision.agreement);

@@ -4,8 +4,8 @@ use chrono::TimeDelta;
 use tradepost::{
     actor::Actor,
     agreement::{
-        ActivationStatus, AgreementCommand, AgreementEvent, AgreementStatus, CloseCause, ExpiryCause,
-        SettlementStatus, Suggestion,
+        ActivationStatus, AgreementCommand, AgreementEvent, AgreementStatus, CloseCause, ExpiryCause, SettlementStatus,
+        Suggestion,
     },
     error::Rejection,
     hold::HoldState,
@@ -134,7 +134,10 @@ fn pg_05_a_declined_activation_is_visible_and_may_be_tried_again() {
     desk.must(by(buyer()), AgreementCommand::Activate);
     let first = desk.last_instruction();
     desk.must(Actor::Rail(RAIL), heard(&first, declined()));
-    assert_eq!((desk.status(), desk.agreement().activation), (AgreementStatus::Accepted, Some(ActivationStatus::Failed)));
+    assert_eq!(
+        (desk.status(), desk.agreement().activation),
+        (AgreementStatus::Accepted, Some(ActivationStatus::Failed))
+    );
     assert_eq!(desk.agreement().hold.state, HoldState::Empty);
     desk.must(by(buyer()), AgreementCommand::Activate);
     assert_ne!(desk.last_instruction().id, first.id, "a new attempt has a new key");
@@ -363,8 +366,8 @@ fn pg_19_receipts_only_of_the_agreements_signer_for_this_agreement() {
 /// The same signature with the group's order added to its scalar: what a careless verifier accepts too.
 fn malleated(signature: &str) -> String {
     const ORDER: [u8; 32] = [
-        0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde, 0x14, 0, 0, 0, 0, 0, 0,
-        0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
+        0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde, 0x14, 0, 0, 0, 0, 0,
+        0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
     ];
     let mut bytes = hex::decode(signature).unwrap();
     let mut carry = 0u16;
@@ -393,7 +396,10 @@ fn a_dispute_is_ruled_within_what_was_reserved_or_what_counts_stands() {
         let mut desk = Desk::new(paegents(), custody).active();
         desk.agreement.as_mut().unwrap().timers.hold_until = None;
         desk.must(by(worker()), used(80)).must(by(buyer()), disputed());
-        assert_eq!((desk.status(), desk.agreement().due_at()), (AgreementStatus::Disputed, desk.agreement().final_at()));
+        assert_eq!(
+            (desk.status(), desk.agreement().due_at()),
+            (AgreementStatus::Disputed, desk.agreement().final_at())
+        );
         for minor in [-1, DEPOSIT + 1] {
             let refused = desk.refused(operator(), rule(minor, &desk));
             assert!(matches!(refused, Rejection::Amount { field: "earned", min: 0, max: DEPOSIT, .. }), "{refused}");
@@ -487,7 +493,10 @@ fn what_the_rail_gives_up_is_its_payers_again_in_every_state() {
 
     let mut held = desk.clone().active();
     held.must(rail(), gone());
-    assert_eq!((held.status(), held.books.is_empty(), held.agreement().is_over()), (AgreementStatus::Expired, true, true));
+    assert_eq!(
+        (held.status(), held.books.is_empty(), held.agreement().is_over()),
+        (AgreementStatus::Expired, true, true)
+    );
 
     let mut settling = desk.clone().active();
     settling.must(by(worker()), used(10)).must(by(buyer()), AgreementCommand::Complete).must(rail(), gone());
@@ -532,7 +541,8 @@ fn pg_17_what_the_parties_did_by_themselves_stands() {
     assert_eq!(withdrawn.status(), AgreementStatus::Expired);
 
     let desk = Desk::new(paegents(), Custody::NonCustodial).active();
-    for legs in [vec![], shares(&desk, DEPOSIT + 1), vec![Leg { to: Party::Worker(stranger()), amount: desk.money(DEPOSIT) }]]
+    for legs in
+        [vec![], shares(&desk, DEPOSIT + 1), vec![Leg { to: Party::Worker(stranger()), amount: desk.money(DEPOSIT) }]]
     {
         assert!(matches!(desk.refused(Actor::Rail(RAIL), tell(legs)), Rejection::Receipt(_)));
     }

@@ -101,22 +101,25 @@ async fn pg_02_to_pg_19_as_paegents_documents_it() {
     assert_eq!(verify(id, Link::default(), &chain).unwrap().units, 60);
     let events = market.agreement_history(id).await.unwrap();
     let names: Vec<&str> = events.iter().map(|logged| logged.event.body.name()).collect();
-    assert_eq!(names, [
-        "agreement.proposed",
-        "agreement.accepted",
-        "agreement.activation_submitted",
-        "agreement.activated",
-        "agreement.usage_recorded",
-        "agreement.usage_recorded",
-        "agreement.usage_recorded",
-        "escrow.receipt_submitted",
-        "escrow.close_initiated",
-        "escrow.receipt_submitted",
-        "escrow.close_finalized",
-        "agreement.completed",
-        "escrow.claim_completed",
-        "escrow.withdraw_completed",
-    ]);
+    assert_eq!(
+        names,
+        [
+            "agreement.proposed",
+            "agreement.accepted",
+            "agreement.activation_submitted",
+            "agreement.activated",
+            "agreement.usage_recorded",
+            "agreement.usage_recorded",
+            "agreement.usage_recorded",
+            "escrow.receipt_submitted",
+            "escrow.close_initiated",
+            "escrow.receipt_submitted",
+            "escrow.close_finalized",
+            "agreement.completed",
+            "escrow.claim_completed",
+            "escrow.withdraw_completed",
+        ]
+    );
     let rail = settled.rail;
     assert_eq!(market.reconcile(rail).await.unwrap().differences, []);
 }

@@ -12,7 +12,7 @@ use tradepost::{
     ids::InstructionId,
     job::{CancelCause, HoldState, JobCommand, JobEvent, JobStatus, Verdict},
     ledger::{Account, RevenueKind, escrow},
-    policy::{Policy, Span},
+    policy::{EscrowAt, Policy, Span},
     rail::{Action, Custody, Instruction, Landing, Order, Outcome, Party},
 };
 
@@ -133,7 +133,9 @@ impl World {
         let range = desk.policy.jobs.amount;
         let amount = range.min + amount % (range.max - range.min).min(1_000_000_000);
         let mut order = order(desk.money(amount));
-        if open_task {
+        // A contract between the parties cannot take money for a payee who is not known yet.
+        let payable = custody != Custody::NonCustodial || desk.policy.jobs.escrow == EscrowAt::Acceptance;
+        if open_task && payable {
             order.worker = None;
         }
         if validated && desk.policy.validation.is_some() {

@@ -138,8 +138,11 @@ impl Auditor {
             }
         }
         let events: Vec<&JobEvent> = commit.events.iter().filter_map(of_job).collect();
-        let arrives =
-            events.iter().any(|event| matches!(event, JobEvent::Funded { .. } | JobEvent::PaymentReturned { .. }));
+        // The rail had given the hold up before anybody knew that it was there.
+        let gone_before = before.is_some_and(|before| before.hold.expired)
+            && events.iter().any(|event| matches!(event, JobEvent::PaymentLost { .. }));
+        let arrives = gone_before
+            || events.iter().any(|event| matches!(event, JobEvent::Funded { .. } | JobEvent::PaymentReturned { .. }));
         let expected_in = if arrives { due.total } else { 0 };
         if taken != expected_in {
             found.push(format!("{taken} was taken, due is {expected_in}"));
@@ -152,6 +155,7 @@ impl Auditor {
                 && matches!(commit.events[0].actor, Actor::Rail(_))
         });
         let (expected, expected_lost) = match end {
+            _ if gone_before => (Shares::default(), due.total),
             None => (Shares::default(), 0),
             Some(_) if expired_outside => (Shares::default(), reserved_before),
             Some(_) if reserved_before + taken == 0 => (Shares::default(), 0),
@@ -230,7 +234,7 @@ impl Auditor {
                 continue;
             }
             match &record.instruction.order {
-                Order::Fund { hold, payer, amount } => {
+                Order::Fund { hold, payer, amount, .. } => {
                     if hold.0 != job.id.0 || *payer != job.buyer || i128::from(amount.minor()) != due.total {
                         found.push(format!("asked for {amount} of {payer}, due is {}", due.total));
                     }

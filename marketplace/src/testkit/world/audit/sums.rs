@@ -137,6 +137,7 @@ pub(super) fn may_cause(actor: &Actor, event: &JobEvent, job: &Job) -> bool {
         | JobEvent::PaymentRetrying { .. }
         | JobEvent::PaymentExpired {}
         | JobEvent::PaymentLost { .. }
+        | JobEvent::SettledOutside { .. }
         | JobEvent::PaymentReturned { .. } => rail,
     }
 }
