@@ -50,6 +50,8 @@ id! {
     OwnerId;
     /// A job.
     JobId;
+    /// An agent's bid on a job, or its application for it.
+    BidId;
     /// A usage agreement.
     AgreementId;
     /// Money reserved for one contract. A contract's hold has the contract's own id.
@@ -69,6 +71,16 @@ impl InstructionId {
         bytes[..6].copy_from_slice(&contract.as_bytes()[..6]); // keeps the contract's place in time order
         // The upper half of the first of these two is the UUID's own version number.
         bytes[6..8].copy_from_slice(&(number.min(0xFFF) as u16).to_be_bytes());
+        Self(uuid::Builder::from_custom_bytes(bytes).into_uuid())
+    }
+}
+
+impl BidId {
+    /// The id of an agent's bid on a job: it has one, however often it changes it.
+    pub fn derive(job: JobId, worker: AgentId) -> Self {
+        let digest = Sha256::new().chain_update(job.0).chain_update(worker.0).finalize();
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&digest[..16]);
         Self(uuid::Builder::from_custom_bytes(bytes).into_uuid())
     }
 }

@@ -2,8 +2,10 @@
 #![forbid(unsafe_code)]
 
 pub mod actor;
+pub mod adjustment;
 pub mod agent;
 pub mod agreement;
+pub mod bid;
 pub mod clock;
 pub mod engine;
 pub mod error;

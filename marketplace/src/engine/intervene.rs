@@ -68,7 +68,7 @@ impl Marketplace {
     pub(super) async fn look_again(&self, call: Call<'_>, id: InstructionId, reason: String) -> Result<(), Error> {
         const COMMAND: &str = "look_again";
         let key = self.key_use(&(COMMAND, id, &reason), call)?;
-        text::prose("reason", &reason, text::REASON)?;
+        text::prose("reason", &reason, text::WHY)?;
         self.may(COMMAND, matches!(call.actor, Actor::Operator(_)), "an operator", call.actor)?;
         let (record, version) = self.instruction_in(call, id).await?;
         let state = match &record.state {
@@ -94,7 +94,7 @@ impl Marketplace {
     ) -> Result<(), Error> {
         const COMMAND: &str = "resolve";
         let key = self.key_use(&(COMMAND, id, &outcome, &reason), call)?;
-        text::prose("reason", &reason, text::REASON)?;
+        text::prose("reason", &reason, text::WHY)?;
         self.may(COMMAND, matches!(call.actor, Actor::Operator(_)), "an operator", call.actor)?;
         let (record, version) = self.instruction_in(call, id).await?;
         let ended = matches!(record.state, InstructionState::Done(_) | InstructionState::Declined(_));
@@ -189,7 +189,7 @@ impl Operation for Dismissal<'_> {
     }
 
     async fn attempt(&mut self, on: &Attempt<'_>) -> Result<Commit, Error> {
-        text::prose("reason", self.reason, text::REASON)?;
+        text::prose("reason", self.reason, text::WHY)?;
         on.market.may(self.name(), matches!(on.actor, Actor::Operator(_)), "an operator", on.actor)?;
         let (observed, version) = on.load::<Observed>(REFUSED, self.id).await?;
         if observed.refused.is_none() || observed.dismissed.is_some() {

@@ -11,13 +11,16 @@
 //! Whatever does not finish (a crash, a lost answer, a slow rail) is found again by the workers: the
 //! records themselves say when they are due.
 
+mod adjust;
 mod agents;
 mod agreements;
+mod bids;
 mod builder;
 mod command;
 mod feed;
 mod intervene;
 mod observe;
+mod parties;
 mod rails;
 mod receipts;
 mod recent;
@@ -28,6 +31,7 @@ mod transact;
 mod work;
 
 pub use agents::{AgentParts, Registered, Verified, WebhookPing};
+pub use bids::{OpenJob, OpenJobs};
 pub use builder::MarketplaceBuilder;
 pub use feed::Subscription;
 pub use receipts::SettlementReceipt;

@@ -215,9 +215,7 @@ impl Marketplace {
                 on.command_agreement_as(&rail, &mut commit, Some((&*agreement, version)), &command).await?;
                 Ok(commit)
             }
-            Kind::Instruction | Kind::Observation | Kind::Agent | Kind::Owner => {
-                Err(Rejection::NotFound { what: "contract", id: format!("{} {id}", kind.as_str()) }.into())
-            }
+            _ => Err(Rejection::NotFound { what: "contract", id: format!("{} {id}", kind.as_str()) }.into()),
         }
     }
 

@@ -117,7 +117,10 @@ impl Marketplace {
         match stored.record {
             Record::Job(job) => {
                 let id = job.id;
-                self.inner.recent.put(job, stored.version);
+                match job.has_bids_to_close() {
+                    true => drop(self.close_bids(job).await?),
+                    false => self.inner.recent.put(job, stored.version),
+                }
                 match self.command_job(Some(id), JobCommand::Tick, timer).await {
                     Ok(_) | Err(Error::Rejected(Rejection::NothingDue { .. })) => Ok(()),
                     Err(error) => Err(error),
@@ -136,7 +139,7 @@ impl Marketplace {
                     Err(error) => Err(error),
                 }
             }
-            Record::Agent(_) | Record::Instruction(_) | Record::Observation(_) | Record::Owner(_) => Ok(()),
+            _ => Ok(()), // no other kind is timed
         }
     }
 

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::JobStatus;
+use super::{JobStatus, OpenOrder};
 use crate::{
     ids::{AgentId, JobId, RailId},
     money::Money,
@@ -21,7 +21,7 @@ pub struct JobOrder {
     pub task: Map<String, Value>,
     /// What the work costs, without a fee on top.
     pub amount: Money,
-    /// Who is to do it; `None` for whoever accepts first (AM-06).
+    /// Who is to do it; `None` for an open job (VP-13, JP-11, AM-06).
     #[serde(default)]
     pub worker: Option<AgentId>,
     /// The rail its money moves on; `None` for the marketplace's first.
@@ -33,6 +33,9 @@ pub struct JobOrder {
     /// What a delivery is checked against automatically.
     #[serde(default)]
     pub validation: Option<Value>,
+    /// What an open job says besides; `None` for the policy's defaults.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub open: Option<OpenOrder>,
 }
 
 /// Work handed in (VP-17).

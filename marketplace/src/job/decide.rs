@@ -3,7 +3,8 @@
 use chrono::TimeDelta;
 
 use super::{
-    CancelCause, Delivery, Frozen, HoldState, Job, JobCommand, JobEvent, JobStatus, PayoutStatus, Timers, Verdict,
+    CancelCause, Candidate, Delivery, Frozen, HoldState, Job, JobCommand, JobEvent, JobStatus, PayoutStatus, Timers,
+    Verdict,
     permit::permit,
     post::{post, terms},
     settle::Division,
@@ -16,7 +17,6 @@ use crate::{
     money::Money,
     policy::{Acceptance, DeadlineFrom, EscrowAt, OnExpiry, OnPass, Policy, PolicyVersion, Range, Review, Span},
     rail::{Instruction, RailProfile},
-    store::Kept as _,
     text,
 };
 
@@ -33,8 +33,8 @@ pub struct Context<'a> {
     pub version: PolicyVersion,
     /// The job's rail.
     pub rail: &'a RailProfile,
-    /// The tier of the worker that the command names or comes from.
-    pub worker_tier: &'a str,
+    /// The agent that the command makes the job's worker, if it makes one.
+    pub worker: Candidate<'a>,
 }
 
 /// What a command does: plain data, written in one transaction or not at all.
@@ -63,7 +63,7 @@ pub fn decide(job: Option<&Job>, command: &JobCommand, ctx: &Context<'_>) -> Res
         (None, _) => return Err(Rejection::NotFound { what: "job", id: String::new() }),
     };
     permit(job, command, ctx.actor, ctx.now)?;
-    let mut draft = Draft::of(job.clone(), command, ctx);
+    let mut draft = Draft::of(job.clone(), command.name(), ctx);
     match command {
         JobCommand::Post { .. } => unreachable!("posting is legal in no status"),
         JobCommand::RetryPayment => draft.retry_payment()?,
@@ -97,8 +97,7 @@ pub(super) struct Draft<'a> {
 }
 
 impl<'a> Draft<'a> {
-    fn of(job: Job, command: &JobCommand, ctx: &'a Context<'a>) -> Self {
-        let command = command.name();
+    pub(super) fn of(job: Job, command: &'static str, ctx: &'a Context<'a>) -> Self {
         Self { job, command, events: Vec::new(), movement: Movement::new(), instructions: Vec::new(), ctx }
     }
 
@@ -108,7 +107,7 @@ impl<'a> Draft<'a> {
     }
 
     fn retry_payment(&mut self) -> Result<(), Rejection> {
-        if self.job.hold.state != HoldState::Empty || self.escrow_waits_for_worker() {
+        if self.job.hold.state != HoldState::Empty || self.escrow_waits_for_worker() || self.goes_by_offer() {
             return Err(self.wrong_hold());
         }
         if self.fund()? {
@@ -118,7 +117,14 @@ impl<'a> Draft<'a> {
     }
 
     fn accept(&mut self) -> Result<(), Rejection> {
+        if self.goes_by_offer() {
+            return Err(Rejection::ByOffer { job: self.job.id });
+        }
+        self.ctx.worker.check_tier(self.job.terms.amount, self.ctx.policy)?;
         if self.job.worker.is_none() {
+            if let Some(open) = &self.job.open {
+                self.ctx.worker.check_fit(open, self.ctx.policy)?;
+            }
             self.job.worker = self.ctx.actor.agent();
             let terms = terms(self.job.terms.amount, self.job.worker, self.ctx)?;
             if self.job.hold.state == HoldState::Held && terms.total()? != self.job.terms.total()? {
@@ -283,12 +289,15 @@ impl<'a> Draft<'a> {
         for timer in [&mut timers.fund_by, &mut timers.stale_at, &mut timers.deadline, &mut timers.release_at] {
             *timer = timer.map(|at| at + pause);
         }
+        if let Some(open) = &mut self.job.open {
+            open.closes_at = open.closes_at.map(|at| at + pause);
+        }
         self.job.status = was;
         self.events.push(JobEvent::Unfrozen {});
     }
 
     fn tick(&mut self) -> Result<(), Rejection> {
-        let (now, next) = (self.ctx.now, self.job.due_at());
+        let (now, next) = (self.ctx.now, self.job.next_timer());
         let Some(at) = next.filter(|at| *at <= now) else { return Err(Rejection::NothingDue { next }) };
         let Timers { fund_by, stale_at, deadline, release_at, .. } = self.job.timers;
         let cause = match Some(at) {
@@ -297,6 +306,7 @@ impl<'a> Draft<'a> {
             due if due == fund_by => CancelCause::Unpaid,
             due if due == stale_at => CancelCause::Stale,
             due if due == deadline => CancelCause::DeadlineExpired,
+            due if due == self.job.open.as_ref().and_then(|open| open.closes_at) => CancelCause::NoAward,
             _ => CancelCause::HoldExpired,
         };
         let delivered = matches!(self.job.status, JobStatus::Delivered | JobStatus::Validating);
@@ -313,7 +323,7 @@ impl<'a> Draft<'a> {
         self.events.push(JobEvent::Funded { amount: self.job.terms.total()? });
         self.enter(JobStatus::Funded);
         let automatic = self.ctx.policy.jobs.acceptance == Acceptance::Automatic && self.job.worker.is_some();
-        let accepted_before = self.ctx.policy.jobs.escrow == EscrowAt::Acceptance;
+        let accepted_before = self.ctx.policy.jobs.escrow == EscrowAt::Acceptance || self.goes_by_offer();
         match automatic || accepted_before {
             true => self.accepted(),
             false => Ok(()),
@@ -327,6 +337,7 @@ impl<'a> Draft<'a> {
         let now = self.job.frozen.map_or(self.ctx.now, |frozen| frozen.since);
         let worker = self.job.worker.ok_or_else(|| self.wrong_hold())?;
         self.enter(JobStatus::Accepted);
+        self.search_ends();
         if policy.deadline.from == DeadlineFrom::Acceptance {
             self.job.timers.deadline = Some(now + Span::seconds(self.job.time_allowed).delta());
         }
@@ -345,6 +356,7 @@ impl<'a> Draft<'a> {
     }
 
     pub(super) fn end(&mut self, status: JobStatus) {
+        self.search_ends();
         self.job.status = status;
         self.job.frozen = None;
         self.job.timers = Timers::default();

@@ -1,7 +1,7 @@
 //! Who may give which command to a job, and when.
 
 use super::{Job, JobCommand};
-use crate::{actor::Actor, clock::Timestamp, error::Rejection, store::Kept as _};
+use crate::{actor::Actor, clock::Timestamp, error::Rejection};
 
 /// Refuses what the job's status, the actor or the clock does not allow.
 pub(super) fn permit(job: &Job, command: &JobCommand, actor: &Actor, now: Timestamp) -> Result<(), Rejection> {
@@ -66,7 +66,7 @@ fn in_time(job: &Job, command: &JobCommand, now: Timestamp) -> Result<(), Reject
         | JobCommand::RecordHoldExpired
         | JobCommand::RecordHoldSettled { .. } => false,
     };
-    match job.due_at().filter(|deadline| undoes && *deadline <= now) {
+    match job.next_timer().filter(|deadline| undoes && *deadline <= now) {
         Some(deadline) => Err(Rejection::TooLate { command: command.name(), deadline, now }),
         None => Ok(()),
     }

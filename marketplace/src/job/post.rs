@@ -1,12 +1,12 @@
 //! Posting a job: what an order has to be, and the terms that follow from it.
 
-use super::{Context, Decision, Hold, Job, JobEvent, JobOrder, JobStatus, Terms, Timers, decide::Draft};
+use super::{Context, Decision, Hold, Job, JobEvent, JobOrder, JobStatus, Terms, Timers, decide::Draft, open::opened};
 use crate::{
     error::Rejection,
     ids::{AgentId, JobId},
     ledger::Movement,
     money::{Money, Rate},
-    policy::{Award, DeadlineFrom, EscrowAt, FeeRate, Range},
+    policy::{DeadlineFrom, EscrowAt, FeeRate, Range},
     rail::Capability,
     text,
 };
@@ -19,8 +19,8 @@ pub(super) fn post(id: JobId, order: &JobOrder, ctx: &Context<'_>) -> Result<Dec
     if order.worker == Some(buyer) {
         return Err(Rejection::SameParty { agent: buyer, job: id });
     }
-    if order.worker.is_none() && ctx.policy.open_jobs.map(|open| open.award) != Some(Award::FirstCome) {
-        return Err(Rejection::WorkerMissing);
+    if order.worker.is_some() && order.open.is_some() {
+        return Err(Rejection::Form { field: "open", form: "left out where a worker is named" });
     }
     text::line("title", &order.title, policy.title)?;
     text::json("task", &order.task, policy.task_bytes)?;
@@ -38,6 +38,15 @@ pub(super) fn post(id: JobId, order: &JobOrder, ctx: &Context<'_>) -> Result<Dec
         let Range { min, max } = allowed;
         return Err(Rejection::Time { field: "deadline", min, max, actual: time_allowed });
     }
+    let open = match order.worker {
+        Some(_) => None,
+        None => {
+            let wanted = order.open.clone().unwrap_or_default();
+            Some(opened(&wanted, order.amount, time_allowed, ctx)?)
+        }
+    };
+    let by_offer = open.as_ref().is_some_and(|open| open.closes_at.is_some());
+    let fund_by = (!by_offer).then(|| ctx.now + policy.fund_within.delta());
     let job = Job {
         id,
         buyer,
@@ -49,11 +58,15 @@ pub(super) fn post(id: JobId, order: &JobOrder, ctx: &Context<'_>) -> Result<Dec
         hold: Hold::empty(),
         posted_at: ctx.now,
         time_allowed: time_allowed.as_seconds(),
-        timers: Timers { fund_by: Some(ctx.now + policy.fund_within.delta()), ..Timers::default() },
+        timers: Timers { fund_by, ..Timers::default() },
         revisions: 0,
         validated: ctx.policy.validation.is_some() && order.validation.is_some(),
+        open,
         frozen: None,
     };
+    if job.worker.is_some() {
+        ctx.worker.check_tier(order.amount, ctx.policy)?;
+    }
     let total = job.terms.total()?;
     if ctx.rail.custody.is_per_hold() && !ctx.rail.can(Capability::Split) {
         return Err(Rejection::Unsupported { rail: ctx.rail.id, capability: Capability::Split });
@@ -70,13 +83,13 @@ pub(super) fn post(id: JobId, order: &JobOrder, ctx: &Context<'_>) -> Result<Dec
     if policy.deadline.from == DeadlineFrom::Posting {
         draft.job.timers.deadline = Some(ctx.now + time_allowed.delta());
     }
-    if policy.escrow == EscrowAt::Posting && draft.fund()? {
+    if policy.escrow == EscrowAt::Posting && !by_offer && draft.fund()? {
         draft.funded()?;
     }
     Ok(draft.finish())
 }
 
-fn in_range(field: &'static str, amount: Money, min: i64, max: i64) -> Result<(), Rejection> {
+pub(super) fn in_range(field: &'static str, amount: Money, min: i64, max: i64) -> Result<(), Rejection> {
     match (min..=max).contains(&amount.minor()) && amount.is_positive() {
         true => Ok(()),
         false => Err(Rejection::Amount { field, currency: amount.currency(), min, max, actual: amount.minor() }),
@@ -89,8 +102,8 @@ pub(super) fn terms(amount: Money, worker: Option<AgentId>, ctx: &Context<'_>) -
     let rate = match &fees.rate {
         FeeRate::Flat(rate) => Some(*rate),
         FeeRate::ByTier(_) if worker.is_none() => None,
-        FeeRate::ByTier(rates) => Some(*rates.get(ctx.worker_tier).ok_or_else(|| Rejection::UnknownTier {
-            tier: ctx.worker_tier.into(),
+        FeeRate::ByTier(rates) => Some(*rates.get(ctx.worker.tier).ok_or_else(|| Rejection::UnknownTier {
+            tier: ctx.worker.tier.into(),
             known: rates.keys().cloned().collect(),
         })?),
     };

@@ -32,6 +32,7 @@ impl Draft<'_> {
                 self.job.hold.state = HoldState::Empty;
                 let (instruction, decline) = (instruction.id, decline.clone());
                 self.events.push(JobEvent::PaymentFailed { instruction, decline });
+                self.reopen()?;
             }
             Outcome::Declined(decline) => {
                 let retry = self.instruct(instruction.order.clone());

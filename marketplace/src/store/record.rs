@@ -6,8 +6,10 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
+    adjustment::Adjustment,
     agent::{Agent, Owner},
     agreement::Agreement,
+    bid::Bid,
     clock::Timestamp,
     ids::RailId,
     job::Job,
@@ -163,6 +165,10 @@ records! {
     Agent(Agent) = "agent",
     /// The people behind agents.
     Owner(Owner) = "owner",
+    /// What operators moved by hand.
+    Adjustment(Adjustment) = "adjustment",
+    /// Bids on open jobs, and applications for them.
+    Bid(Bid) = "bid",
     /// Usage agreements.
     Agreement(Agreement) = "agreement",
 }

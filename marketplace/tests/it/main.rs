@@ -4,14 +4,19 @@
 
 mod agent;
 mod agreement;
+mod bid;
+mod counter;
 mod engine;
 mod job;
 mod ledger;
 mod money;
+mod operators;
 mod outbound;
 mod policy;
 mod rail;
+mod settlement;
 mod store;
 mod support;
 mod trust;
+mod within;
 mod world;

@@ -9,12 +9,12 @@ use async_trait::async_trait;
 use super::{
     Marketplace, Role,
     command::{Call, json},
+    parties::Beginning,
     transact::{Attempt, Operation},
 };
 use crate::{
     actor::Actor,
-    agreement::{Agreement, AgreementCommand, AgreementStatus, Context, Decision, chain::CallProof, decide},
-    clock::Timestamp,
+    agreement::{Agreement, AgreementCommand, AgreementStatus, Context, chain::CallProof, decide},
     error::{Error, Rejection},
     ids::AgreementId,
     policy::{Policy, PolicyVersion},
@@ -109,34 +109,6 @@ impl Marketplace {
         let mut given = Given { id, command: command.clone(), observed };
         self.transact(call, &(id, &command), &mut given).await
     }
-
-    /// Gathers what the decision may look at, and decides.
-    async fn decide_agreement(
-        &self,
-        agreement: Option<&Agreement>,
-        command: &AgreementCommand,
-        actor: &Actor,
-        now: Timestamp,
-    ) -> Result<Decision, Error> {
-        self.authorize(actor, command.name(), None)?;
-        let (version, policy): (PolicyVersion, Arc<Policy>) = match agreement {
-            Some(agreement) => (agreement.policy, self.pinned(agreement.policy).await?),
-            None => self.policy(),
-        };
-        let (rail, seller) = match (agreement, command) {
-            (None, AgreementCommand::Propose { proposal, .. }) => (proposal.rail, Some(proposal.seller)),
-            (agreement, _) => (agreement.map(|agreement| agreement.rail), None),
-        };
-        let tier = match seller {
-            Some(seller) => self.inner.tiers.tier(seller).await,
-            None => Ok(None),
-        };
-        let tier = tier.map_err(|reason| Error::Part { part: "the tier source", reason })?;
-        let seller_tier = tier.as_deref().unwrap_or(policy.initial_tier());
-        let (rail, verifiers) = (self.rail(rail)?.profile(), &self.inner.verifiers);
-        let context = Context { now, actor, policy: &policy, version, rail, seller_tier, verifiers };
-        Ok(decide(agreement, command, &context)?)
-    }
 }
 
 impl Attempt<'_> {
@@ -152,14 +124,29 @@ impl Attempt<'_> {
         before: Option<(&Agreement, u64)>,
         command: &AgreementCommand,
     ) -> Result<Arc<Agreement>, Error> {
-        let parties = match command {
-            AgreementCommand::Propose { proposal, .. } => [actor.agent(), Some(proposal.seller)],
-            AgreementCommand::Accept { .. } => [actor.agent(), None],
-            _ => [None, None],
+        let market = self.market;
+        market.authorize(actor, command.name(), None)?;
+        let (version, policy): (PolicyVersion, Arc<Policy>) = match before {
+            Some((agreement, _)) => (agreement.policy, market.pinned(agreement.policy).await?),
+            None => market.policy(),
         };
-        let guards = self.market.active_guards(self.journal, command.name(), parties).await?;
-        let agreement = before.map(|(agreement, _)| agreement);
-        let decision = self.market.decide_agreement(agreement, command, actor, self.now).await?;
+        let (beginning, rail) = match (before, command) {
+            (None, AgreementCommand::Propose { proposal, .. }) => {
+                let (agents, worker) = ([actor.agent(), Some(proposal.seller)], Some(proposal.seller));
+                (Beginning { agents, worker, takes_on: false }, proposal.rail)
+            }
+            (Some((agreement, _)), AgreementCommand::Accept { .. }) => {
+                (Beginning { agents: [actor.agent(), None], ..Beginning::default() }, Some(agreement.rail))
+            }
+            (before, _) => (Beginning::default(), before.map(|(agreement, _)| agreement.rail)),
+        };
+        let parties = market.parties(self.journal, command.name(), beginning, &policy).await?;
+        let decision = {
+            let (rail, verifiers) = (market.rail(rail)?.profile(), &market.inner.verifiers);
+            let (now, seller_tier) = (self.now, parties.candidate().tier);
+            let context = Context { now, actor, policy: &policy, version, rail, seller_tier, verifiers };
+            decide(before.map(|(agreement, _)| agreement), command, &context)?
+        };
         let (agreement, version) = (Arc::new(decision.agreement), before.map_or(0, |(_, version)| version));
         commit.write(agreement.clone(), version, actor, decision.events);
         for (instruction, run_at) in decision.instructions {
@@ -168,7 +155,7 @@ impl Attempt<'_> {
         }
         commit.movement.append(decision.movement).map_err(Rejection::from)?;
         commit.documents.extend(document(&agreement, command, &decision.proofs)?);
-        commit.guards.extend(guards);
+        parties.guard(commit);
         Ok(agreement)
     }
 }

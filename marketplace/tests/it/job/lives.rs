@@ -97,11 +97,17 @@ fn setting(which: u8, tier: u8) -> (Policy, &'static str, Charges) {
                 JobStatus::InProgress => (2500, 0),
                 _ => (0, 0),
             };
-            (first_come(voxpact()), tier, Charges { fee, on_top: false, cancelling })
+            (without_tier_limits(first_come(voxpact())), tier, Charges { fee, on_top: false, cancelling })
         }
         1 => (just_pay(), "everybody", Charges { fee: 300, on_top: true, cancelling: free }),
-        _ => (agent_market(), "everybody", Charges { fee: 1000, on_top: false, cancelling: free }),
+        _ => (half_to_even(agent_market()), "everybody", Charges { fee: 1000, on_top: false, cancelling: free }),
     }
+}
+
+/// The policy, rounding as [`share`] does.
+fn half_to_even(mut policy: Policy) -> Policy {
+    policy.fees.rounding = tradepost::money::Rounding::HalfEven;
+    policy
 }
 
 /// Ten-thousandths of an amount, half to even.

@@ -20,7 +20,7 @@ impl Auditor {
         };
         let mut found = Vec::new();
         self.check_life(before, job, commit, &mut found);
-        let due = self.check_terms(before, job, &policy, &mut found);
+        let due = self.check_terms(before, job, commit, &policy, &mut found);
         self.check_money(before, job, commit, &policy, due, &mut found);
         for problem in found {
             let events: Vec<_> = commit.events.iter().map(|event| event.body.name()).collect();
@@ -63,11 +63,19 @@ impl Auditor {
     }
 
     /// What was agreed stays, and follows from the pinned policy.
-    fn check_terms(&self, before: Option<&Job>, job: &Job, policy: &Policy, found: &mut Vec<String>) -> Due {
+    fn check_terms(
+        &self,
+        before: Option<&Job>,
+        job: &Job,
+        commit: &Commit,
+        policy: &Policy,
+        found: &mut Vec<String>,
+    ) -> Due {
         let terms = &job.terms;
         let fee = i128::from(terms.fee.minor());
         let due_by_terms = Due::at(i128::from(terms.amount.minor()), policy.fees.bearer, fee);
         if let Some(before) = before {
+            let searched = self.check_search(before, job, commit, found);
             let pinned = before.id == job.id
                 && before.buyer == job.buyer
                 && before.policy == job.policy
@@ -75,9 +83,9 @@ impl Auditor {
                 && before.posted_at == job.posted_at
                 && before.time_allowed == job.time_allowed
                 && before.validated == job.validated
-                && before.terms.amount == terms.amount
+                && (searched || before.terms.amount == terms.amount)
                 && before.terms.bearer == terms.bearer
-                && (before.worker.is_none() || (before.worker == job.worker && before.terms == *terms));
+                && (searched || before.worker.is_none() || (before.worker == job.worker && before.terms == *terms));
             if !pinned {
                 found.push("what was agreed was changed".into());
             }
@@ -109,7 +117,7 @@ impl Auditor {
         found: &mut Vec<String>,
     ) {
         let hold = Account::Escrow(job.id.into());
-        let per_hold = self.custody.is_per_hold();
+        let per_hold = self.holds_apart(job.rail);
         let rail = Account::Rail(job.rail);
         let worker = job.worker.unwrap_or(job.buyer);
         let (to_worker, to_buyer) = match per_hold {
