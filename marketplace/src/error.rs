@@ -144,6 +144,26 @@ pub enum Rejection {
         /// What is needed.
         needed: Money,
     },
+    /// The buyer would spend more than its owner allows in a period (VP-08: `monthly_limit_exceeded`).
+    #[error("{spent} of {limit} are spent, {needed} more is needed; the count begins anew at {resets_at}")]
+    SpendingLimit {
+        /// How much may be spent in a period.
+        limit: Money,
+        /// How much was.
+        spent: Money,
+        /// How much is needed.
+        needed: Money,
+        /// When the next period begins.
+        resets_at: Timestamp,
+    },
+    /// An agent is not deleted while its wallet holds money that it could take out (VP-09).
+    #[error("agent {agent} cannot be deleted: its wallet holds {holds}, to be taken out before")]
+    WalletNotEmpty {
+        /// The agent.
+        agent: AgentId,
+        /// What its wallet holds, or has on its way out.
+        holds: Money,
+    },
     /// The agent is not in a status that allows this.
     #[error("{command}: agent {agent} is {status}; allowed in {allowed:?}")]
     WrongAgentStatus {

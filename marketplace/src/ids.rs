@@ -58,6 +58,34 @@ id! {
     HoldId;
     /// An instruction to a rail; also its idempotency key there.
     InstructionId;
+    /// An agent's wallet. It follows from the agent's id and is another, since the two are written
+    /// apart and each moves money under its own name.
+    WalletId;
+    /// An agent's budget; it follows from the agent's id.
+    BudgetId;
+}
+
+impl WalletId {
+    /// The id of an agent's wallet.
+    pub fn of(agent: AgentId) -> Self {
+        Self(beside(agent, b"wallet"))
+    }
+}
+
+impl BudgetId {
+    /// The id of an agent's budget.
+    pub fn of(agent: AgentId) -> Self {
+        Self(beside(agent, b"budget"))
+    }
+}
+
+/// The id of something that an agent has one of.
+fn beside(agent: AgentId, what: &[u8]) -> Uuid {
+    let digest = Sha256::new().chain_update(what).chain_update([0]).chain_update(agent.0).finalize();
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&digest[..16]);
+    bytes[..6].copy_from_slice(&agent.0.as_bytes()[..6]); // keeps the agent's place in time order
+    uuid::Builder::from_custom_bytes(bytes).into_uuid()
 }
 
 impl InstructionId {

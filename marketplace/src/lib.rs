@@ -19,8 +19,10 @@ pub mod outbound;
 pub mod policy;
 pub mod rail;
 pub mod secret;
+pub mod spending;
 pub mod store;
 #[cfg(feature = "testkit")]
 pub mod testkit;
 mod text;
 pub mod trust;
+pub mod wallet;

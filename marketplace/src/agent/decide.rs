@@ -41,6 +41,8 @@ pub struct Context<'a> {
     pub fresh: &'a Fresh,
     /// A job of the agent's that is not over, for deleting it.
     pub active_contract: Option<Key>,
+    /// What its wallet holds that it could take out, for deleting it.
+    pub holds: Option<Money>,
 }
 
 /// Secrets drawn beforehand, as they will be kept. A decision that uses one gives it to the caller.
@@ -424,6 +426,9 @@ impl<'a> Draft<'a> {
     fn delete(&mut self) -> Result<(), Rejection> {
         if let Some(contract) = self.ctx.active_contract {
             return Err(Rejection::ContractActive { agent: self.agent.id, contract });
+        }
+        if let Some(holds) = self.ctx.holds.filter(|_| !matches!(self.ctx.actor, Actor::Operator(_))) {
+            return Err(Rejection::WalletNotEmpty { agent: self.agent.id, holds });
         }
         self.agent.was = Some(self.agent.status);
         self.agent.status = AgentStatus::Closing;

@@ -205,7 +205,7 @@ fn propose(id: AgreementId, proposal: &Proposal, ctx: &Context<'_>) -> Result<De
         rail: ctx.rail.id,
         policy: ctx.version,
         terms,
-        hold: Hold::empty(),
+        hold: Hold::default(),
         activation: None,
         settlement: None,
         usage: Usage::default(),

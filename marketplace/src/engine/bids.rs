@@ -317,14 +317,22 @@ impl Operation for Bidding<'_> {
         let parties = on.market.parties(on.journal, name, beginning, &policy).await?;
         let rail = on.market.rail(Some(job.rail))?.profile();
         let (version, candidate) = (job.policy, parties.candidate());
-        let context = Context { now: on.now, actor: on.actor, policy: &policy, version, rail, worker: candidate };
-        let decision = bid::decide(&job, bid_before, self.command, &context)?;
+        let mut bids = Vec::new();
+        let decided = on
+            .with_purse(takes_on.then_some(job.buyer), |purse| {
+                let (now, actor, policy, worker) = (on.now, on.actor, &*policy, candidate);
+                let context = Context { now, actor, policy, version, rail, worker, purse };
+                let decision = bid::decide(&job, bid_before, self.command, &context)?;
+                bids = decision.bids;
+                Ok(decision.job)
+            })
+            .await?;
         let mut commit = on.commit(job.key(), job_version);
         let bid_version = bid.as_ref().map_or(0, |(_, version)| *version);
-        for (bid, event) in decision.bids {
+        for (bid, event) in bids {
             commit.write(bid, bid_version, on.actor, [event]);
         }
-        on.write_job(on.actor, &mut commit, Some((&job, job_version)), decision.job, &parties)?;
+        on.write_job(on.actor, &mut commit, Some((&job, job_version)), decided, &parties)?;
         Ok(commit)
     }
 }

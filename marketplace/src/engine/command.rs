@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{
     Marketplace,
-    transact::{Attempt, answered},
+    transact::{Attempt, answered, is_repaid},
 };
 use crate::{
     actor::Actor,
@@ -104,6 +104,7 @@ impl Marketplace {
                 Err(CommitError::Conflict(_)) => {}
                 // The amount and the payer are the remembered job's, too.
                 Err(CommitError::Ledger(_)) if may_be_stale => {}
+                Err(CommitError::Ledger(error)) if is_repaid(&error) => {}
                 Err(error) => return refused(error, call.actor).and_then(answered),
             }
         }

@@ -28,6 +28,7 @@ mod reconcile;
 mod session;
 mod settlement;
 mod transact;
+mod wallets;
 mod work;
 
 pub use agents::{AgentParts, Registered, Verified, WebhookPing};

@@ -7,24 +7,26 @@ use uuid::Uuid;
 
 use super::{
     Marketplace,
-    command::Call,
+    command::{ATTEMPTS, Call},
     settlement::{Answer, fenced},
+    transact::{Attempt, is_repaid},
 };
 use crate::{
     actor::Actor,
     agreement::AgreementCommand,
     error::{Error, Rejection},
-    ids::{AgentId, HoldId, InstructionId, JobId, RailId},
+    ids::{AgentId, HoldId, InstructionId, JobId, RailId, WalletId},
     job::JobCommand,
     ledger::{Account, Movement, TransferKind, available},
     money::Money,
-    policy::Range,
-    rail::{Capability, Cursor, Custody, Leg, Observation, ObservationBody, Outcome, Push, SettlementRail},
+    policy::{Range, Switch},
+    rail::{Capability, Cursor, Custody, Leg, Observation, ObservationBody, Outcome, Push, SettlementRail, Way},
     store::{
         Commit, CommitError, InstructionState, Journal, Key, Kind, ObservationEvent, Observed, OfKind as _, Record,
         Write,
     },
     text,
+    wallet::{Wallet, WalletEvent, withheld},
 };
 
 /// A deposit's reference, in characters.
@@ -103,22 +105,21 @@ impl Marketplace {
                 self.outcome_arrived(call, rail, observation, instruction, outcome).await
             }
             ObservationBody::Deposit { agent, amount, source } => {
-                let checked = match self.deposit(rail, agent, amount) {
-                    Ok(movement) => self.check_known(agent).await.map(|()| movement),
-                    Err(rejection) => Err(rejection.into()),
-                };
-                match checked {
-                    Ok(movement) => {
-                        let event = ObservationEvent::Deposited { agent, amount, source };
-                        self.write_observed(call, rail, observation, movement, event).await?;
-                        self.activate_by_deposit(call, agent, amount).await
-                    }
-                    Err(Error::Rejected(rejection)) => {
+                match self.take_deposit(call, rail, &observation, agent, amount, source).await {
+                    Ok(()) => self.activate_by_deposit(call, agent, amount).await,
+                    Err(Error::Rejected(rejection)) if matches!(call.actor, Actor::Rail(_)) => {
                         self.refuse(call, rail, observation, rejection.to_string()).await
                     }
                     Err(error) => Err(error),
                 }
             }
+            ObservationBody::OwnMoney { way, amount } => match own_money(rail, way, amount) {
+                Ok(movement) => {
+                    let event = ObservationEvent::OwnMoney { way, amount };
+                    self.write_observed(call, rail, observation, movement, event).await.map(drop)
+                }
+                Err(rejection) => self.refuse(call, rail, observation, rejection.to_string()).await,
+            },
             ObservationBody::HoldExpired { hold } => {
                 self.hold_ended(call, rail, observation, hold, HoldEnd::Expired).await
             }
@@ -161,16 +162,97 @@ impl Marketplace {
             .is_some_and(|before| before.observation == *observation))
     }
 
-    /// What a deposit moves, if the rail may report one.
-    fn deposit(&self, rail: RailId, agent: AgentId, amount: Money) -> Result<Movement, Rejection> {
+    /// Credits a deposit, if the rail may report one: less what the agent owes, and the first one from
+    /// outside says where a panic goes, for ever (JP-24).
+    async fn take_deposit(
+        &self,
+        call: Call<'_>,
+        rail: RailId,
+        observation: &Observation,
+        agent: AgentId,
+        amount: Money,
+        source: String,
+    ) -> Result<(), Error> {
         let profile = self.rail(Some(rail))?.profile();
-        if profile.custody != Custody::Internal && !profile.can(Capability::Deposit) {
-            return Err(Rejection::Unsupported { rail, capability: Capability::Deposit });
+        let outside = profile.custody != Custody::Internal;
+        if outside && !profile.can(Capability::Deposit) {
+            return Err(Rejection::Unsupported { rail, capability: Capability::Deposit }.into());
+        }
+        let switched_off = self.policy().1.wallet.is_some_and(|wallet| wallet.deposits == Switch::Off);
+        if outside && switched_off {
+            return Err(Rejection::NotOffered { what: "deposits" }.into());
         }
         self.check_deposit(amount)?;
-        let mut movement = Movement::new();
-        movement.transfer(Account::Rail(rail), available(agent), amount, TransferKind::Deposit)?;
-        Ok(movement)
+        self.check_known(agent).await?;
+        for _ in 0..ATTEMPTS {
+            let on = Attempt::new(self, call);
+            let repaid = withheld(amount, self.owed(agent).await?).map_err(Rejection::from)?;
+            let mut movement = Movement::new();
+            movement
+                .transfer(Account::Rail(rail), available(agent), amount, TransferKind::Deposit)
+                .and_then(|()| {
+                    movement.transfer(available(agent), Account::Debt(agent), repaid, TransferKind::DebtRepaid)
+                })
+                .map_err(Rejection::from)?;
+            let event = ObservationEvent::Deposited { agent, amount, source: source.clone() };
+            let record = self.observed(rail, observation.clone(), event.clone());
+            let mut commit = self.observed_commit(record, 0, movement, event, call);
+            if outside {
+                let known = on.find::<Wallet>(WalletId::of(agent).0).await?;
+                let (wallet, version) = known.unwrap_or_else(|| (Wallet::new(agent).into(), 0));
+                if let Some(wallet) = wallet.after_deposit(&source, on.now) {
+                    let event = WalletEvent::EmergencySet { agent, address: source.clone() };
+                    commit.write(wallet, version, call.actor, [event]);
+                }
+            }
+            if self.write_taken(call, rail, observation.clone(), commit).await? {
+                return Ok(());
+            }
+        }
+        Err(Error::Contention { command: "deposit", attempts: ATTEMPTS })
+    }
+
+    /// Books the platform's own money, as an operator who has moved it.
+    pub(super) async fn record_own_money(
+        &self,
+        call: Call<'_>,
+        rail: RailId,
+        observation: Observation,
+    ) -> Result<(), Error> {
+        const COMMAND: &str = "record_own_money";
+        self.key_use(&(), call)?; // the reference is the key; this checks who and how
+        self.may(COMMAND, matches!(call.actor, Actor::Operator(_)), "an operator", call.actor)?;
+        text::line("reference", &observation.id, REFERENCE)?;
+        if self.rail(Some(rail))?.profile().custody == Custody::NonCustodial {
+            return Err(Rejection::WrongRail { command: COMMAND, rail, needed: Custody::Pooled }.into());
+        }
+        if let ObservationBody::OwnMoney { way, amount } = observation.body {
+            self.check_deposit(amount)?;
+            let own = self.own_at(rail).await?;
+            if way == Way::Out && amount.minor() > own {
+                let (currency, actual) = (amount.currency(), amount.minor());
+                return Err(Rejection::Amount { field: "own money", currency, min: 1, max: own, actual }.into());
+            }
+        }
+        self.take_in(call, rail, observation).await
+    }
+
+    /// What of a rail's money is nobody's but the platform's, in minor units.
+    async fn own_at(&self, rail: RailId) -> Result<i64, Error> {
+        let mut own = 0i64;
+        for trial in self.trial_balance().await? {
+            for (account, balance) in trial.accounts {
+                own = match account {
+                    Account::Rail(held) if held == rail => own.saturating_sub(balance.minor()),
+                    Account::Available(_) | Account::Pending(_) | Account::Escrow(_) => {
+                        own.saturating_sub(balance.minor())
+                    }
+                    Account::Clearing(by) if by == rail => own.saturating_sub(balance.minor()),
+                    _ => own,
+                };
+            }
+        }
+        Ok(own)
     }
 
     fn check_deposit(&self, amount: Money) -> Result<(), Rejection> {
@@ -235,7 +317,7 @@ impl Marketplace {
     ) -> Result<(), Error> {
         tracing::error!(%rail, observation = observation.id, %reason, "a rail reported what no rule can take in");
         let event = ObservationEvent::Refused { reason };
-        self.write_observed(call, rail, observation, Movement::new(), event).await
+        self.write_observed(call, rail, observation, Movement::new(), event).await.map(drop)
     }
 
     async fn write_observed(
@@ -245,29 +327,44 @@ impl Marketplace {
         observation: Observation,
         movement: Movement,
         event: ObservationEvent,
-    ) -> Result<(), Error> {
-        let journal: &dyn Journal = call.within.unwrap_or(&*self.inner.store);
+    ) -> Result<bool, Error> {
         let record = self.observed(rail, observation.clone(), event.clone());
-        let key = record.key();
-        match journal.commit(self.observed_commit(record, 0, movement, event, call)).await {
+        let commit = self.observed_commit(record, 0, movement, event, call);
+        self.write_taken(call, rail, observation, commit).await
+    }
+
+    /// Writes what follows from an observation, once; `false` if something else that the commit was made
+    /// on has changed.
+    async fn write_taken(
+        &self,
+        call: Call<'_>,
+        rail: RailId,
+        observation: Observation,
+        commit: Commit,
+    ) -> Result<bool, Error> {
+        let journal: &dyn Journal = call.within.unwrap_or(&*self.inner.store);
+        let key = commit.writes[0].record.key();
+        match journal.commit(commit).await {
             Ok(()) => {
                 self.inner.committed.notify_waiters();
-                Ok(())
+                Ok(true)
             }
+            Err(CommitError::Ledger(error)) if is_repaid(&error) => Ok(false),
             Err(CommitError::Conflict(_)) => match journal.load(self.inner.market, key).await?.map(|s| s.record) {
-                Some(Record::Observation(before)) if before.observation == observation => Ok(()), // taken in before
+                None => Ok(false),
+                Some(Record::Observation(before)) if before.observation == observation => Ok(true), // taken in before
                 // A rail that reuses an id is kept for an operator, or it could never be read on.
                 _ if matches!(call.actor, Actor::Rail(_)) => {
                     let reason = format!("{:?} was reported before with something else in it", observation.id);
                     let id = format!("{}#{}", observation.id, digest(&observation.body));
-                    self.keep_refused(call, rail, Observation { id, ..observation }, reason).await
+                    self.keep_refused(call, rail, Observation { id, ..observation }, reason).await.map(|()| true)
                 }
                 _ => Err(Rejection::ReferenceReused { reference: observation.id }.into()),
             },
             Err(CommitError::Store(error)) => Err(error.into()),
             // A wallet that overflows: kept for an operator, or the rail could never be read on.
             Err(CommitError::Ledger(error)) if matches!(call.actor, Actor::Rail(_)) => {
-                self.keep_refused(call, rail, observation, error.to_string()).await
+                self.keep_refused(call, rail, observation, error.to_string()).await.map(|()| true)
             }
             Err(CommitError::Ledger(error)) => Err(Rejection::from(error).into()),
             Err(CommitError::Replayed(_) | CommitError::KeyReused(_)) => unreachable!("the commit has no key"),
@@ -291,9 +388,10 @@ impl Marketplace {
     fn observed(&self, rail: RailId, observation: Observation, event: ObservationEvent) -> Record {
         let refused = match event {
             ObservationEvent::Refused { reason } => Some(reason),
-            ObservationEvent::Deposited { .. } | ObservationEvent::Taken {} | ObservationEvent::Dismissed { .. } => {
-                None
-            }
+            ObservationEvent::Deposited { .. }
+            | ObservationEvent::OwnMoney { .. }
+            | ObservationEvent::Taken {}
+            | ObservationEvent::Dismissed { .. } => None,
         };
         let (at, id) = (self.now(), observed_id(rail, &observation.id));
         Record::Observation(Arc::new(Observed { id, rail, observation, at, refused, dismissed: None }))
@@ -336,6 +434,17 @@ impl HoldEnd {
             Self::Settled { reference, legs } => AgreementCommand::RecordHoldSettled { reference, legs },
         }
     }
+}
+
+/// What the platform's own money moves.
+fn own_money(rail: RailId, way: Way, amount: Money) -> Result<Movement, Rejection> {
+    let (here, outside) = (Account::Rail(rail), Account::Treasury(rail));
+    let mut movement = Movement::new();
+    match way {
+        Way::In => movement.transfer(here, outside, amount, TransferKind::OwnMoney)?,
+        Way::Out => movement.transfer(outside, here, amount, TransferKind::OwnMoney)?,
+    }
+    Ok(movement)
 }
 
 /// Whether an outcome is what an instruction's state says already, or an earlier stage told late.

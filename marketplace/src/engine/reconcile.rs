@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use serde::Serialize;
+use uuid::Uuid;
 
 use super::Marketplace;
 use crate::{
@@ -169,8 +170,13 @@ impl Marketplace {
     /// # Errors
     /// The store's failure.
     pub async fn instructions(&self, contract: impl Into<HoldId>) -> Result<Vec<Arc<InstructionRecord>>, Error> {
-        let party = Some((0, contract.into().0));
-        let query = Query { kind: Kind::Instruction, party, statuses: Vec::new(), offset: 0, limit: PAGE };
+        self.instructions_of(contract.into().0).await
+    }
+
+    /// The instructions that a contract or a wallet has given, newest first.
+    pub(super) async fn instructions_of(&self, contract: Uuid) -> Result<Vec<Arc<InstructionRecord>>, Error> {
+        let (kind, party) = (Kind::Instruction, Some((0, contract)));
+        let query = Query { kind, party, statuses: Vec::new(), offset: 0, limit: PAGE };
         let found = self.inner.store.find(self.inner.market, &query).await?;
         Ok(found.into_iter().filter_map(|stored| InstructionRecord::of(stored.record)).collect())
     }

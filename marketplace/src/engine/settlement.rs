@@ -22,7 +22,12 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use super::{Marketplace, command::Call, intervene::Word, transact::Attempt};
+use super::{
+    Marketplace,
+    command::Call,
+    intervene::Word,
+    transact::{Attempt, is_repaid},
+};
 use crate::{
     actor::Actor,
     agreement::{Agreement, AgreementCommand},
@@ -36,6 +41,7 @@ use crate::{
         Commit, CommitError, InstructionEvent, InstructionRecord, InstructionState, Journal, Kept as _, Key, Kind,
         Record, Stored,
     },
+    wallet::WalletCommand,
 };
 
 /// How often an outcome is decided anew because others were faster, before the next claim tries again.
@@ -185,6 +191,7 @@ impl Marketplace {
                     self.contradiction(record.instruction.id, record.rail, &outcome).await?;
                     return Ok(Vec::new());
                 }
+                Err(CommitError::Ledger(error)) if is_repaid(&error) => {}
                 Err(CommitError::Ledger(error)) if word.is_some() => return Err(Rejection::from(error).into()),
                 Err(CommitError::Ledger(error)) => {
                     return self.mismatch(record, version, &outcome, error.to_string(), on.now).await;
@@ -198,8 +205,8 @@ impl Marketplace {
     /// What an instruction's contract makes of its outcome: a commit about the contract.
     async fn hear(&self, on: &Attempt<'_>, record: &InstructionRecord, outcome: &Outcome) -> Result<Commit, Error> {
         let (rail, Key { kind, id }) = (Actor::Rail(record.rail), record.contract);
-        match kind {
-            Kind::Job => {
+        match (kind, &record.instruction.order) {
+            (Kind::Job, _) => {
                 let (job, version) = on.load::<Job>("job", id).await?;
                 let mut commit = on.commit(record.contract, version);
                 let instruction = Box::new(record.instruction.clone());
@@ -207,13 +214,18 @@ impl Marketplace {
                 on.command_job_as(&rail, &mut commit, Some((&*job, version)), &command).await?;
                 Ok(commit)
             }
-            Kind::Agreement => {
+            (Kind::Agreement, _) => {
                 let (agreement, version) = on.load::<Agreement>("agreement", id).await?;
                 let mut commit = on.commit(record.contract, version);
                 let instruction = Box::new(record.instruction.clone());
                 let command = AgreementCommand::RecordOutcome { instruction, outcome: Box::new(outcome.clone()) };
                 on.command_agreement_as(&rail, &mut commit, Some((&*agreement, version)), &command).await?;
                 Ok(commit)
+            }
+            (Kind::Wallet, Order::Payout { agent, .. }) => {
+                let instruction = Box::new(record.instruction.clone());
+                let command = WalletCommand::RecordOutcome { instruction, outcome: Box::new(outcome.clone()) };
+                on.command_wallet(&rail, *agent, &command).await
             }
             _ => Err(Rejection::NotFound { what: "contract", id: format!("{} {id}", kind.as_str()) }.into()),
         }

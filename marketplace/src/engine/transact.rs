@@ -17,12 +17,16 @@ use super::{
     Marketplace,
     command::{ATTEMPTS, Call, claimed_now, documents, refused},
     parties::{Beginning, Parties},
+    wallets::touches_budget,
 };
 use crate::{
     actor::Actor,
     clock::Timestamp,
     error::{Error, Rejection},
-    job::{Context, Decision, Job, JobCommand, decide},
+    ids::AgentId,
+    job::{Context, Decision, Job, JobCommand, Purse, decide},
+    ledger::{Account, LedgerError},
+    spending::Allowance,
     store::{Commit, CommitError, Journal, Kept, Key, KeyUse, OfKind as _, Record, Stored, Tagging, Write},
 };
 
@@ -35,6 +39,28 @@ pub(super) trait Operation: Send {
     /// Loads, decides, and says what is to be written: first the record that answers the command. It is
     /// called anew after a conflict and keeps nothing from one attempt to the next.
     async fn attempt(&mut self, on: &Attempt<'_>) -> Result<Commit, Error>;
+
+    /// Whether the ledger refuses because a balance is another than the one that was decided on.
+    fn is_stale(&self, error: &LedgerError) -> bool {
+        is_repaid(error)
+    }
+}
+
+/// Whether more of a debt was to be repaid than is owed by now.
+pub(super) const fn is_repaid(error: &LedgerError) -> bool {
+    matches!(error, LedgerError::Overdraft { account: Account::Debt(_), .. })
+}
+
+/// What was decided about a job, and the budget it was decided with.
+pub(super) struct Decided {
+    pub(super) decision: Decision,
+    allowance: Option<(Allowance, u64)>,
+}
+
+impl From<Decision> for Decided {
+    fn from(decision: Decision) -> Self {
+        Self { decision, allowance: None }
+    }
 }
 
 /// What one attempt works with.
@@ -122,9 +148,37 @@ impl<'a> Attempt<'a> {
         };
         let rail = self.market.rail(rail)?.profile();
         let worker = parties.candidate();
-        let decision = decide(job, command, &Context { now: self.now, actor, policy: &policy, version, rail, worker })?;
-        commit.documents.extend(documents(&decision.job, command)?);
-        self.write_job(actor, commit, before, decision, &parties)
+        let buyer = job.map_or(actor.agent(), |job| Some(job.buyer)).filter(|_| touches_budget(job, command));
+        let decided = self
+            .with_purse(buyer, |purse| {
+                decide(job, command, &Context { now: self.now, actor, policy: &policy, version, rail, worker, purse })
+            })
+            .await?;
+        commit.documents.extend(documents(&decided.decision.job, command)?);
+        self.write_job(actor, commit, before, decided, &parties)
+    }
+
+    /// Has a job decide with what is known of its parties' money: what its buyer may spend, if the command
+    /// may touch that, and what its worker owes, if it is paid.
+    pub(super) async fn with_purse(
+        &self,
+        buyer: Option<AgentId>,
+        mut decide: impl FnMut(Purse<'_>) -> Result<Decision, Rejection> + Send,
+    ) -> Result<Decided, Error> {
+        let allowance = match buyer {
+            Some(buyer) => self.allowance(buyer).await?,
+            None => None,
+        };
+        let mut purse = Purse { owed: None, allowance: allowance.as_ref().map(|(allowance, _)| allowance) };
+        let mut decision = decide(purse)?;
+        if let Some(worker) = decision.job.worker.filter(|_| decision.pays_the_worker()) {
+            let owed = self.market.owed(worker).await?;
+            if owed.is_positive() {
+                purse.owed = Some(owed);
+                decision = decide(purse)?;
+            }
+        }
+        Ok(Decided { decision, allowance })
     }
 
     /// Adds what was decided about a job to the commit, if nothing changes meanwhile about the `parties`
@@ -134,15 +188,24 @@ impl<'a> Attempt<'a> {
         actor: &Actor,
         commit: &mut Commit,
         before: Option<(&Job, u64)>,
-        decision: Decision,
+        decided: impl Into<Decided>,
         parties: &Parties,
     ) -> Result<Arc<Job>, Error> {
+        let Decided { decision, allowance } = decided.into();
         let (job, version) = (Arc::new(decision.job), before.map_or(0, |(_, version)| version));
         let tags = job.tags();
         if tags != before.map(|(job, _)| job.tags()).unwrap_or_default() {
             commit.tags.push(Tagging { subject: job.key(), tags });
         }
         commit.write(job.clone(), version, actor, decision.events);
+        match (decision.budget, &allowance) {
+            (Some(budget), Some((_, version))) => commit.write_silently(budget, *version),
+            // It was without a limit: that must still be so.
+            (None, Some((allowance, version))) if *version > 0 => {
+                commit.guards.push((allowance.budget.key(), *version))
+            }
+            _ => {}
+        }
         for (instruction, run_at) in decision.instructions {
             let claimed_until = self.claimed_until.filter(|_| run_at <= self.now);
             commit.instruct(job.key(), job.rail, instruction, run_at, claimed_until);
@@ -182,6 +245,7 @@ impl Marketplace {
                     return now.map_or_else(|| answered(answer), |(state, _)| Ok(state));
                 }
                 Err(CommitError::Conflict(_)) => {}
+                Err(CommitError::Ledger(error)) if operation.is_stale(&error) => {}
                 Err(error) => return answered(refused(error, call.actor)?),
             }
         }

@@ -10,6 +10,7 @@ pub(crate) use moves::{Answered, Holding};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    clock::Timestamp,
     error::Rejection,
     ids::{AgentId, InstructionId},
     ledger::{Account, RevenueKind, TransferKind},
@@ -24,7 +25,7 @@ const RETRY_FIRST: Span = Span::seconds(60);
 const RETRY_MOST: Span = Span::hours(24);
 
 /// A contract's money, as it is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hold {
     /// What has happened to it.
     pub state: HoldState,
@@ -42,6 +43,12 @@ pub struct Hold {
     /// While the rail is asked to divide it: who is to get what.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub legs: Vec<Leg>,
+    /// While the rail is asked to divide it: what of the platform's leg repays the worker's debt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repaid: Option<Money>,
+    /// When the period began whose budget was charged with it (VP-08).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub charged: Option<Timestamp>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
@@ -50,10 +57,11 @@ fn is_zero(count: &u32) -> bool {
 }
 
 /// What has happened to a contract's money.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HoldState {
     /// Nothing was asked of anybody.
+    #[default]
     Empty,
     /// The rail was asked to take it from the payer.
     Funding(InstructionId),
@@ -74,20 +82,6 @@ impl HoldState {
             Self::Held => "reserved",
             Self::Settling(_) => "being divided",
             Self::Settled => "divided",
-        }
-    }
-}
-
-impl Hold {
-    /// A hold that nobody has been asked to fill.
-    pub const fn empty() -> Self {
-        Self {
-            state: HoldState::Empty,
-            instructions: 0,
-            declined: 0,
-            funding: String::new(),
-            expired: false,
-            legs: Vec::new(),
         }
     }
 }

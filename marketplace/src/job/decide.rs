@@ -13,10 +13,11 @@ use crate::{
     actor::Actor,
     clock::Timestamp,
     error::Rejection,
-    ledger::Movement,
+    ledger::{Movement, Transfer, TransferKind},
     money::Money,
     policy::{Acceptance, DeadlineFrom, EscrowAt, OnExpiry, OnPass, Policy, PolicyVersion, Range, Review, Span},
     rail::{Instruction, RailProfile},
+    spending::{Allowance, Budget},
     text,
 };
 
@@ -35,6 +36,17 @@ pub struct Context<'a> {
     pub rail: &'a RailProfile,
     /// The agent that the command makes the job's worker, if it makes one.
     pub worker: Candidate<'a>,
+    /// What is known of the parties' money.
+    pub purse: Purse<'a>,
+}
+
+/// What a decision may know of the parties' money beyond the job. Nothing is what most jobs need.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Purse<'a> {
+    /// What the worker owes, taken from what it earns before that becomes available.
+    pub owed: Option<Money>,
+    /// What the buyer may spend, where its spending is limited or this job's was counted (VP-08).
+    pub allowance: Option<&'a Allowance>,
 }
 
 /// What a command does: plain data, written in one transaction or not at all.
@@ -48,6 +60,16 @@ pub struct Decision {
     pub movement: Movement,
     /// What the rail is asked to do, and from when on.
     pub instructions: Vec<(Instruction, Timestamp)>,
+    /// The buyer's budget as it will be, if that changes (VP-08).
+    pub budget: Option<Budget>,
+}
+
+impl Decision {
+    /// Whether the worker gets something that a debt could be kept from.
+    pub(crate) fn pays_the_worker(&self) -> bool {
+        let earned = |transfer: &Transfer| matches!(transfer.kind(), TransferKind::Earned | TransferKind::Compensation);
+        self.movement.transfers().iter().any(earned)
+    }
 }
 
 /// Decides a command.
@@ -63,7 +85,7 @@ pub fn decide(job: Option<&Job>, command: &JobCommand, ctx: &Context<'_>) -> Res
         (None, _) => return Err(Rejection::NotFound { what: "job", id: String::new() }),
     };
     permit(job, command, ctx.actor, ctx.now)?;
-    let mut draft = Draft::of(job.clone(), command.name(), ctx);
+    let mut draft = Draft::begin(job.clone(), command.name(), ctx);
     match command {
         JobCommand::Post { .. } => unreachable!("posting is legal in no status"),
         JobCommand::RetryPayment => draft.retry_payment()?,
@@ -93,17 +115,19 @@ pub(super) struct Draft<'a> {
     pub(super) events: Vec<JobEvent>,
     pub(super) movement: Movement,
     pub(super) instructions: Vec<(Instruction, Timestamp)>,
+    pub(super) budget: Option<Budget>,
     pub(super) ctx: &'a Context<'a>,
 }
 
 impl<'a> Draft<'a> {
-    pub(super) fn of(job: Job, command: &'static str, ctx: &'a Context<'a>) -> Self {
-        Self { job, command, events: Vec::new(), movement: Movement::new(), instructions: Vec::new(), ctx }
+    pub(super) fn begin(job: Job, command: &'static str, ctx: &'a Context<'a>) -> Self {
+        let (movement, budget) = (Movement::new(), None);
+        Self { job, command, events: Vec::new(), movement, instructions: Vec::new(), budget, ctx }
     }
 
     pub(super) fn finish(self) -> Decision {
-        let Self { job, events, movement, instructions, .. } = self;
-        Decision { job, events, movement, instructions }
+        let Self { job, events, movement, instructions, budget, .. } = self;
+        Decision { job, events, movement, instructions, budget }
     }
 
     fn retry_payment(&mut self) -> Result<(), Rejection> {

@@ -129,6 +129,14 @@ pub enum JobEvent {
     /// An operator let it go on.
     #[serde(rename = "job.unfrozen")]
     Unfrozen {},
+    /// What the worker owed was taken from what it earned.
+    #[serde(rename = "payment.debt_repaid")]
+    DebtRepaid {
+        /// Who owed it.
+        worker: AgentId,
+        /// How much of what it earned.
+        amount: Money,
+    },
     /// The payer's money could not be taken.
     #[serde(rename = "payment.failed")]
     PaymentFailed {
@@ -242,6 +250,7 @@ impl JobEvent {
             Self::Refunded { .. } => "job.refunded",
             Self::Frozen { .. } => "job.frozen",
             Self::Unfrozen {} => "job.unfrozen",
+            Self::DebtRepaid { .. } => "payment.debt_repaid",
             Self::PaymentFailed { .. } => "payment.failed",
             Self::ActionRequired { .. } => "payment.action_required",
             Self::PaymentReceived { .. } => "payment.received",

@@ -13,7 +13,7 @@ mod report;
 mod settle;
 
 pub use command::{Delivery, JobCommand, JobOrder, Verdict};
-pub use decide::{Context, Decision, decide};
+pub use decide::{Context, Decision, Purse, decide};
 pub use event::{CancelCause, JobEvent, PayoutStatus};
 pub use open::{Candidate, Open, OpenOrder, Search, Wanted};
 pub(crate) use open::{award, counted, looking};
@@ -179,6 +179,18 @@ impl Terms {
         match self.bearer {
             Bearer::Buyer => Ok(self.amount),
             Bearer::Worker => self.amount.minus(self.fee),
+        }
+    }
+}
+
+impl Job {
+    /// What of the buyer's money it has reserved or spent. What a job cost that was called off is not
+    /// counted.
+    pub(crate) fn reserved(&self) -> Result<Money, MoneyError> {
+        match (self.hold.state, self.status) {
+            (HoldState::Funding(_) | HoldState::Held, _)
+            | (HoldState::Settling(_) | HoldState::Settled, JobStatus::Completed) => self.terms.total(),
+            _ => Ok(Money::zero(self.terms.amount.currency())),
         }
     }
 }

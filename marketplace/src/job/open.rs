@@ -260,7 +260,7 @@ pub(crate) fn award(
     price: Money,
     ctx: &Context<'_>,
 ) -> Result<Decision, Rejection> {
-    let mut draft = Draft::of(job.clone(), "accept_bid", ctx);
+    let mut draft = Draft::begin(job.clone(), "accept_bid", ctx);
     draft.choose(bid, worker, price)?;
     Ok(draft.finish())
 }
@@ -271,7 +271,7 @@ pub(crate) fn counted(job: &Job, active: u32) -> Decision {
     if let Some(open) = &mut job.open {
         open.active = active;
     }
-    Decision { job, events: Vec::new(), movement: Movement::new(), instructions: Vec::new() }
+    Decision { job, events: Vec::new(), movement: Movement::new(), instructions: Vec::new(), budget: None }
 }
 
 /// The open part of a job that offers may still be made to.

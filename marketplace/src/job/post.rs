@@ -4,7 +4,6 @@ use super::{Context, Decision, Hold, Job, JobEvent, JobOrder, JobStatus, Terms, 
 use crate::{
     error::Rejection,
     ids::{AgentId, JobId},
-    ledger::Movement,
     money::{Money, Rate},
     policy::{DeadlineFrom, EscrowAt, FeeRate, Range},
     rail::Capability,
@@ -55,7 +54,7 @@ pub(super) fn post(id: JobId, order: &JobOrder, ctx: &Context<'_>) -> Result<Dec
         rail: ctx.rail.id,
         policy: ctx.version,
         terms: terms(order.amount, order.worker, ctx)?,
-        hold: Hold::empty(),
+        hold: Hold::default(),
         posted_at: ctx.now,
         time_allowed: time_allowed.as_seconds(),
         timers: Timers { fund_by, ..Timers::default() },
@@ -71,8 +70,7 @@ pub(super) fn post(id: JobId, order: &JobOrder, ctx: &Context<'_>) -> Result<Dec
     if ctx.rail.custody.is_per_hold() && !ctx.rail.can(Capability::Split) {
         return Err(Rejection::Unsupported { rail: ctx.rail.id, capability: Capability::Split });
     }
-    let mut draft =
-        Draft { job, command: "post", events: vec![], movement: Movement::new(), instructions: vec![], ctx };
+    let mut draft = Draft::begin(job, "post", ctx);
     draft.events.push(JobEvent::Created {
         buyer,
         worker: order.worker,

@@ -6,7 +6,7 @@ use crate::{
     ledger::{Account, escrow},
     money::Money,
     policy::Span,
-    rail::{Custody, Instruction, Leg, Outcome, Receipt},
+    rail::{Custody, Instruction, Leg, Outcome, Party, Receipt},
 };
 
 /// How long a settlement that was declined waits before it is asked for again, at first.
@@ -30,6 +30,7 @@ impl Draft<'_> {
             }
             Outcome::Declined(decline) if funding => {
                 self.job.hold.state = HoldState::Empty;
+                self.give_back_to_budget(self.job.terms.total()?)?;
                 let (instruction, decline) = (instruction.id, decline.clone());
                 self.events.push(JobEvent::PaymentFailed { instruction, decline });
                 self.reopen()?;
@@ -96,6 +97,7 @@ impl Draft<'_> {
             HoldState::Held => self.hold_lost()?,
             // The rail gave up while it was being asked to divide: nobody got a share, the payer has it all.
             HoldState::Settling(_) => {
+                self.give_back_to_budget(refunded.minus(self.buyers_leg())?)?;
                 self.take_shares_back(Account::Rail(rail.id))?;
                 self.job.hold.state = HoldState::Settled;
                 self.events.push(JobEvent::PaymentLost { amount: refunded });
@@ -122,7 +124,11 @@ impl Draft<'_> {
         let division = Division::outside(&self.job, legs)?;
         match self.job.hold.state {
             HoldState::Held => {}
-            HoldState::Settling(_) => self.take_shares_back(escrow(self.job.id))?,
+            HoldState::Settling(_) => {
+                let buyers = self.buyers_leg();
+                self.give_back_to_budget(Money::zero(buyers.currency()).minus(buyers)?)?;
+                self.take_shares_back(escrow(self.job.id))?;
+            }
             HoldState::Empty | HoldState::Funding(_) | HoldState::Settled => return Err(self.wrong_hold()),
         }
         self.settled_outside(division, reference)?;
@@ -133,6 +139,12 @@ impl Draft<'_> {
         }
         self.events.push(JobEvent::SettledOutside { reference: reference.into(), legs: legs.to_vec() });
         Ok(())
+    }
+
+    /// What of the hold the rail is asked to give back to the buyer.
+    fn buyers_leg(&self) -> Money {
+        let leg = self.job.hold.legs.iter().find(|leg| matches!(leg.to, Party::Buyer(_)));
+        leg.map_or(Money::zero(self.job.terms.amount.currency()), |leg| leg.amount)
     }
 
     /// The payer has the money back: there is nothing to work for any more.

@@ -2,7 +2,7 @@
 
 use rust_decimal::{Decimal, RoundingStrategy};
 
-use super::{HoldState, Job, JobStatus, decide::Draft};
+use super::{HoldState, Job, JobEvent, JobStatus, decide::Draft};
 use crate::{
     clock::Timestamp,
     error::Rejection,
@@ -10,6 +10,8 @@ use crate::{
     ledger::{Account, RevenueKind, TransferKind, available, escrow},
     money::{Money, Rate},
     rail::{Custody, HoldTerms, Instruction, Landing, Leg, LegReceipt, Order, Party, Receipt, ReceiptMismatch},
+    spending::Allowance,
+    wallet::withheld,
 };
 
 /// Who gets what of a hold. Made only by the functions below, each of which divides all of it.
@@ -95,6 +97,7 @@ impl Draft<'_> {
     /// Returns whether it is reserved already.
     pub(super) fn fund(&mut self) -> Result<bool, Rejection> {
         let total = self.job.terms.total()?;
+        self.charge_budget(total)?;
         if self.ctx.rail.custody.is_per_hold() {
             let (hold, payer, terms) = (self.job.id.into(), self.job.buyer, Box::new(self.hold_terms(total)?));
             let order = Order::Fund { hold, payer, amount: total, terms };
@@ -178,17 +181,30 @@ impl Draft<'_> {
             true => (Account::Pending(worker), Account::Clearing(rail.id)),
             false => (available(worker), available(buyer)),
         };
-        self.movement.transfer(hold, to_worker, division.worker, division.worker_kind)?;
+        // A share that goes straight from the payer to the worker passes nobody who could keep some of it.
+        let owed = self.ctx.purse.owed.filter(|_| rail.custody != Custody::NonCustodial);
+        let repaid = match owed {
+            Some(owed) => withheld(division.worker, owed)?,
+            None => Money::zero(division.worker.currency()),
+        };
+        let to_worker_now = division.worker.minus(repaid)?;
+        self.movement.transfer(hold, to_worker, to_worker_now, division.worker_kind)?;
+        self.movement.transfer(hold, Account::Debt(worker), repaid, TransferKind::DebtRepaid)?;
+        if repaid.is_positive() {
+            self.events.push(JobEvent::DebtRepaid { worker, amount: repaid });
+        }
+        self.give_back_to_budget(division.buyer)?;
         self.movement.transfer(hold, division.revenue(), division.platform, division.platform_kind)?;
         self.movement.transfer(hold, to_buyer, division.buyer, TransferKind::Refund)?;
         if !per_hold {
             return Ok(());
         }
         let legs = [
-            Leg { to: Party::Worker(worker), amount: division.worker },
-            Leg { to: Party::Platform, amount: division.platform },
+            Leg { to: Party::Worker(worker), amount: to_worker_now },
+            Leg { to: Party::Platform, amount: division.platform.plus(repaid)? },
             Leg { to: Party::Buyer(buyer), amount: division.buyer },
         ];
+        self.job.hold.repaid = Some(repaid).filter(|repaid| repaid.is_positive());
         self.job.hold.legs = legs.into_iter().filter(|leg| !leg.amount.is_zero()).collect();
         Ok(())
     }
@@ -237,13 +253,18 @@ impl Draft<'_> {
     /// What the rail was being asked to divide came out otherwise: every share leaves the account where it
     /// waited.
     pub(super) fn take_shares_back(&mut self, to_account: Account) -> Result<(), Rejection> {
-        for Leg { to, amount } in std::mem::take(&mut self.job.hold.legs) {
+        for Leg { to, mut amount } in std::mem::take(&mut self.job.hold.legs) {
             let waited = match to {
                 Party::Worker(agent) => Account::Pending(agent),
                 Party::Buyer(_) => Account::Clearing(self.ctx.rail.id),
                 Party::Platform if self.job.status == JobStatus::Completed => Account::Revenue(RevenueKind::Fees),
                 Party::Platform => Account::Revenue(RevenueKind::Cancellations),
             };
+            // What was kept for the worker's debt is owed again.
+            if let (Party::Platform, Some(worker), Some(repaid)) = (to, self.job.worker, self.job.hold.repaid.take()) {
+                amount = amount.minus(repaid)?;
+                self.movement.transfer(Account::Debt(worker), to_account, repaid, TransferKind::Reversal)?;
+            }
             self.movement.transfer(waited, to_account, amount, TransferKind::Reversal)?;
         }
         Ok(())
@@ -252,9 +273,36 @@ impl Draft<'_> {
     /// The rail gave the hold up by itself: the money is back with its payer.
     pub(super) fn hold_lost(&mut self) -> Result<(), Rejection> {
         let total = self.job.terms.total()?;
+        self.give_back_to_budget(total)?;
         let rail = Account::Rail(self.ctx.rail.id);
         self.movement.transfer(escrow(self.job.id), rail, total, TransferKind::Refund)?;
         self.job.hold.state = HoldState::Settled;
+        Ok(())
+    }
+
+    /// What is reserved counts as spent from now on (VP-08). How much the buyer has left is its own alone.
+    fn charge_budget(&mut self, total: Money) -> Result<(), Rejection> {
+        let Some(allowance) = self.ctx.purse.allowance else { return Ok(()) };
+        let charged = allowance.spend(total, self.ctx.now).map_err(|rejection| match rejection {
+            Rejection::SpendingLimit { needed, .. } if self.ctx.actor.agent() != Some(self.job.buyer) => {
+                Rejection::BuyerCannotPay { needed }
+            }
+            rejection => rejection,
+        })?;
+        if let Some((budget, period)) = charged {
+            self.budget = Some(budget);
+            self.job.hold.charged = Some(period);
+        }
+        Ok(())
+    }
+
+    /// What comes back to the buyer was not spent.
+    pub(super) fn give_back_to_budget(&mut self, amount: Money) -> Result<(), Rejection> {
+        let (Some(allowance), Some(charged)) = (self.ctx.purse.allowance, self.job.hold.charged) else {
+            return Ok(());
+        };
+        let budget = self.budget.take().unwrap_or_else(|| allowance.budget.clone());
+        self.budget = Allowance { budget, policy: allowance.policy }.give_back(amount, charged)?;
         Ok(())
     }
 

@@ -47,6 +47,16 @@ pub enum TransferKind {
     Payout,
     /// Money was to leave and stays with the rail in its owner's name, who may spend it.
     Kept,
+    /// An agent's money is to leave its wallet.
+    Withdrawal,
+    /// What leaving costs an agent (JP-26).
+    WithdrawalFee,
+    /// Money that was to leave is back in its wallet.
+    WithdrawalReturned,
+    /// What an agent owed was taken from its money.
+    DebtRepaid,
+    /// The platform's own money was put where the parties' is, or taken back.
+    OwnMoney,
     /// What a rail charged for its work.
     RailCost,
     /// An operator moved it by hand.
@@ -70,6 +80,11 @@ impl TransferKind {
             Self::Refund => "refund",
             Self::Payout => "payout",
             Self::Kept => "kept",
+            Self::Withdrawal => "withdrawal",
+            Self::WithdrawalFee => "withdrawal_fee",
+            Self::WithdrawalReturned => "withdrawal_returned",
+            Self::DebtRepaid => "debt_repaid",
+            Self::OwnMoney => "own_money",
             Self::RailCost => "rail_cost",
             Self::Adjustment => "adjustment",
             Self::Reversal => "reversal",
@@ -77,7 +92,7 @@ impl TransferKind {
     }
 
     /// Every kind.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 19] = [
         Self::Deposit,
         Self::Grant,
         Self::ActivationFee,
@@ -89,6 +104,11 @@ impl TransferKind {
         Self::Refund,
         Self::Payout,
         Self::Kept,
+        Self::Withdrawal,
+        Self::WithdrawalFee,
+        Self::WithdrawalReturned,
+        Self::DebtRepaid,
+        Self::OwnMoney,
         Self::RailCost,
         Self::Adjustment,
         Self::Reversal,

@@ -12,6 +12,7 @@ pub use memory::{RailMemory, StoreMemory, VolatileMemory};
 pub use types::{
     Action, Capability, Cursor, Custody, Decline, HoldTerms, Holdings, Instruction, Landing, Leg, LegReceipt,
     Observation, ObservationBody, Observations, Order, Outcome, Party, Push, RailProfile, Receipt, ReceiptMismatch,
+    Way,
 };
 
 use std::sync::Arc;

@@ -424,6 +424,13 @@ pub enum ObservationBody {
         /// The hold.
         hold: HoldId,
     },
+    /// The platform's own money was put where the parties' is, or taken back.
+    OwnMoney {
+        /// Which.
+        way: Way,
+        /// How much.
+        amount: Money,
+    },
     /// The parties divided a hold by themselves, otherwise than the rail was asked to or without its being
     /// asked. Only where a contract between them holds it; told after the outcome that funded it.
     HoldSettled {
@@ -434,6 +441,16 @@ pub enum ObservationBody {
         /// Who got what; they add up to what was held.
         legs: Vec<Leg>,
     },
+}
+
+/// Which way the platform's own money went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Way {
+    /// To where the parties' money is.
+    In,
+    /// Back to the platform.
+    Out,
 }
 
 /// A message that the outside world sent to us over HTTP. Its `Debug` shows neither headers nor body:

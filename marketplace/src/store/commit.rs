@@ -15,7 +15,9 @@ use crate::{
     job::JobEvent,
     ledger::{LedgerError, Movement},
     money::Money,
-    rail::Instruction,
+    rail::{Instruction, Way},
+    spending::BudgetEvent,
+    wallet::WalletEvent,
 };
 
 /// Everything one command writes.
@@ -166,6 +168,10 @@ events! {
     Adjustment(AdjustmentEvent),
     /// To a bid.
     Bid(BidEvent),
+    /// To a wallet.
+    Wallet(WalletEvent),
+    /// To a budget.
+    Budget(BudgetEvent),
     /// To a usage agreement.
     Agreement(AgreementEvent),
 }
@@ -213,6 +219,14 @@ pub enum ObservationEvent {
         /// Where from.
         source: String,
     },
+    /// The platform's own money was put where the parties' is, or taken back.
+    #[serde(rename = "platform.own_money_moved")]
+    OwnMoney {
+        /// Which.
+        way: Way,
+        /// How much.
+        amount: Money,
+    },
     /// A rule took it in; what followed is told by the contract's own events.
     #[serde(rename = "observation.taken")]
     Taken {},
@@ -247,6 +261,7 @@ impl ObservationEvent {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Deposited { .. } => "wallet.deposited",
+            Self::OwnMoney { .. } => "platform.own_money_moved",
             Self::Taken {} => "observation.taken",
             Self::Dismissed { .. } => "observation.dismissed",
             Self::Refused { .. } => "observation.refused",

@@ -14,6 +14,8 @@ use crate::{
     ids::RailId,
     job::Job,
     rail::{Action, Decline, Instruction, Observation, Outcome, Receipt},
+    spending::Budget,
+    wallet::Wallet,
 };
 
 /// A state that is of one kind of record; every kind in the list below is.
@@ -169,6 +171,10 @@ records! {
     Adjustment(Adjustment) = "adjustment",
     /// Bids on open jobs, and applications for them.
     Bid(Bid) = "bid",
+    /// What guards agents' money.
+    Wallet(Wallet) = "wallet",
+    /// How much agents may spend.
+    Budget(Budget) = "budget",
     /// Usage agreements.
     Agreement(Agreement) = "agreement",
 }

@@ -18,5 +18,6 @@ mod settlement;
 mod store;
 mod support;
 mod trust;
+mod wallet;
 mod within;
 mod world;

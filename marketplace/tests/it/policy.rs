@@ -7,7 +7,7 @@ use tradepost::{
     actor::Actor,
     clock::Timestamp,
     ids::{AgentId, JobId},
-    job::{Candidate, Context, Job, JobCommand, JobEvent, decide},
+    job::{Candidate, Context, Job, JobCommand, JobEvent, Purse, decide},
     money::Money,
     policy::{
         Activation, Award, Bearer, DeadlineFrom, EscrowAt, FeeRate, Policy, PolicyError, PolicyVersion,
@@ -793,6 +793,7 @@ proptest! {
                 version: PolicyVersion(1),
                 rail: rail.profile(),
                 worker: Candidate { tier: policy.initial_tier(), active_jobs: 0, capabilities: None },
+                purse: Purse::default(),
             };
             decide(job, command, &context)
         };

@@ -12,7 +12,7 @@ use tradepost::{
     clock::Timestamp,
     error::Rejection,
     ids::{AgentId, IdSource, JobId, OwnerId, RailId},
-    job::{Candidate, Context, Decision, Delivery, Job, JobCommand, JobEvent, JobOrder, JobStatus, decide},
+    job::{Candidate, Context, Decision, Delivery, Job, JobCommand, JobEvent, JobOrder, JobStatus, Purse, decide},
     ledger::{Account, LedgerError, Limit, Movement, TransferKind},
     money::{Currency, Money, Rate},
     policy::{Award, OpenJobPolicy, Policy, PolicyVersion, Range, Span},
@@ -315,6 +315,7 @@ impl Desk {
             version: PolicyVersion(1),
             rail: &self.rail,
             worker: Candidate { tier: &self.tier, active_jobs: 0, capabilities: None },
+            purse: Purse::default(),
         };
         decide(self.job.as_ref(), command, &context)
     }

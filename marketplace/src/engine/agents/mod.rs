@@ -217,8 +217,9 @@ impl Marketplace {
             let drawn = parts.draw(&policy, agent.map_or_else(|| command.registers(), |agent| Some(agent.id)))?;
             let owner = self.load_owner(journal, agent, call.actor).await?;
             let active_contract = self.active_contract(agent, &command).await?;
+            let holds = self.withdrawable(agent, &command).await?;
             let fresh = parts.fresh(&policy, &drawn);
-            let context = Context { now, actor: call.actor, policy: &policy, fresh: &fresh, active_contract };
+            let context = Context { now, actor: call.actor, policy: &policy, fresh: &fresh, active_contract, holds };
             let decided = self
                 .authorize(call.actor, command.name(), None)
                 .and_then(|()| decide(agent, owner.as_ref().map(|(owner, _)| &**owner), &command, &context));

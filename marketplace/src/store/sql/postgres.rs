@@ -50,6 +50,7 @@ pub(super) static DIALECT: Dialect = Dialect {
         include_str!("../../../migrations/postgres/0003_bids.sql"),
         include_str!("../../../migrations/postgres/0007_agreements.sql"),
         include_str!("../../../migrations/postgres/0009_adjustments.sql"),
+        include_str!("../../../migrations/postgres/0005_wallets.sql"),
     ],
 };
 

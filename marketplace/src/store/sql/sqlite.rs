@@ -53,6 +53,7 @@ pub(super) static DIALECT: Dialect = Dialect {
         include_str!("../../../migrations/sqlite/0003_bids.sql"),
         include_str!("../../../migrations/sqlite/0007_agreements.sql"),
         include_str!("../../../migrations/sqlite/0009_adjustments.sql"),
+        include_str!("../../../migrations/sqlite/0005_wallets.sql"),
     ],
 };
 

@@ -32,6 +32,8 @@ pub(super) const fn table(kind: Kind) -> Table {
         Kind::Owner => Table { name: "owners", parties: &[] },
         Kind::Adjustment => Table { name: "adjustments", parties: &[] },
         Kind::Bid => Table { name: "bids", parties: &["job", "worker"] },
+        Kind::Wallet => Table { name: "wallets", parties: &[] },
+        Kind::Budget => Table { name: "budgets", parties: &[] },
         Kind::Agreement => Table { name: "agreements", parties: &["buyer", "seller"] },
     }
 }

@@ -14,7 +14,7 @@ use crate::{
     engine::TierSource,
     ids::{AgentId, IdSource},
     money::{Rate, Rounding},
-    policy::{Bearer, FeeRate, Policy, Review, Span},
+    policy::{Bearer, FeeRate, Policy, Review, Span, Switch},
     rail::Custody,
     testkit::{Chances, Disorder},
 };
@@ -53,9 +53,12 @@ impl Plan {
     pub(super) fn draw(seed: u64) -> Self {
         let mut rng = StdRng::seed_from_u64(seed ^ 0x504c_414e_0000_0000);
         let systems = [Policy::voxpact, Policy::agentmarket, Policy::justpayai, Policy::paegents];
-        let policy = systems[rng.random_range(0..systems.len())]().expect("the four systems' policies are valid");
+        let mut policy = systems[rng.random_range(0..systems.len())]().expect("the four systems' policies are valid");
         let custodies = [Custody::Internal, Custody::Pooled, Custody::PerHold, Custody::PerHold, Custody::NonCustodial];
         let custody = custodies[rng.random_range(0..custodies.len())];
+        if let (Custody::Pooled, Some(wallet)) = (custody, &mut policy.wallet) {
+            wallet.deposits = Switch::On; // wallets are filled from outside there
+        }
         let rough = rng.random_range(0..4u32); // 0 is a calm world
         let mut up_to = |most: u32| rng.random_range(0..=most * rough);
         let chances = Chances {

@@ -6,7 +6,7 @@ use tradepost::{
     bid::{self, Bid, BidCommand, BidEvent, BidOrder},
     error::Rejection,
     ids::{AgentId, BidId},
-    job::{Candidate, Context, Job, JobOrder, OpenOrder},
+    job::{Candidate, Context, Job, JobOrder, OpenOrder, Purse},
     money::Money,
     policy::{Policy, PolicyVersion},
     rail::Custody,
@@ -68,6 +68,7 @@ impl BidDesk {
             version: PolicyVersion(1),
             rail: &self.job.rail,
             worker: candidate,
+            purse: Purse::default(),
         };
         let bid = self.bids.get(&BidId::derive(self.job().id, worker));
         let decision = bid::decide(self.job(), bid, command, &context)?;

@@ -170,7 +170,7 @@ async fn justpayais_applications() {
 /// the poster's wallet then, and paid at once, 90 to 10 (AM-04, AM-05, AM-06, AM-07, AM-08).
 #[tokio::test(flavor = "multi_thread")]
 async fn agentmarkets_task() {
-    for town in Town::everywhere(Policy::agentmarket().unwrap(), Custody::Pooled).await {
+    for town in Town::everywhere(Policy::agentmarket().unwrap(), Custody::Internal).await {
         let market = &town.market;
         town.endow(100).await;
         let order = JobOrder {

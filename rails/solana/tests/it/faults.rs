@@ -18,11 +18,14 @@ use solana_signer::Signer as _;
 use tradepost::{
     clock::{ManualClock, Timestamp},
     engine::Marketplace,
+    error::{Error, Rejection},
     ids::{AgentId, RailId},
+    ledger::Account,
     money::Money,
-    policy::Policy,
-    rail::{Instruction, Outcome, RailError, RailErrorKind, RailMemory, SettlementRail, StoreMemory},
-    store::{MemoryStore, Store, StoreError, StoreErrorKind},
+    policy::{Policy, Span},
+    rail::{Order, RailMemory, SettlementRail, StoreMemory, Way},
+    store::{InstructionState, MemoryStore, Store, StoreError, StoreErrorKind},
+    wallet::HistoryKind,
 };
 use tradepost_solana::SolanaRail;
 
@@ -32,6 +35,10 @@ use crate::{front::Chances, world::World};
 const RUNS: u64 = 16;
 /// What the treasury begins with, so that withdrawals do not wait for sweeps only.
 const FLOAT: u64 = 30_000_000;
+/// What the payer of all deposits has.
+const WEALTH: u64 = 1_000_000_000;
+/// What is no address.
+const NOBODY: &str = "nobody";
 
 #[tokio::test]
 async fn seeded_runs_lose_nothing_and_pay_nothing_twice() {
@@ -102,15 +109,6 @@ impl RailMemory for Faulty {
     }
 }
 
-/// A withdrawal as the engine drives it.
-struct Driven {
-    instruction: Instruction,
-    wallet: Pubkey,
-    /// Whether the next thing asked is what became of it.
-    ask: bool,
-    end: Option<Outcome>,
-}
-
 struct Run {
     world: World,
     rng: StdRng,
@@ -122,7 +120,8 @@ struct Run {
     agents: Vec<(AgentId, Pubkey)>,
     someone: Keypair,
     sent: BTreeMap<AgentId, u64>,
-    withdrawals: Vec<Driven>,
+    /// Where the last withdrawal went.
+    last: Option<String>,
     counts: Counts,
 }
 
@@ -158,8 +157,10 @@ impl Run {
             agents.push((agent, rail.deposit_address(agent).await.unwrap().wallet));
         }
         let someone = Keypair::new();
-        world.issue(&someone.pubkey(), 1_000_000_000).await;
+        world.issue(&someone.pubkey(), WEALTH).await;
         world.issue(&rail.treasury(), FLOAT).await;
+        let float = Money::new(FLOAT.cast_signed(), market.currency());
+        market.operator("Ada").record_own_money(rail.profile().id, "float", Way::In, float).await.unwrap();
         let create: Vec<_> = agents.iter().map(|(_, wallet)| world.create_account(wallet)).collect();
         world.send(&create, &[]).await;
         Self {
@@ -173,7 +174,7 @@ impl Run {
             agents,
             someone,
             sent: BTreeMap::new(),
-            withdrawals: Vec::new(),
+            last: None,
             counts: Counts::default(),
         }
     }
@@ -203,7 +204,7 @@ impl Run {
     async fn step(&mut self) {
         match self.rng.random_range(0..12) {
             0 | 1 => self.deposit(),
-            2 | 3 => self.withdraw(),
+            2 | 3 => self.withdraw().await,
             4 => self.restart().await,
             5 => self.world.front().node().lag = self.rng.random_range(0..30),
             6 => self.world.front().node().lag = 0,
@@ -238,16 +239,26 @@ impl Run {
         }
     }
 
-    fn withdraw(&mut self) {
-        // Some go to one wallet, in one amount; some to nobody.
-        let wallet = match self.withdrawals.last() {
-            Some(last) if self.rng.random_range(0..4) == 0 => last.wallet,
-            _ => Keypair::new_from_array(self.rng.random()).pubkey(),
+    /// Some go to one wallet, in one amount; some to nobody; some agents panic.
+    async fn withdraw(&mut self) {
+        let (agent, _) = self.agents[self.rng.random_range(0..self.agents.len())];
+        let session = || self.market.agent(agent);
+        if self.rng.random_range(0..8) == 0 {
+            drop(session().panic(agent).await); // nothing to send, or nobody has sent anything yet
+            return;
+        }
+        let address = match &self.last {
+            Some(last) if self.rng.random_range(0..4) == 0 => last.clone(),
+            _ if self.rng.random_range(0..10) == 0 => NOBODY.into(),
+            _ => Keypair::new_from_array(self.rng.random()).pubkey().to_string(),
         };
-        let minor = if self.rng.random() { 1_000_000 } else { self.rng.random_range(1..3_000_000) };
-        let text = if self.rng.random_range(0..10) == 0 { "nobody".into() } else { wallet.to_string() };
-        let instruction = self.world.payout(text, minor);
-        self.withdrawals.push(Driven { instruction, wallet, ask: false, end: None });
+        self.last = Some(address.clone());
+        session().set_withdrawal_address(agent, address).await.unwrap();
+        let minor = if self.rng.random() { 1_000_000 } else { self.rng.random_range(2..3_000_000) };
+        match session().withdraw_money(agent, Money::new(minor, self.market.currency())).await {
+            Ok(_) | Err(Error::Rejected(Rejection::Ledger(_))) => {}
+            Err(error) => panic!("{error}"),
+        }
     }
 
     /// The process dies, and another takes its place; a call may die with it in the middle.
@@ -282,21 +293,6 @@ impl Run {
             Ok(worked) => self.counts.signed += worked.sent as u64,
             Err(_) => self.counts.errors += 1,
         }
-        for driven in self.withdrawals.iter_mut().filter(|driven| driven.end.is_none()) {
-            let answer = match driven.ask {
-                true => self.rail.lookup(&driven.instruction).await,
-                false => self.rail.execute(&driven.instruction).await.map(Some),
-            };
-            match answer {
-                Ok(Some(outcome)) if outcome.is_final() => driven.end = Some(outcome),
-                Ok(Some(_)) => driven.ask = true,
-                Ok(None) => driven.ask = false,
-                Err(error) => {
-                    driven.ask = driven.ask || must_ask(&error);
-                    self.counts.errors += 1;
-                }
-            }
-        }
     }
 
     async fn read_to_the_end(&self) {
@@ -317,41 +313,56 @@ impl Run {
         for round in 0.. {
             assert!(round < 400, "seed {seed}: it does not come to its end");
             self.world.front().node().tick();
+            self.clock.advance(chrono::TimeDelta::hours(1)); // whatever waits for its next try
             self.tend().await;
             let worked = self.rail.work().await.unwrap();
             self.counts.signed += worked.sent as u64;
-            let all = self.withdrawals.iter().all(|driven| driven.end.is_some());
-            if all && worked.waiting == 0 && worked.in_flight == 0 && worked.sent == 0 && round > 10 {
+            let rests = worked.waiting == 0 && worked.in_flight == 0 && worked.sent == 0;
+            if rests && round > 5 && self.market.unsettled().await.unwrap().is_empty() {
                 break;
             }
         }
         self.read_to_the_end().await;
         // Every deposit once.
-        let mut books = 0;
         for (agent, _) in &self.agents {
-            let credited = self.market.available(*agent).await.unwrap().minor().unsigned_abs();
+            let history = self.market.wallet_history(*agent, 0, u32::MAX).await.unwrap();
+            let deposits = history.iter().filter(|line| line.kind == HistoryKind::Deposit);
+            let credited: u64 = deposits.map(|line| line.amount.minor().unsigned_abs()).sum();
             assert_eq!(credited, self.sent.get(agent).copied().unwrap_or_default(), "deposits of {agent}");
-            books += credited;
         }
-        // Every withdrawal once, or never.
-        let (mut due, mut left, mut references) = (BTreeMap::<Pubkey, u64>::new(), 0, BTreeMap::<String, u64>::new());
-        for driven in &self.withdrawals {
-            let minor = driven.instruction.order.amount().minor().unsigned_abs();
-            match driven.end.as_ref().unwrap() {
-                Outcome::Done(receipt) => {
-                    driven.instruction.check(receipt).unwrap();
-                    *references.entry(receipt.reference.clone()).or_default() += 1;
-                    *due.entry(driven.wallet).or_default() += minor;
-                    left += minor;
-                    self.counts.paid += 1;
+        self.check_payouts().await;
+        // The books are the chain.
+        let compared = self.market.reconcile(self.rail.profile().id).await.unwrap();
+        assert_eq!((compared.differences, compared.in_flight), (vec![], vec![]));
+        assert_eq!(self.market.verify().await.unwrap(), []);
+    }
+
+    /// Every withdrawal once, or never.
+    async fn check_payouts(&mut self) {
+        let (mut due, mut references) = (BTreeMap::<Pubkey, u64>::new(), BTreeMap::<String, u64>::new());
+        let sent: u64 = self.sent.values().sum();
+        due.insert(self.someone.pubkey(), WEALTH - sent);
+        for (agent, _) in &self.agents {
+            for payout in self.market.payouts(*agent).await.unwrap() {
+                let Order::Payout { destination: Some(to), amount, .. } = &payout.instruction.order else {
+                    panic!("{payout:?} goes nowhere");
+                };
+                match &payout.state {
+                    InstructionState::Done(receipt) => {
+                        payout.instruction.check(receipt).unwrap();
+                        *references.entry(receipt.reference.clone()).or_default() += 1;
+                        *due.entry(to.parse().unwrap()).or_default() += amount.minor().unsigned_abs();
+                        self.counts.paid += 1;
+                    }
+                    InstructionState::Declined(decline) => {
+                        assert_eq!((to.as_str(), decline.code.as_str()), (NOBODY, "not_base58"));
+                        self.counts.declined += 1;
+                    }
+                    other => panic!("{other:?} is no end"),
                 }
-                Outcome::Declined(decline) => {
-                    assert_eq!(decline.code, "not_base58");
-                    due.entry(driven.wallet).or_default();
-                    self.counts.declined += 1;
-                }
-                other => panic!("{other:?} is no end"),
             }
+            let pending = self.market.balance(Account::Pending(*agent), None).await.unwrap();
+            assert!(pending.is_zero(), "{agent} has {pending} on its way");
         }
         assert!(references.values().all(|times| *times == 1), "one transfer is the receipt of two: {references:?}");
         let transactions: std::collections::BTreeSet<&str> =
@@ -360,22 +371,12 @@ impl Run {
         for (wallet, minor) in due {
             assert_eq!(self.world.tokens(&wallet).await, minor, "what {wallet} was paid");
         }
-        // The books are the chain: the engine knows of the deposits, this run of the withdrawals.
-        let held = self.rail.holdings().await.unwrap().total.minor().unsigned_abs();
-        assert_eq!(held + left, books + FLOAT);
-        let compared = self.market.reconcile(self.rail.profile().id).await.unwrap();
-        assert_eq!(compared.books.minor().unsigned_abs(), books);
-        assert_eq!(self.market.verify().await.unwrap(), []);
     }
 }
 
-/// Whether an error leaves open what happened.
-fn must_ask(error: &RailError) -> bool {
-    !matches!(error.kind(), RailErrorKind::NotSent | RailErrorKind::Busy(_))
-}
-
 async fn open(store: &MemoryStore, rail: &Arc<SolanaRail>, clock: &Arc<ManualClock>) -> Marketplace {
-    let policy = Policy::justpayai().unwrap();
-    assert_eq!(Money::zero(policy.currency).currency(), rail.profile().currency);
+    let mut policy = Policy::justpayai().unwrap();
+    let withdrawals = policy.wallet.as_mut().unwrap().withdrawals.as_mut().unwrap();
+    (withdrawals.min, withdrawals.fee, withdrawals.address_cool_down) = (2, 1, Span::seconds(0));
     Marketplace::builder("faults", store.clone(), policy).rail(rail.clone()).clock(clock.clone()).build().await.unwrap()
 }

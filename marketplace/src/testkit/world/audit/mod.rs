@@ -272,7 +272,10 @@ impl Auditor {
                 }
                 (_, Record::Bid(_)) => {} // once all of the commit is there
                 // The world's people are the embedder's own, and they make no agreements.
-                (_, Record::Agent(_) | Record::Owner(_) | Record::Agreement(_)) => {}
+                (
+                    _,
+                    Record::Agent(_) | Record::Owner(_) | Record::Wallet(_) | Record::Budget(_) | Record::Agreement(_),
+                ) => {}
                 (Some(_), record) => self.problem(format!("{:?} became another kind of thing", record.key())),
             }
             let kept = Kept { record: write.record.clone(), version: write.expected + 1 };

@@ -125,6 +125,7 @@ pub(super) fn may_cause(actor: &Actor, event: &JobEvent, job: &Job) -> bool {
         JobEvent::Validated { .. } | JobEvent::Frozen { .. } | JobEvent::Unfrozen {} => operator,
         JobEvent::Completed { auto_released: true, .. } => timer,
         JobEvent::Completed { .. } => buyer || worker || operator,
+        JobEvent::DebtRepaid { .. } => buyer || worker || operator || timer || rail,
         JobEvent::Cancelled { cause, .. } => match cause {
             CancelCause::Buyer => buyer,
             CancelCause::Worker => worker,

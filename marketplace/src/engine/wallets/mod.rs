@@ -1,0 +1,227 @@
+//! Wallets and budgets in the engine: the path of their commands, and what they show.
+//!
+//! Two races are closed by versions. Whatever decides where money goes is the wallet's own record, so a
+//! withdrawal that meets a panic or a changed address is decided anew on what is there then. A balance
+//! has no version: a decision on one that was spent from meanwhile is refused by the ledger, and made
+//! anew as well.
+
+mod session;
+mod show;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::{
+    Marketplace,
+    command::Call,
+    transact::{Attempt, Operation},
+};
+use crate::{
+    actor::Actor,
+    agent::{Agent, AgentCommand},
+    clock::Timestamp,
+    error::{Error, Rejection},
+    ids::{AgentId, BudgetId, WalletId},
+    job::{Job, JobCommand},
+    ledger::{Account, LedgerError},
+    money::Money,
+    policy::SpendingPolicy,
+    rail::{Custody, SettlementRail},
+    spending::{Allowance, Budget, SpendingLimit},
+    store::{Commit, Kept as _, Key, Kind, OfKind as _, Query},
+    wallet::{Context, Wallet, WalletCommand, decide},
+};
+
+/// How many jobs one page holds that are counted.
+const PAGE: u32 = 500;
+
+/// A command to a wallet.
+struct WalletOperation<'a> {
+    agent: AgentId,
+    command: &'a WalletCommand,
+}
+
+#[async_trait]
+impl Operation for WalletOperation<'_> {
+    fn name(&self) -> &'static str {
+        self.command.name()
+    }
+
+    async fn attempt(&mut self, on: &Attempt<'_>) -> Result<Commit, Error> {
+        on.market.authorize(on.actor, self.name(), None)?;
+        on.command_wallet(on.actor, self.agent, self.command).await
+    }
+
+    fn is_stale(&self, error: &LedgerError) -> bool {
+        let own = [Account::Available(self.agent), Account::Debt(self.agent)];
+        matches!(error, LedgerError::Overdraft { account, .. } if own.contains(account))
+    }
+}
+
+/// Another spending limit.
+struct Limiting {
+    agent: AgentId,
+    limit: Option<Money>,
+}
+
+#[async_trait]
+impl Operation for Limiting {
+    fn name(&self) -> &'static str {
+        "set_spending_limit"
+    }
+
+    async fn attempt(&mut self, on: &Attempt<'_>) -> Result<Commit, Error> {
+        let Self { agent, limit } = *self;
+        let (known, _) = on.standing(agent).await?;
+        let owner = matches!((on.actor, &known), (Actor::Owner(owner), Some(agent)) if agent.owner == *owner);
+        let may = owner || matches!(on.actor, Actor::Operator(_));
+        on.market.may(self.name(), may, "the agent's owner or an operator", on.actor)?;
+        let (allowance, version) =
+            on.allowance(agent).await?.ok_or(Rejection::NotOffered { what: "spending limits" })?;
+        let Allowance { budget, policy } = allowance;
+        let budget = budget.at(on.now, &policy);
+        let before = match budget.most(&policy) {
+            Some(_) => None,
+            None => Some(on.market.reserved_since(agent, &budget).await?),
+        };
+        let limit = limit.map_or(SpendingLimit::Unlimited, SpendingLimit::Most);
+        let (budget, event) = budget.with_limit(limit, before)?;
+        let mut commit = on.commit(budget.key(), version);
+        commit.write(budget, version, on.actor, [event]);
+        Ok(commit)
+    }
+}
+
+impl Attempt<'_> {
+    /// A command to a wallet, as a commit about it.
+    pub(in crate::engine) async fn command_wallet(
+        &self,
+        actor: &Actor,
+        agent: AgentId,
+        command: &WalletCommand,
+    ) -> Result<Commit, Error> {
+        let market = self.market;
+        let rail = market.wallet_rail()?;
+        let (known, guard) = self.standing(agent).await?;
+        let found = self.find::<Wallet>(WalletId::of(agent).0).await?;
+        let (wallet, version) = found.unwrap_or_else(|| (Arc::new(Wallet::new(agent)), 0));
+        let (available, debt) = (market.available(agent).await?, market.owed(agent).await?);
+        let (_, policy) = market.policy();
+        let (owner, standing) = known.map_or((None, None), |agent| (Some(agent.owner), Some(agent.status)));
+        let context =
+            Context { now: self.now, actor, owner, standing, policy: &policy, rail: rail.profile(), available, debt };
+        let decision = decide(&wallet, command, &context)?;
+        let mut commit = self.commit(wallet.key(), version);
+        commit.write(decision.wallet, version, actor, decision.events);
+        if let Some(instruction) = decision.instruction {
+            commit.instruct(wallet.key(), rail.profile().id, instruction, self.now, self.claimed_until);
+        }
+        commit.movement = decision.movement;
+        commit.guards.extend(guard);
+        Ok(commit)
+    }
+
+    /// Where agents are kept here: the agent, and the version that says how it stands.
+    async fn standing(&self, agent: AgentId) -> Result<(Option<Arc<Agent>>, Option<(Key, u64)>), Error> {
+        if self.market.inner.agents.is_none() {
+            return Ok((None, None));
+        }
+        let (agent, version) = self.load::<Agent>("agent", agent.0).await?;
+        let guard = (agent.key(), version);
+        Ok((Some(agent), Some(guard)))
+    }
+
+    /// An agent's budget, new if there is none, with the rules of the newest policy; `None` where that
+    /// knows no spending limits.
+    pub(in crate::engine) async fn allowance(&self, agent: AgentId) -> Result<Option<(Allowance, u64)>, Error> {
+        let Some(policy) = self.market.policy().1.spending else { return Ok(None) };
+        let found = self.find::<Budget>(BudgetId::of(agent).0).await?;
+        Ok(Some(match found {
+            Some((budget, version)) => (Allowance { budget: (*budget).clone(), policy }, version),
+            None => (self.market.unlimited(agent, self.now, policy), 0),
+        }))
+    }
+}
+
+impl Marketplace {
+    /// The one rail that holds money in the platform's name, where wallets lie.
+    pub(super) fn wallet_rail(&self) -> Result<&Arc<dyn SettlementRail>, Rejection> {
+        let holds = |rail: &&Arc<dyn SettlementRail>| rail.profile().custody != Custody::NonCustodial;
+        self.inner.rails.iter().find(holds).ok_or(Rejection::NotOffered { what: "wallets: its rails hold no money" })
+    }
+
+    /// What an agent owes; nothing or more.
+    pub(super) async fn owed(&self, agent: AgentId) -> Result<Money, Error> {
+        let balance = self.balance(Account::Debt(agent), None).await?;
+        Ok(Money::zero(balance.currency()).minus(balance).map_err(Rejection::from)?)
+    }
+
+    /// The budget of an agent about which nothing is written down.
+    fn unlimited(&self, agent: AgentId, now: Timestamp, policy: SpendingPolicy) -> Allowance {
+        let none = Money::zero(self.currency());
+        Allowance { budget: Budget::new(agent, now, &policy, none), policy }
+    }
+
+    /// What an agent's jobs of a budget's period have reserved, as far as no budget was charged with it.
+    async fn reserved_since(&self, agent: AgentId, budget: &Budget) -> Result<Money, Error> {
+        let party = Some((0, agent.0));
+        let mut query = Query { kind: Kind::Job, party, statuses: Vec::new(), offset: 0, limit: PAGE };
+        let mut sum = budget.spent;
+        loop {
+            let page = self.inner.store.find(self.inner.market, &query).await?;
+            let last = page.len() < PAGE as usize;
+            for job in page.into_iter().filter_map(|stored| Job::of(stored.record)) {
+                if job.posted_at < budget.since {
+                    return Ok(sum);
+                }
+                if job.hold.charged.is_none() {
+                    sum = sum.plus(job.reserved().map_err(Rejection::from)?).map_err(Rejection::from)?;
+                }
+            }
+            if last {
+                return Ok(sum);
+            }
+            query.offset += PAGE;
+        }
+    }
+
+    /// Carries out a command to a wallet.
+    async fn command_wallet_of(
+        &self,
+        agent: AgentId,
+        command: WalletCommand,
+        call: Call<'_>,
+    ) -> Result<Arc<Wallet>, Error> {
+        let mut operation = WalletOperation { agent, command: &command };
+        self.transact(call, &(agent, &command), &mut operation).await
+    }
+
+    async fn limit_spending(&self, agent: AgentId, limit: Option<Money>, call: Call<'_>) -> Result<Arc<Budget>, Error> {
+        let mut operation = Limiting { agent, limit };
+        let told = ("set_spending_limit", agent, limit);
+        self.transact(call, &told, &mut operation).await
+    }
+
+    /// What an agent could take out of its wallet, or is taking out, where the command asks for it (VP-09).
+    pub(super) async fn withdrawable(
+        &self,
+        agent: Option<&Agent>,
+        command: &AgentCommand,
+    ) -> Result<Option<Money>, Error> {
+        let leaves = self.policy().1.wallet.is_some_and(|wallet| wallet.withdrawals.is_some());
+        let Some(agent) = agent.filter(|_| leaves && *command == AgentCommand::Delete) else { return Ok(None) };
+        let pending = self.balance(Account::Pending(agent.id), None).await?;
+        let holds = self.available(agent.id).await?.plus(pending).map_err(Rejection::from)?;
+        Ok(Some(holds).filter(|holds| !holds.is_zero()))
+    }
+}
+
+/// Whether a job's command may charge its buyer's budget, or give something back to it.
+pub(super) fn touches_budget(job: Option<&Job>, command: &JobCommand) -> bool {
+    match (job, command) {
+        (Some(job), _) if job.hold.charged.is_some() => true,
+        (_, JobCommand::Post { .. } | JobCommand::Accept | JobCommand::RetryPayment) => true,
+        _ => false,
+    }
+}

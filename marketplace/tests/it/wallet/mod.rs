@@ -1,0 +1,7 @@
+//! Wallets: the rules alone, then whole commands through the engine on every store.
+
+mod bank;
+mod budgets;
+mod lives;
+mod races;
+mod rules;

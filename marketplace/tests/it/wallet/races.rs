@@ -1,0 +1,192 @@
+//! Two hands on one wallet at once. On every store a crowd; in memory, one hand exactly in between.
+
+use std::sync::Mutex;
+
+use async_trait::async_trait;
+use futures::future::join_all;
+use tradepost::{
+    error::{Error, Rejection},
+    ids::MarketId,
+    ledger::Account,
+    policy::{Policy, Span},
+    rail::{Custody, Order},
+    store::{Commit, CommitError, Journal, Key, KeyRecord, StoreError, Stored},
+};
+
+use super::bank::*;
+use crate::support::*;
+
+fn policy() -> Policy {
+    Policy::justpayai().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jp_26_many_withdrawals_at_once_take_no_more_than_there_is() {
+    for bank in Bank::everywhere(policy(), Custody::Pooled).await {
+        bank.deposit(worker(), 23_000_000, "source").await;
+        bank.save(worker(), "home").await;
+        let answers = join_all((0..12).map(|_| bank.withdraw(worker(), 5_000_000))).await;
+        assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 4);
+        for answer in answers.into_iter().filter(Result::is_err) {
+            assert!(matches!(rejected(answer), Rejection::Ledger(_)), "the agent may know what it holds");
+        }
+        bank.settle().await;
+        assert_eq!(bank.available(worker()).await, 3_000_000);
+        assert_eq!(bank.world.outside(worker()), -23_000_000 + 4 * 4_900_000);
+        bank.check().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jp_27_withdrawals_panics_and_jobs_at_once_take_no_more_than_there_is() {
+    for bank in Bank::everywhere(policy(), Custody::Pooled).await {
+        bank.deposit(buyer(), 60_000_000, "source").await;
+        bank.save(buyer(), "home").await;
+        let withdraw = join_all((0..4).map(|_| bank.withdraw(buyer(), 5_000_000)));
+        let panic = join_all((0..2).map(|_| bank.market.agent(buyer()).panic(buyer())));
+        let post = join_all((0..4).map(|_| bank.posted(5_000_000)));
+        let (withdrawn, panicked, posted) = futures::join!(withdraw, panic, post);
+        for refused in withdrawn.into_iter().filter_map(Result::err) {
+            assert!(matches!(refused, Error::Rejected(Rejection::Ledger(_))), "{refused}");
+        }
+        assert!(panicked.iter().any(Result::is_ok));
+        bank.settle().await;
+        let escrowed: i64 = 5_150_000 * i64::try_from(posted.iter().filter(|job| job.is_ok()).count()).unwrap();
+        let paid: i64 = bank
+            .market
+            .payouts(buyer())
+            .await
+            .unwrap()
+            .iter()
+            .map(|payout| payout.instruction.order.amount().minor())
+            .sum();
+        assert_eq!(bank.world.outside(buyer()), i128::from(paid) - 60_000_000);
+        let fees = bank.of(Account::Revenue(tradepost::ledger::RevenueKind::Withdrawals)).await;
+        assert_eq!(bank.available(buyer()).await + escrowed + paid + fees, 60_000_000);
+        bank.check().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jp_24_of_first_deposits_at_once_one_names_the_emergency_address_and_all_count() {
+    for bank in Bank::everywhere(policy(), Custody::Pooled).await {
+        for number in 0..10 {
+            bank.world.deposit(worker(), bank.money(1_000_000), format!("source{number}"));
+        }
+        let work = join_all((0..4).map(|_| bank.market.work())).await;
+        assert!(work.into_iter().all(|worked| worked.is_ok()));
+        bank.settle().await;
+        assert_eq!(bank.available(worker()).await, 10_000_000);
+        let told = bank.market.wallet_events(worker()).await.unwrap();
+        assert_eq!(told.len(), 1, "{told:?}");
+        bank.check().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jp_25_no_withdrawal_goes_to_an_address_that_was_changed_at_the_same_moment() {
+    for bank in Bank::everywhere(policy(), Custody::Pooled).await {
+        for number in 0..8 {
+            let who = agent(0xE0 + number);
+            bank.deposit(who, 10_000_000, "source").await;
+            bank.save(who, "home").await;
+            let change = bank.market.agent(who).set_withdrawal_address(who, "elsewhere");
+            let (changed, _) = futures::join!(change, bank.withdraw(who, 5_000_000));
+            changed.unwrap();
+            for payout in bank.market.payouts(who).await.unwrap() {
+                let Order::Payout { destination, .. } = &payout.instruction.order else { panic!("{payout:?}") };
+                assert_eq!(destination.as_deref(), Some("home"));
+            }
+        }
+        bank.settle().await;
+        bank.check().await;
+    }
+}
+
+/// What a rival does just before a commit is written.
+enum Rival {
+    Panics,
+    ChangesTheAddress,
+    Withdraws,
+    Posts,
+}
+
+/// The bank's store, as an embedder's transaction that is overtaken.
+struct Overtaken<'a> {
+    bank: &'a Bank,
+    rival: Mutex<Option<Rival>>,
+}
+
+#[async_trait]
+impl Journal for Overtaken<'_> {
+    async fn load(&self, market: MarketId, key: Key) -> Result<Option<Stored>, StoreError> {
+        self.bank.store.load(market, key).await
+    }
+
+    async fn key(&self, market: MarketId, key: &str) -> Result<Option<KeyRecord>, StoreError> {
+        self.bank.store.key(market, key).await
+    }
+
+    async fn commit(&self, commit: Commit) -> Result<(), CommitError> {
+        let rival = self.rival.lock().unwrap().take();
+        let session = || self.bank.market.agent(buyer());
+        match rival {
+            Some(Rival::Panics) => drop(session().panic(buyer()).await.unwrap()),
+            Some(Rival::ChangesTheAddress) => {
+                session().set_withdrawal_address(buyer(), "elsewhere").await.unwrap();
+            }
+            Some(Rival::Withdraws) => self.bank.withdraw(buyer(), 6_000_000).await.unwrap(),
+            Some(Rival::Posts) => drop(self.bank.posted(2_000_000).await.unwrap()),
+            None => {}
+        }
+        self.bank.store.commit(commit).await
+    }
+}
+
+async fn rich() -> Bank {
+    let bank = Bank::in_memory(policy(), Custody::Pooled).await;
+    bank.deposit(buyer(), 10_000_000, "source").await;
+    bank.save(buyer(), "home").await;
+    bank
+}
+
+impl Bank {
+    fn overtaken(&self, rival: Rival) -> Overtaken<'_> {
+        Overtaken { bank: self, rival: Mutex::new(Some(rival)) }
+    }
+}
+
+#[tokio::test]
+async fn jp_27_a_withdrawal_overtaken_by_a_panic_finds_nothing() {
+    let bank = rich().await;
+    let journal = bank.overtaken(Rival::Panics);
+    let answer = bank.market.agent(buyer()).within(&journal).withdraw_money(buyer(), bank.money(6_000_000)).await;
+    assert!(matches!(rejected(answer), Rejection::Ledger(_)));
+    bank.settle().await;
+    assert_eq!(bank.world.outside(buyer()), 0);
+    bank.check().await;
+}
+
+#[tokio::test]
+async fn jp_27_a_panic_overtaken_by_spending_sends_what_is_left() {
+    for (rival, left) in [(Rival::Withdraws, 4_000_000), (Rival::Posts, 10_000_000 - 2_060_000)] {
+        let bank = rich().await;
+        let journal = bank.overtaken(rival);
+        bank.market.agent(buyer()).within(&journal).panic(buyer()).await.unwrap();
+        bank.settle().await;
+        let payouts = bank.market.payouts(buyer()).await.unwrap();
+        assert_eq!(payouts[0].instruction.order.amount().minor(), left);
+        assert_eq!(bank.available(buyer()).await, 0);
+        bank.check().await;
+    }
+}
+
+#[tokio::test]
+async fn jp_25_a_withdrawal_overtaken_by_a_change_of_address_is_refused() {
+    let bank = rich().await;
+    let journal = bank.overtaken(Rival::ChangesTheAddress);
+    let answer = bank.market.agent(buyer()).within(&journal).withdraw_money(buyer(), bank.money(6_000_000)).await;
+    let next = start() + Span::hours(24).delta();
+    assert_eq!(rejected(answer), Rejection::TooSoon { command: "withdraw_money", next });
+    assert_eq!(bank.market.payouts(buyer()).await.unwrap(), []);
+}
