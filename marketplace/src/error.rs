@@ -5,6 +5,7 @@ use crate::{
     actor::Actor,
     adjustment::MovementId,
     agent::AgentStatus,
+    agreement::{AgreementStatus, chain::Hash},
     bid::BidStatus,
     clock::Timestamp,
     dispute::DisputeStatus,
@@ -14,7 +15,7 @@ use crate::{
     money::{Currency, Money, MoneyError, Rate},
     policy::{PolicyError, Span},
     rail::{Capability, Custody, RailError, ReceiptMismatch},
-    store::StoreError,
+    store::{Key, StoreError},
 };
 
 /// Why a rule refused a command. Nothing was written.
@@ -65,6 +66,72 @@ pub enum Rejection {
         /// The job.
         job: JobId,
     },
+    /// The agreement is not in a status that allows this.
+    #[error("{command}: the agreement is {status}; allowed in {allowed:?}")]
+    WrongAgreementStatus {
+        /// The command.
+        command: &'static str,
+        /// The agreement's status.
+        status: AgreementStatus,
+        /// The statuses that allow it.
+        allowed: Vec<AgreementStatus>,
+    },
+    /// Nobody makes an agreement with itself.
+    #[error("agent {agent} cannot be both buyer and seller")]
+    SelfDealing {
+        /// The agent.
+        agent: AgentId,
+    },
+    /// More units than were agreed (PG-07).
+    #[error("{units} units in all; agreed are {quantity}")]
+    OverQuantity {
+        /// Units in all, this record or receipt included.
+        units: i64,
+        /// The quantity agreed.
+        quantity: i64,
+    },
+    /// Calls were recorded meanwhile, so that another call is the last (PG-19).
+    #[error("the last call recorded is {actual}, not {expected}")]
+    ChainMoved {
+        /// The last call that was expected.
+        expected: Hash,
+        /// The last call.
+        actual: Hash,
+    },
+    /// A receipt says no more than what counts already (PG-19).
+    #[error("the receipt is of {units} units, one of {counted} counts already")]
+    ReceiptNotNewer {
+        /// The receipt's units.
+        units: i64,
+        /// The units that count.
+        counted: i64,
+    },
+    /// A receipt is not the receipt signer's.
+    #[error("the receipt's signature does not hold: {reason}")]
+    BadReceipt {
+        /// What does not fit.
+        reason: String,
+    },
+    /// Nobody could sign receipts as named.
+    #[error("receipt_signer: {reason}")]
+    BadReceiptSigner {
+        /// What does not fit.
+        reason: String,
+    },
+    /// The challenge window runs already (PG-09).
+    #[error("{command}: the agreement is being closed, it is final at {final_at}")]
+    AlreadyClosing {
+        /// The command.
+        command: &'static str,
+        /// When it is final.
+        final_at: Timestamp,
+    },
+    /// It is not final yet (PG-09).
+    #[error("the agreement is final at {final_at}")]
+    NotFinal {
+        /// When.
+        final_at: Timestamp,
+    },
     /// The marketplace does not offer this: its policy has no such section.
     #[error("this marketplace does not offer {what}")]
     NotOffered {
@@ -110,13 +177,13 @@ pub enum Rejection {
         /// The statuses that allow it, under the newest policy.
         allowed: Vec<AgentStatus>,
     },
-    /// A job of the agent's is not over (VP-09).
-    #[error("agent {agent} cannot be deleted: job {job} is not over")]
-    JobActive {
+    /// A contract of the agent's is not over (VP-09).
+    #[error("agent {agent} cannot be deleted: {} {} is not over", contract.kind.as_str(), contract.id)]
+    ContractActive {
         /// The agent.
         agent: AgentId,
-        /// One of its jobs.
-        job: JobId,
+        /// One of its jobs or agreements.
+        contract: Key,
     },
     /// The dispute is not in a status that allows this.
     #[error("{command}: the dispute is {status}; allowed in {allowed:?}")]
@@ -443,6 +510,28 @@ pub enum Rejection {
         /// What came, in minor units.
         actual: i64,
     },
+    /// A number is outside its range.
+    #[error("{field}: {actual}; allowed are {min} to {max}")]
+    Number {
+        /// The field.
+        field: &'static str,
+        /// The least.
+        min: i64,
+        /// The most.
+        max: i64,
+        /// What came.
+        actual: i64,
+    },
+    /// An amount is no multiple of the step that the policy counts in.
+    #[error("{field}: {actual} minor units; allowed are multiples of {of}")]
+    NotMultiple {
+        /// The field.
+        field: &'static str,
+        /// The step, in minor units.
+        of: i64,
+        /// What came, in minor units.
+        actual: i64,
+    },
     /// A length of time is outside its range.
     #[error("{field}: {actual}; allowed are {min} to {max}")]
     Time {
@@ -465,8 +554,8 @@ pub enum Rejection {
         /// The present.
         now: Timestamp,
     },
-    /// No timer of the job is due.
-    #[error("nothing of the job is due; next at {next:?}")]
+    /// No timer of the record is due.
+    #[error("nothing is due; next at {next:?}")]
     NothingDue {
         /// When something is.
         next: Option<Timestamp>,
@@ -480,7 +569,7 @@ pub enum Rejection {
         max: u32,
     },
     /// A payment is under way, or was made.
-    #[error("{command}: the job's money is {state}")]
+    #[error("{command}: the contract's money is {state}")]
     WrongHold {
         /// The command.
         command: &'static str,

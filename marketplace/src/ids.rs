@@ -54,7 +54,9 @@ id! {
     BidId;
     /// A disagreement about one job.
     DisputeId;
-    /// Money reserved for one contract. A job's hold has the job's own id.
+    /// A usage agreement.
+    AgreementId;
+    /// Money reserved for one contract. A contract's hold has the contract's own id.
     HoldId;
     /// An instruction to a rail; also its idempotency key there.
     InstructionId;
@@ -126,6 +128,12 @@ impl BidId {
 impl From<JobId> for HoldId {
     fn from(job: JobId) -> Self {
         Self(job.0)
+    }
+}
+
+impl From<AgreementId> for HoldId {
+    fn from(agreement: AgreementId) -> Self {
+        Self(agreement.0)
     }
 }
 

@@ -4,11 +4,13 @@
 pub mod actor;
 pub mod adjustment;
 pub mod agent;
+pub mod agreement;
 pub mod bid;
 pub mod clock;
 pub mod dispute;
 pub mod engine;
 pub mod error;
+pub mod hold;
 pub mod ids;
 pub mod job;
 pub mod ledger;

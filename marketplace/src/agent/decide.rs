@@ -8,11 +8,12 @@ use crate::{
     actor::Actor,
     clock::Timestamp,
     error::Rejection,
-    ids::{AgentId, JobId, OwnerId, RailId},
+    ids::{AgentId, OwnerId, RailId},
     ledger::{Account, Movement, RevenueKind, TransferKind, available},
     money::Money,
     policy::{Activation, AgentPolicy, Alphabet, KeyIssue, Policy, Presence, Range, RegistrationWebhook},
     secret::Digest,
+    store::Key,
     text,
 };
 
@@ -39,7 +40,7 @@ pub struct Context<'a> {
     /// The secrets that the command may use.
     pub fresh: &'a Fresh,
     /// A job of the agent's that is not over, for deleting it.
-    pub active_job: Option<JobId>,
+    pub active_contract: Option<Key>,
     /// What its wallet holds that it could take out, for deleting it.
     pub holds: Option<Money>,
 }
@@ -411,8 +412,8 @@ impl<'a> Draft<'a> {
     }
 
     fn delete(&mut self) -> Result<(), Rejection> {
-        if let Some(job) = self.ctx.active_job {
-            return Err(Rejection::JobActive { agent: self.agent.id, job });
+        if let Some(contract) = self.ctx.active_contract {
+            return Err(Rejection::ContractActive { agent: self.agent.id, contract });
         }
         if let Some(holds) = self.ctx.holds.filter(|_| !matches!(self.ctx.actor, Actor::Operator(_))) {
             return Err(Rejection::WalletNotEmpty { agent: self.agent.id, holds });
@@ -425,7 +426,7 @@ impl<'a> Draft<'a> {
 
     /// From `closing` on no job can begin, so what is found now is all there is.
     fn close(&mut self) {
-        if self.ctx.active_job.is_some() {
+        if self.ctx.active_contract.is_some() {
             self.back();
             self.events.push(AgentEvent::Kept {});
             return;

@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 
 use super::{AgentParts, AllowAll, Authorizer, Executor, Inner, Marketplace, TierSource};
 use crate::{
+    agreement::receipt::{ReceiptVerifier, ReceiptVerifiers},
     clock::{Clock, SystemClock},
     dispute::Arbiter,
     error::Error,
@@ -42,6 +43,7 @@ pub struct MarketplaceBuilder {
     arbiter: Option<Arc<dyn Arbiter>>,
     executor: Option<Arc<dyn Executor>>,
     validators: Vec<Arc<dyn Validator>>,
+    verifiers: ReceiptVerifiers,
     lease: Span,
     rail_limit: Option<Duration>,
 }
@@ -62,6 +64,7 @@ impl MarketplaceBuilder {
             arbiter: None,
             executor: None,
             validators: Vec::new(),
+            verifiers: ReceiptVerifiers::new(),
             lease: Span::seconds(60),
             rail_limit: None,
         }
@@ -131,6 +134,12 @@ impl MarketplaceBuilder {
     /// [`Session::record_validation`](super::Session::record_validation).
     pub fn validator(mut self, validator: impl Validator) -> Self {
         self.validators.push(Arc::new(validator));
+        self
+    }
+
+    /// Accepts receipts of one more signature scheme, besides Ed25519: a rail's own, most often (PG-19).
+    pub fn receipts(mut self, verifier: impl ReceiptVerifier) -> Self {
+        self.verifiers.add(Arc::new(verifier));
         self
     }
 
@@ -221,6 +230,7 @@ impl MarketplaceBuilder {
             arbiter: self.arbiter,
             executor: self.executor,
             validators: self.validators,
+            verifiers: self.verifiers,
             newest: std::sync::RwLock::new((version, policy.clone())),
             pinned: std::sync::RwLock::new(HashMap::from([(version, policy)])),
             lease: self.lease,

@@ -177,7 +177,7 @@ pub(super) fn documents(job: &Job, command: &JobCommand) -> Result<Option<Docume
     Ok(Some(Document { subject: job.id.0, name, body }))
 }
 
-fn json(value: &impl Serialize) -> Result<String, Error> {
+pub(super) fn json(value: &impl Serialize) -> Result<String, Error> {
     let unwritable = |e| Error::Configuration { reason: format!("a command has no JSON form: {e}") };
     serde_json::to_string(value).map_err(unwritable)
 }

@@ -13,6 +13,7 @@
 
 mod adjust;
 mod agents;
+mod agreements;
 mod bids;
 mod builder;
 mod command;
@@ -24,6 +25,7 @@ mod observe;
 mod opinions;
 mod parties;
 mod rails;
+mod receipts;
 mod recent;
 mod reconcile;
 mod session;
@@ -41,6 +43,7 @@ pub use builder::MarketplaceBuilder;
 pub use execution::{Endpoint, Endpoints, HttpExecutor};
 pub use execution::{Executed, Execution, Executor};
 pub use feed::Subscription;
+pub use receipts::SettlementReceipt;
 pub use reconcile::{Difference, Reconciliation, Unsettled};
 pub use session::Session;
 pub use trust::Standing;
@@ -57,6 +60,7 @@ use uuid::Uuid;
 
 use crate::{
     actor::Actor,
+    agreement::receipt::ReceiptVerifiers,
     clock::{Clock, Timestamp},
     dispute::Arbiter,
     error::{Error, Rejection},
@@ -90,6 +94,7 @@ struct Inner {
     arbiter: Option<Arc<dyn Arbiter>>,
     executor: Option<Arc<dyn Executor>>,
     validators: Vec<Arc<dyn Validator>>,
+    verifiers: ReceiptVerifiers,
     newest: RwLock<(PolicyVersion, Arc<Policy>)>,
     pinned: RwLock<HashMap<PolicyVersion, Arc<Policy>>>,
     lease: Span,
@@ -162,10 +167,7 @@ impl Marketplace {
     /// The store's failure.
     pub async fn jobs(&self, of: JobsOf) -> Result<Vec<Arc<Job>>, Error> {
         let JobsOf { role, statuses, offset, limit } = of;
-        let party = match role {
-            Role::Buyer(agent) => Some((0, agent.0)),
-            Role::Worker(agent) => Some((1, agent.0)),
-        };
+        let party = Some(role.party());
         let statuses = statuses.into_iter().map(crate::job::JobStatus::as_str).collect();
         let query = Query { kind: Kind::Job, party, statuses, offset, limit: limit.min(JobsOf::LIMIT) };
         let found = self.inner.store.find(self.inner.market, &query).await?;
@@ -354,4 +356,14 @@ pub enum Role {
     Buyer(AgentId),
     /// Who works.
     Worker(AgentId),
+}
+
+impl Role {
+    /// The place and the id that contracts in which it is played are found by.
+    const fn party(self) -> (usize, uuid::Uuid) {
+        match self {
+            Self::Buyer(agent) => (0, agent.0),
+            Self::Worker(agent) => (1, agent.0),
+        }
+    }
 }

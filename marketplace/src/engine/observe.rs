@@ -13,14 +13,18 @@ use super::{
 };
 use crate::{
     actor::Actor,
+    agreement::AgreementCommand,
     error::{Error, Rejection},
     ids::{AgentId, HoldId, InstructionId, JobId, RailId, WalletId},
     job::JobCommand,
     ledger::{Account, Movement, TransferKind, available},
     money::Money,
     policy::{Range, Switch},
-    rail::{Capability, Cursor, Custody, Observation, ObservationBody, Outcome, Push, SettlementRail},
-    store::{Commit, CommitError, InstructionState, Journal, ObservationEvent, Observed, Record, Write},
+    rail::{Capability, Chargeback, Cursor, Custody, Leg, Observation, ObservationBody, Outcome, Push, SettlementRail},
+    store::{
+        Commit, CommitError, InstructionState, Journal, Key, Kind, ObservationEvent, Observed, OfKind as _, Record,
+        Write,
+    },
     text,
     wallet::{Wallet, WalletEvent, withheld},
 };
@@ -115,36 +119,50 @@ impl Marketplace {
                 }
             }
             ObservationBody::HoldExpired { hold } => {
-                self.about_hold(call, rail, observation, hold, JobCommand::RecordHoldExpired).await
+                self.about_hold(call, rail, observation, hold, HoldNews::Expired).await
             }
             ObservationBody::HoldSettled { hold, reference, legs } => {
-                let command = JobCommand::RecordHoldSettled { reference, legs };
-                self.about_hold(call, rail, observation, hold, command).await
+                self.about_hold(call, rail, observation, hold, HoldNews::Settled { reference, legs }).await
             }
             ObservationBody::Chargeback(chargeback) => {
-                let hold = chargeback.hold;
-                let command = JobCommand::RecordChargeback { chargeback: Box::new(chargeback) };
-                self.about_hold(call, rail, observation, hold, command).await
+                let (hold, news) = (chargeback.hold, HoldNews::Chargeback(Box::new(chargeback)));
+                self.about_hold(call, rail, observation, hold, news).await
             }
         }
     }
 
-    /// Has a job take in what happened to its hold without an instruction.
+    /// Has a hold's contract take in what happened to its hold without an instruction.
     async fn about_hold(
         &self,
         call: Call<'_>,
         rail: RailId,
         observation: Observation,
         hold: HoldId,
-        command: JobCommand,
+        news: HoldNews,
     ) -> Result<(), Error> {
         let record = self.observed(rail, observation.clone(), ObservationEvent::Taken {});
-        let write = Write { record, expected: 0, claimed_until: None };
-        match self.command_job_with(Some(JobId(hold.0)), command, call, Some(write)).await {
-            Ok(_) => Ok(()),
+        let write = Some(Write { record, expected: 0, claimed_until: None });
+        let taken = match self.contract_of(hold).await? {
+            Some(Record::Agreement(_)) if self.taken_before(rail, &observation).await? => Ok(()),
+            Some(Record::Agreement(agreement)) => match news.into_agreement() {
+                Some(command) => self.command_agreement_with(Some(agreement.id), command, call, write).await.map(drop),
+                None => Err(Rejection::NotOffered { what: "chargebacks of agreements" }.into()),
+            },
+            _ => self.command_job_with(Some(JobId(hold.0)), news.into_job(), call, write).await.map(drop),
+        };
+        match taken {
             Err(Error::Rejected(rejection)) => self.refuse(call, rail, observation, rejection.to_string()).await,
-            Err(error) => Err(error),
+            taken => taken,
         }
+    }
+
+    /// Whether this very observation was taken in or refused before.
+    async fn taken_before(&self, rail: RailId, observation: &Observation) -> Result<bool, Error> {
+        let key = Key { kind: Kind::Observation, id: observed_id(rail, &observation.id) };
+        let before = self.inner.store.load(self.inner.market, key).await?;
+        Ok(before
+            .and_then(|stored| Observed::of(stored.record))
+            .is_some_and(|before| before.observation == *observation))
     }
 
     /// Credits a deposit, if the rail may report one: less what the agent owes, and the first one from
@@ -350,6 +368,34 @@ impl Marketplace {
         commit.write(record, version, call.actor, [event]);
         commit.movement = movement;
         commit
+    }
+}
+
+/// What a rail tells of a hold without an instruction's having caused it.
+enum HoldNews {
+    /// The rail gave it up.
+    Expired,
+    /// The parties divided it.
+    Settled { reference: String, legs: Vec<Leg> },
+    /// The payer's bank took it back, or has decided about that.
+    Chargeback(Box<Chargeback>),
+}
+
+impl HoldNews {
+    fn into_job(self) -> JobCommand {
+        match self {
+            Self::Expired => JobCommand::RecordHoldExpired,
+            Self::Settled { reference, legs } => JobCommand::RecordHoldSettled { reference, legs },
+            Self::Chargeback(chargeback) => JobCommand::RecordChargeback { chargeback },
+        }
+    }
+
+    fn into_agreement(self) -> Option<AgreementCommand> {
+        match self {
+            Self::Expired => Some(AgreementCommand::RecordHoldExpired),
+            Self::Settled { reference, legs } => Some(AgreementCommand::RecordHoldSettled { reference, legs }),
+            Self::Chargeback(_) => None,
+        }
     }
 }
 

@@ -9,12 +9,12 @@ use super::Marketplace;
 use crate::{
     clock::Timestamp,
     error::Error,
-    ids::{HoldId, InstructionId, JobId, MarketId, RailId},
-    job::HoldState,
+    hold::HoldState,
+    ids::{HoldId, InstructionId, MarketId, RailId},
     ledger::{Account, escrow},
     money::Money,
     rail::Custody,
-    store::{InstructionRecord, Kind, Observed, OfKind as _, Query, Record, Store, StoreError},
+    store::{InstructionRecord, Key, Kind, Observed, OfKind as _, Query, Record, Store, StoreError},
 };
 
 /// How many records one page of a listing holds.
@@ -126,11 +126,25 @@ impl Marketplace {
     /// What the books reserve for a hold; `None` while the rail is being asked to divide it, when the
     /// books are ahead of the rail.
     async fn reserved(&self, hold: HoldId) -> Result<Option<Money>, Error> {
-        match self.job(JobId(hold.0)).await {
-            Ok(job) if matches!(job.hold.state, HoldState::Settling(_)) => Ok(None),
-            Ok(_) | Err(Error::Rejected(_)) => Ok(Some(self.balance(escrow(hold), None).await?)),
-            Err(error) => Err(error),
+        let settling = match self.contract_of(hold).await? {
+            Some(Record::Job(job)) => matches!(job.hold.state, HoldState::Settling(_)),
+            Some(Record::Agreement(agreement)) => matches!(agreement.hold.state, HoldState::Settling(_)),
+            _ => false,
+        };
+        match settling {
+            true => Ok(None),
+            false => Ok(Some(self.balance(escrow(hold), None).await?)),
         }
+    }
+
+    /// The contract that a hold is for; it has the hold's id.
+    pub(super) async fn contract_of(&self, hold: HoldId) -> Result<Option<Record>, Error> {
+        for kind in [Kind::Job, Kind::Agreement] {
+            if let Some(stored) = self.inner.store.load(self.inner.market, Key { kind, id: hold.0 }).await? {
+                return Ok(Some(stored.record));
+            }
+        }
+        Ok(None)
     }
 
     /// Everything that has not reached a final outcome, newest first: what an operator looks at.
@@ -149,14 +163,14 @@ impl Marketplace {
         Ok(open.into_iter().filter_map(unsettled).collect())
     }
 
-    /// The instructions a job has given, newest first, with what became of them. What a rail asks a
+    /// The instructions a contract has given, newest first, with what became of them. What a rail asks a
     /// party to do is in [`InstructionState::NeedsAction`](crate::store::InstructionState): show its
     /// payload to that party only.
     ///
     /// # Errors
     /// The store's failure.
-    pub async fn instructions(&self, job: JobId) -> Result<Vec<Arc<InstructionRecord>>, Error> {
-        self.instructions_of(job.0).await
+    pub async fn instructions(&self, contract: impl Into<HoldId>) -> Result<Vec<Arc<InstructionRecord>>, Error> {
+        self.instructions_of(contract.into().0).await
     }
 
     /// The instructions that a contract or a wallet has given, newest first.

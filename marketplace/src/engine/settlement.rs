@@ -30,9 +30,10 @@ use super::{
 };
 use crate::{
     actor::Actor,
+    agreement::{Agreement, AgreementCommand},
     clock::Timestamp,
     error::{Error, Rejection},
-    ids::{InstructionId, JobId},
+    ids::{AgreementId, InstructionId, JobId},
     job::{Job, JobCommand},
     ledger::{Account, LedgerError},
     policy::Span,
@@ -101,11 +102,14 @@ impl Marketplace {
 
     /// Has the rail act on an instruction that has had no effect yet.
     async fn begin(&self, rail: &dyn SettlementRail, record: &InstructionRecord) -> Result<Answer, Error> {
-        if matches!(record.instruction.order, Order::Fund { .. })
-            && record.contract.kind == Kind::Job
-            && self.job(JobId(record.contract.id)).await?.status.is_final()
-        {
-            let (code, message) = ("called_off".into(), "the job was called off before it was paid".into());
+        let Key { kind, id } = record.contract;
+        let called_off = match (&record.instruction.order, kind) {
+            (Order::Fund { .. }, Kind::Job) => self.job(JobId(id)).await?.status.is_final(),
+            (Order::Fund { .. }, Kind::Agreement) => self.agreement(AgreementId(id)).await?.status.is_final(),
+            _ => false,
+        };
+        if called_off {
+            let (code, message) = ("called_off".into(), "the contract was called off before it was paid".into());
             return Ok(Answer::Outcome(Outcome::Declined(Decline { code, message })));
         }
         Ok(execute(rail, record).await)
@@ -211,6 +215,14 @@ impl Marketplace {
                 let instruction = Box::new(record.instruction.clone());
                 let command = JobCommand::RecordOutcome { instruction, outcome: Box::new(outcome.clone()) };
                 on.command_job_as(&rail, &mut commit, Some((&*job, version)), &command).await?;
+                Ok(commit)
+            }
+            (Kind::Agreement, _) => {
+                let (agreement, version) = on.load::<Agreement>("agreement", id).await?;
+                let mut commit = on.commit(record.contract, version);
+                let instruction = Box::new(record.instruction.clone());
+                let command = AgreementCommand::RecordOutcome { instruction, outcome: Box::new(outcome.clone()) };
+                on.command_agreement_as(&rail, &mut commit, Some((&*agreement, version)), &command).await?;
                 Ok(commit)
             }
             (Kind::Wallet, Order::Payout { agent, .. }) => {

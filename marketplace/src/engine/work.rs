@@ -8,6 +8,7 @@ use super::{Marketplace, command::Call};
 use crate::{
     actor::Actor,
     agent::AgentCommand,
+    agreement::AgreementCommand,
     clock::Timestamp,
     error::{Error, Rejection},
     job::JobCommand,
@@ -15,7 +16,7 @@ use crate::{
 };
 
 /// The kinds that come due by themselves; instructions are worked on apart.
-const TIMED: &[Kind] = &[Kind::Job, Kind::Agent];
+const TIMED: &[Kind] = &[Kind::Job, Kind::Agent, Kind::Agreement];
 /// How many records one round claims of a kind.
 const BATCH: u32 = 64;
 /// How many rails' or arbiters' answers one round waits for at once.
@@ -134,6 +135,12 @@ impl Marketplace {
             Record::Agent(agent) if self.inner.agents.is_some() => {
                 match self.command_agent(Some(agent.id), AgentCommand::Close, timer).await {
                     Ok(_) | Err(Error::Rejected(Rejection::WrongAgentStatus { .. })) => Ok(()),
+                    Err(error) => Err(error),
+                }
+            }
+            Record::Agreement(agreement) => {
+                match self.command_agreement(Some(agreement.id), AgreementCommand::Tick, timer).await {
+                    Ok(_) | Err(Error::Rejected(Rejection::NothingDue { .. })) => Ok(()),
                     Err(error) => Err(error),
                 }
             }

@@ -428,11 +428,7 @@ impl<'a> Draft<'a> {
     pub(super) fn wrong_hold(&self) -> Rejection {
         let state = match self.job.hold.state {
             _ if self.job.returns.is_contested() => "contested by the payer's bank",
-            HoldState::Empty => "not reserved",
-            HoldState::Funding(_) => "being taken",
-            HoldState::Held => "reserved",
-            HoldState::Settling(_) => "being divided",
-            HoldState::Settled => "divided",
+            state => state.as_str(),
         };
         Rejection::WrongHold { command: self.command, state }
     }

@@ -23,16 +23,17 @@ pub use returns::{Contest, ContestStage, Paid, Returns, Spendable};
 
 pub use crate::schema::Schemas;
 
+pub use crate::hold::{Hold, HoldState};
+
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
     actor::Actor,
     clock::Timestamp,
-    ids::{AgentId, DisputeId, InstructionId, JobId, RailId},
+    ids::{AgentId, DisputeId, JobId, RailId},
     money::{Money, MoneyError, Rate},
     policy::{Bearer, PolicyVersion},
-    rail::Leg,
     store::Kept,
     trust::Side,
 };
@@ -216,55 +217,6 @@ impl Job {
             _ => Ok(Money::zero(self.terms.amount.currency())),
         }
     }
-}
-
-/// A job's money, as it is.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Hold {
-    /// What has happened to it.
-    pub state: HoldState,
-    /// How many instructions this job has given; the next one's number.
-    pub instructions: u32,
-    /// How often the rail declined to divide it.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub declined: u32,
-    /// The reference of the receipt that funded it; empty for holds that exist in the ledger only.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub funding: String,
-    /// The rail gave it up before its funding was known.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub expired: bool,
-    /// While the rail is asked to divide it: who is to get what.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub legs: Vec<Leg>,
-    /// While the rail is asked to divide it: what of the platform's leg repays the worker's debt.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub repaid: Option<Money>,
-    /// When the period began whose budget was charged with it (VP-08).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub charged: Option<Timestamp>,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
-fn is_zero(count: &u32) -> bool {
-    *count == 0
-}
-
-/// What has happened to a job's money.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum HoldState {
-    /// Nothing was asked of anybody.
-    #[default]
-    Empty,
-    /// The rail was asked to take it from the payer.
-    Funding(InstructionId),
-    /// It is reserved.
-    Held,
-    /// It was divided in the ledger, and the rail was asked to do the same.
-    Settling(InstructionId),
-    /// It is divided and gone.
-    Settled,
 }
 
 /// What happens to a job by itself, and when.

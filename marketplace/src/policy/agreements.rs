@@ -3,9 +3,12 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Choice, Range, Span,
+    Choice, Presence, Range, Span,
     check::{AMOUNT_LIMIT, At, Checked},
 };
+
+/// The most calls that one record of usage may be allowed: they are written in one transaction.
+const CALLS_LIMIT: u32 = 10_000;
 
 /// Usage agreements: a quantity of units at a price, paid as used (PG-02, PG-03, PG-07, PG-09).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,14 +30,35 @@ pub struct AgreementPolicy {
     pub reason: Range<u32>,
     /// How long the buyer may take to activate an accepted proposal (PG-04).
     pub activation_within: Span,
+    /// How long units may be used, counted from the proposal.
+    pub term: Choice<Span>,
     /// How long a close can be challenged (PG-09: 24 h).
-    pub challenge_window: Span,
+    pub challenge_window: Choice<Span>,
+    /// Whether every agreement names who signs its receipts; where none does, what is recorded counts
+    /// (PG-19).
+    pub receipts: Presence,
+    /// How many calls one record of usage may hold (PG-07).
+    pub calls: u32,
+    /// The document of settlement terms, in bytes of JSON.
+    pub document_bytes: u32,
+    /// Disputes about what was used; none when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disputes: Option<AgreementDisputes>,
     /// A fee for the infrastructure, paid apart from the escrow, in minor units; waived when absent
     /// (PG-06).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub infrastructure_fee: Option<i64>,
     /// Whether wallet addresses are screened before activation (PG-16).
     pub screening: Screening,
+}
+
+/// Disputes about what was used: an operator may rule. Where a contract between the parties holds the
+/// money, its own challenge window is the time for that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgreementDisputes {
+    /// How long an operator may take; then what counts without a ruling stands.
+    pub ruling_within: Span,
 }
 
 /// Whether addresses are screened.
@@ -82,7 +106,11 @@ impl AgreementPolicy {
         at.field("proposal").spans(self.proposal)?;
         at.field("reason").length(self.reason)?;
         at.field("activation_within").span(self.activation_within)?;
-        at.field("challenge_window").span(self.challenge_window)?;
+        at.field("term").spans(self.term)?;
+        at.field("challenge_window").spans(self.challenge_window)?;
+        at.field("calls").within(self.calls, 1, CALLS_LIMIT)?;
+        at.field("document_bytes").size(self.document_bytes)?;
+        self.disputes.map_or(Ok(()), |disputes| at.field("disputes.ruling_within").span(disputes.ruling_within))?;
         self.infrastructure_fee.map_or(Ok(()), |fee| at.field("infrastructure_fee").amount(fee))
     }
 }

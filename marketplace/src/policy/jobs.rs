@@ -11,6 +11,7 @@ use super::{
     keyed,
 };
 use crate::{
+    error::Rejection,
     job::{JobCommand, JobStatus},
     money::{Money, MoneyError, Rate, Rounding},
 };
@@ -320,6 +321,17 @@ impl CancellationTerms {
 }
 
 impl FeePolicy {
+    /// The fee's rate for a worker of this tier.
+    pub(crate) fn rate_of(&self, tier: &str) -> Result<Rate, Rejection> {
+        match &self.rate {
+            FeeRate::Flat(rate) => Ok(*rate),
+            FeeRate::ByTier(rates) => rates
+                .get(tier)
+                .copied()
+                .ok_or_else(|| Rejection::UnknownTier { tier: tier.into(), known: rates.keys().cloned().collect() }),
+        }
+    }
+
     pub(super) fn check(&self, at: &At, trust: &TrustPolicy) -> Checked {
         let at = at.field("rate");
         let rates = match &self.rate {

@@ -33,7 +33,7 @@ mod webhooks;
 pub use agents::{
     Activation, AgentPolicy, Alphabet, ConfirmationPolicy, KeyIssue, KeyPolicy, KeyRecovery, RegistrationWebhook,
 };
-pub use agreements::{AgreementPolicy, ApprovalPolicy, Screening};
+pub use agreements::{AgreementDisputes, AgreementPolicy, ApprovalPolicy, Screening};
 pub use campaigns::CampaignPolicy;
 pub use community::{Badge, MessagePolicy, ProposalPolicy, ReportPolicy, ReportTarget, ReviewPolicy};
 pub use disputes::{

@@ -8,6 +8,7 @@ use crate::{
     actor::Actor,
     adjustment::AdjustmentEvent,
     agent::AgentEvent,
+    agreement::AgreementEvent,
     bid::BidEvent,
     clock::Timestamp,
     dispute::DisputeEvent,
@@ -185,6 +186,8 @@ events! {
     Report(ReportEvent),
     /// To an agent's trust.
     Reputation(ReputationEvent),
+    /// To a usage agreement.
+    Agreement(AgreementEvent),
 }
 
 /// What happened to an instruction that its contract does not hear of.

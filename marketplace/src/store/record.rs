@@ -8,6 +8,7 @@ use uuid::Uuid;
 use crate::{
     adjustment::Adjustment,
     agent::{Agent, Owner},
+    agreement::Agreement,
     bid::Bid,
     clock::Timestamp,
     dispute::Dispute,
@@ -189,6 +190,8 @@ records! {
     Report(Report) = "report",
     /// How far agents are trusted.
     Reputation(Reputation) = "reputation",
+    /// Usage agreements.
+    Agreement(Agreement) = "agreement",
 }
 
 /// A record's kind and id.

@@ -15,14 +15,14 @@ use tradepost::{
     clock::ManualClock,
     engine::{AgentParts, Marketplace, Registered, WebhookPing},
     error::{Error, Rejection},
-    ids::{AgentId, JobId, OwnerId, RailId},
+    ids::{AgentId, OwnerId, RailId},
     job::Delivery,
     ledger::{Account, RevenueKind},
     money::Money,
     policy::{KeyIssue, Policy, Span},
     rail::CreditsRail,
     secret::{Pepper, SecretSource},
-    store::{MemoryStore, SqliteStore, Store},
+    store::{Kept as _, Key, Kind, MemoryStore, SqliteStore, Store},
 };
 use uuid::Uuid;
 
@@ -318,7 +318,7 @@ async fn vp_09_only_an_agent_without_active_jobs_is_deleted() {
         let job = town.market.agent(a).post_job(order.clone()).await.unwrap();
         for id in [a, b] {
             let answer = town.market.by(town.me()).delete(id).await;
-            assert_eq!(rejected(answer), Rejection::JobActive { agent: id, job: job.id });
+            assert_eq!(rejected(answer), Rejection::ContractActive { agent: id, contract: job.key() });
         }
         town.market.agent(b).accept(job.id).await.unwrap();
         town.market.agent(b).deliver(job.id, Delivery::default()).await.unwrap();
@@ -466,7 +466,8 @@ fn every_command_is_refused_in_every_status_that_the_table_does_not_name() {
     let owner_id = OwnerId(Uuid::from_u128(2));
     let owner = Owner { id: owner_id, email: Some("me@example.org".into()), priced: 1, recovery_asked_at: None };
     let nobody = Actor::Agent(stranger());
-    let by = |actor| Context { now: start(), actor, policy: &policy, fresh: &fresh, active_job: None, holds: None };
+    let by =
+        |actor| Context { now: start(), actor, policy: &policy, fresh: &fresh, active_contract: None, holds: None };
     let (me, operator, timer) = (Actor::Owner(owner_id), operator(), Actor::Timer);
     let command = AgentCommand::Register { id, registration: Box::new(registration("Ada")) };
     let made = decide(None, Some(&owner), &command, &by(&me)).unwrap();
@@ -508,7 +509,7 @@ fn every_command_is_refused_in_every_status_that_the_table_does_not_name() {
     }
     // VP-09: a job that began before the deletion was final keeps the agent.
     let closing = Agent { status: AgentStatus::Closing, was: Some(AgentStatus::Active), ..agent };
-    let context = Context { active_job: Some(JobId(id.0)), ..by(&timer) };
+    let context = Context { active_contract: Some(Key { kind: Kind::Job, id: id.0 }), ..by(&timer) };
     let kept = decide(Some(&closing), Some(&owner), &AgentCommand::Close, &context).unwrap();
     assert_eq!((kept.agent.status, kept.agent.keys.len()), (AgentStatus::Active, 2));
 }

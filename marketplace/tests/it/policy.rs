@@ -152,7 +152,7 @@ fn justpayai_says_jp_02_10_to_14_25_26_29_32_34() {
 fn paegents_says_pg_02_09_13_16() {
     let policy = system("paegents");
     let agreements = policy.agreements.unwrap();
-    assert_eq!((agreements.challenge_window, agreements.unit_price_step), (Span::hours(24), 10_000));
+    assert_eq!((agreements.challenge_window.default, agreements.unit_price_step), (Span::hours(24), 10_000));
     assert!(matches!(policy.webhooks.unwrap().signature, SignatureStyle::Timestamped { .. }));
     assert!(policy.approvals.is_some() && policy.wallet.is_none() && policy.disputes.is_none());
 }
@@ -603,7 +603,11 @@ fn bad_money() -> Vec<Bad> {
             "smallest agreement, 10000",
         ),
         at(PG, "agreements.proposal.default", json!("59m"), "59m", "1h to 30days"),
-        at(PG, "agreements.challenge_window", json!("0s"), "0s", "1s to"),
+        at(PG, "agreements.challenge_window.default", json!("1h"), "1h", "1day to 1day"),
+        at(PG, "agreements.term.allowed.min", json!("0s"), "0s", "1s to"),
+        at(PG, "agreements.calls", json!(0), "0", "1 to 10000"),
+        at(PG, "agreements.document_bytes", json!(0), "0", "1 to"),
+        at(PG, "agreements.disputes.ruling_within", json!("0s"), "0s", "1s to"),
         at(PG, "agreements.activation_within", json!("0s"), "0s", "1s to"),
         at(PG, "agreements.infrastructure_fee", json!(0), "0", "1 to"),
         at(PG, "approvals.default_threshold", json!(-1), "-1", "0 to"),

@@ -20,9 +20,10 @@ use crate::{
     agent::{
         Agent, AgentCommand, AgentStatus, Context, Decision, Fresh, FreshKey, KeyId, Owner, PublicProfile, decide,
     },
+    agreement::AgreementStatus,
     clock::Timestamp,
     error::{Error, Rejection},
-    ids::{AgentId, JobId, OwnerId},
+    ids::{AgentId, OwnerId},
     job::JobStatus,
     money::Money,
     policy::{Policy, RegistrationWebhook, Span},
@@ -215,10 +216,10 @@ impl Marketplace {
             let (policy, agent) = (self.policy().1, before.as_ref().map(|(agent, _)| &**agent));
             let drawn = parts.draw(&policy, agent.map_or_else(|| command.registers(), |agent| Some(agent.id)))?;
             let owner = self.load_owner(journal, agent, call.actor).await?;
-            let active_job = self.active_job(agent, &command).await?;
+            let active_contract = self.active_contract(agent, &command).await?;
             let holds = self.withdrawable(agent, &command).await?;
             let fresh = parts.fresh(&policy, &drawn);
-            let context = Context { now, actor: call.actor, policy: &policy, fresh: &fresh, active_job, holds };
+            let context = Context { now, actor: call.actor, policy: &policy, fresh: &fresh, active_contract, holds };
             let decided = self
                 .authorize(call.actor, command.name(), None)
                 .and_then(|()| decide(agent, owner.as_ref().map(|(owner, _)| &**owner), &command, &context));
@@ -303,18 +304,22 @@ impl Marketplace {
         Ok(stored.and_then(|stored| Some((Owner::of(stored.record)?, stored.version))))
     }
 
-    /// A job of the agent's that is not over, where the command asks for it (VP-09).
-    async fn active_job(&self, agent: Option<&Agent>, command: &AgentCommand) -> Result<Option<JobId>, Error> {
+    /// A contract of the agent's that is not over, where the command asks for it (VP-09).
+    async fn active_contract(&self, agent: Option<&Agent>, command: &AgentCommand) -> Result<Option<Key>, Error> {
         let Some(agent) = agent.filter(|_| matches!(command, AgentCommand::Delete | AgentCommand::Close)) else {
             return Ok(None);
         };
-        let active = JobStatus::ALL.into_iter().filter(|status| !status.is_final());
-        let statuses: Vec<&'static str> = active.map(JobStatus::as_str).collect();
-        for place in 0..2 {
-            let party = Some((place, agent.id.0));
-            let query = Query { kind: Kind::Job, party, statuses: statuses.clone(), offset: 0, limit: 1 };
-            if let Some(found) = self.inner.store.find(self.inner.market, &query).await?.first() {
-                return Ok(Some(JobId(found.record.key().id)));
+        let jobs = JobStatus::ALL.into_iter().filter(|status| !status.is_final()).map(JobStatus::as_str);
+        let agreements =
+            AgreementStatus::ALL.into_iter().filter(|status| !status.is_final()).map(AgreementStatus::as_str);
+        let active = [(Kind::Job, jobs.collect::<Vec<_>>()), (Kind::Agreement, agreements.collect())];
+        for (kind, statuses) in active {
+            for place in 0..2 {
+                let party = Some((place, agent.id.0));
+                let query = Query { kind, party, statuses: statuses.clone(), offset: 0, limit: 1 };
+                if let Some(found) = self.inner.store.find(self.inner.market, &query).await?.first() {
+                    return Ok(Some(found.record.key()));
+                }
             }
         }
         Ok(None)
@@ -328,9 +333,9 @@ impl Marketplace {
         }
         match self.command_agent(Some(id), AgentCommand::Close, Call::by(&Actor::Timer)).await {
             Ok(ended) if ended.agent.status == AgentStatus::Deleted => Ok(ended.agent),
-            Ok(kept) => match self.active_job(Some(&kept.agent), &AgentCommand::Delete).await? {
-                Some(job) => Err(Rejection::JobActive { agent: id, job }.into()),
-                None => Ok(kept.agent), // the job is over by now; it may be tried again
+            Ok(kept) => match self.active_contract(Some(&kept.agent), &AgentCommand::Delete).await? {
+                Some(contract) => Err(Rejection::ContractActive { agent: id, contract }.into()),
+                None => Ok(kept.agent), // the contract is over by now; it may be tried again
             },
             Err(Error::Rejected(Rejection::WrongAgentStatus { .. })) => self.registered(id).await, // a worker's doing
             Err(error) => Err(error),

@@ -87,7 +87,7 @@ impl Session<'_> {
     /// an operator's [`panic`](Session::panic) sends it to the emergency address.
     ///
     /// # Errors
-    /// [`Error`]; [`Rejection::JobActive`](crate::error::Rejection::JobActive),
+    /// [`Error`]; [`Rejection::ContractActive`](crate::error::Rejection::ContractActive),
     /// [`Rejection::WalletNotEmpty`](crate::error::Rejection::WalletNotEmpty)
     pub async fn delete(self, agent: AgentId) -> Result<Arc<Agent>, Error> {
         self.market.delete_agent(agent, self.call()).await

@@ -39,6 +39,7 @@ pub(super) const fn table(kind: Kind) -> Table {
         Kind::Budget => Table { name: "budgets", parties: &[] },
         Kind::Dispute => Table { name: "disputes", parties: &["buyer", "worker"] },
         Kind::Check => Table { name: "checks", parties: &["job"] },
+        Kind::Agreement => Table { name: "agreements", parties: &["buyer", "seller"] },
     }
 }
 

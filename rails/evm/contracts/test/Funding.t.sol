@@ -374,6 +374,12 @@ contract FundingTest is Base {
         refuses(a, tooLarge("challengeWindow", a.challengeWindow, 90 days));
     }
 
+    function test_PG02_expiryItselfIsTooLateToFund() public {
+        Agreement memory a = metered();
+        a.expiry = START;
+        refuses(a, abi.encodeWithSelector(TradepostEscrow.AlreadyExpired.selector, START, START));
+    }
+
     function testFuzz_PG02_expiredBeforeFunding(uint40 expiry) public {
         Agreement memory a = metered();
         a.expiry = uint40(bound(expiry, 0, START));

@@ -228,6 +228,12 @@ contract SettlingTest is Base {
 
     // ------------------------------------------------------------------------------------ receipts
 
+    function test_PG19_receiptOfOneUnitTooMany() public {
+        bytes memory receipt = signReceipt(id, 101, 0, meterKey);
+        vm.expectRevert(abi.encodeWithSelector(TradepostEscrow.OverQuantity.selector, 101, 100));
+        escrow.submitReceipt(a, 101, 0, receipt);
+    }
+
     function testFuzz_PG19_receiptOverQuantity(uint256 units) public {
         units = bound(units, 101, NEVER);
         bytes memory receipt = signReceipt(id, units, 0, meterKey);
@@ -315,6 +321,12 @@ contract SettlingTest is Base {
         vm.expectRevert(notAuthorized(buyer, arbiter));
         escrow.rule(a, 1);
         vm.stopPrank();
+    }
+
+    function test_PG17_releaseOneMinorUnitAboveTheDeposit() public {
+        vm.prank(buyer);
+        vm.expectRevert(abi.encodeWithSelector(TradepostEscrow.AboveDeposit.selector, DEPOSIT + 1, DEPOSIT));
+        escrow.releaseFunds(a, DEPOSIT + 1);
     }
 
     function testFuzz_PG17_releaseAboveTheDeposit(uint256 amount) public {

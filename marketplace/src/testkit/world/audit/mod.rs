@@ -274,8 +274,11 @@ impl Auditor {
                 (_, Record::Review(_) | Record::Report(_) | Record::Reputation(_)) => {} // no money is in them
                 (_, Record::Bid(_)) => {}     // once all of the commit is there
                 (_, Record::Check(_)) => {}   // no world has validators
-                // The world's people are the embedder's own.
-                (_, Record::Agent(_) | Record::Owner(_) | Record::Wallet(_) | Record::Budget(_)) => {}
+                // The world's people are the embedder's own, and they make no agreements.
+                (
+                    _,
+                    Record::Agent(_) | Record::Owner(_) | Record::Wallet(_) | Record::Budget(_) | Record::Agreement(_),
+                ) => {}
                 (Some(_), record) => self.problem(format!("{:?} became another kind of thing", record.key())),
             }
             let kept = Kept { record: write.record.clone(), version: write.expected + 1 };
