@@ -52,6 +52,12 @@ id! {
     JobId;
     /// Money reserved for one contract. A job's hold has the job's own id.
     HoldId;
+    /// A subscription: an address that an agent has its notices sent to.
+    EndpointId;
+    /// One notice on its way to one address; also its name in the header `webhook-id`.
+    DeliveryId;
+    /// Something an agent is told.
+    NoticeId;
     /// An instruction to a rail; also its idempotency key there.
     InstructionId;
 }
@@ -69,6 +75,17 @@ impl InstructionId {
         bytes[6..8].copy_from_slice(&(number.min(0xFFF) as u16).to_be_bytes());
         Self(uuid::Builder::from_custom_bytes(bytes).into_uuid())
     }
+}
+
+/// An id that follows from what it is for: the same words give the same id. It takes its place in time
+/// order from `at`.
+pub(crate) fn derive(at: Timestamp, words: &[&[u8]]) -> Uuid {
+    let digest = words
+        .iter()
+        .fold(Sha256::new(), |hash, word| hash.chain_update((word.len() as u64).to_be_bytes()).chain_update(word));
+    let mut random = [0; 10];
+    random.copy_from_slice(&digest.finalize()[..10]);
+    uuid::Builder::from_unix_timestamp_millis(at.timestamp_millis().unsigned_abs(), &random).into_uuid()
 }
 
 impl From<JobId> for HoldId {

@@ -17,6 +17,17 @@ pub(crate) fn prose(field: &'static str, text: &str, characters: Range<u32>) -> 
     check(field, text, characters, |c| matches!(c, '\n' | '\r' | '\t'))
 }
 
+/// An `https` address of a host, without a user. Where it leads is judged by whoever connects.
+pub(crate) fn https(field: &'static str, url: &str) -> Result<(), Rejection> {
+    let rest = url.strip_prefix("https://").unwrap_or_default();
+    let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let visible = url.bytes().all(|b| b.is_ascii_graphic() && b != b'\\');
+    match visible && !host.is_empty() && !host.starts_with(':') && !host.contains('@') {
+        true => Ok(()),
+        false => Err(Rejection::Form { field, form: "an https address of visible ASCII, without a user" }),
+    }
+}
+
 /// A value of at most `bytes` bytes as JSON.
 pub(crate) fn json(field: &'static str, value: &impl Serialize, bytes: u32) -> Result<(), Rejection> {
     let text = serde_json::to_string(value).unwrap_or_default();

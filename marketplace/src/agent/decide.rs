@@ -255,16 +255,9 @@ fn check_profile(profile: &Profile, policy: &AgentPolicy, whole: &Policy) -> Res
     Ok(())
 }
 
-/// An `https` address of a host, without a user. Where it leads is judged by whoever connects.
 fn check_url(field: &'static str, url: &str) -> Result<(), Rejection> {
     text::line(field, url, URL)?;
-    let rest = url.strip_prefix("https://").unwrap_or_default();
-    let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let visible = url.bytes().all(|b| b.is_ascii_graphic() && b != b'\\');
-    match visible && !host.is_empty() && !host.starts_with(':') && !host.contains('@') {
-        true => Ok(()),
-        false => Err(Rejection::Form { field, form: "an https address of visible ASCII, without a user" }),
-    }
+    text::https(field, url)
 }
 
 /// A decision in the making.

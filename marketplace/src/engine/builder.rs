@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use tokio::sync::Notify;
 
-use super::{AgentParts, AllowAll, Authorizer, Inner, Marketplace, NobodyKnown, TierSource};
+use super::{AgentParts, AllowAll, Authorizer, Inner, Marketplace, NobodyKnown, NoticeParts, TierSource};
 use crate::{
     clock::{Clock, SystemClock},
     error::Error,
@@ -26,6 +26,7 @@ pub struct MarketplaceBuilder {
     tiers: Arc<dyn TierSource>,
     authorizer: Arc<dyn Authorizer>,
     agents: Option<AgentParts>,
+    notices: Option<NoticeParts>,
     lease: Span,
 }
 
@@ -41,6 +42,7 @@ impl MarketplaceBuilder {
             tiers: Arc::new(NobodyKnown),
             authorizer: Arc::new(AllowAll),
             agents: None,
+            notices: None,
             lease: Span::seconds(60),
         }
     }
@@ -73,6 +75,13 @@ impl MarketplaceBuilder {
     /// Adds the embedder's own checks, which can only narrow.
     pub fn authorizer(mut self, authorizer: impl Authorizer) -> Self {
         self.authorizer = Arc::new(authorizer);
+        self
+    }
+
+    /// Tells agents what happens: notices, webhooks, streams, by the policy's table. Without this call
+    /// nobody is told anything.
+    pub fn notices(mut self, parts: NoticeParts) -> Self {
+        self.notices = Some(parts);
         self
     }
 
@@ -149,6 +158,8 @@ impl MarketplaceBuilder {
             tiers: self.tiers,
             authorizer: self.authorizer,
             agents: self.agents,
+            notices: self.notices,
+            tail: super::notices::Tail::default(),
             newest: std::sync::RwLock::new((version, policy.clone())),
             pinned: std::sync::RwLock::new(HashMap::from([(version, policy)])),
             lease: self.lease,

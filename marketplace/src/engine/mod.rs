@@ -15,6 +15,7 @@ mod agents;
 mod builder;
 mod command;
 mod feed;
+mod notices;
 mod observe;
 mod recent;
 mod reconcile;
@@ -26,6 +27,7 @@ mod work;
 pub use agents::{AgentParts, Registered, Verified, WebhookPing};
 pub use builder::MarketplaceBuilder;
 pub use feed::Subscription;
+pub use notices::{DeliveriesOf, NoticeParts, NoticesOf, Receiver, Subscribed, Which};
 pub use reconcile::{Difference, Reconciliation, Unsettled};
 pub use session::Session;
 pub use work::Worked;
@@ -66,6 +68,8 @@ struct Inner {
     tiers: Arc<dyn TierSource>,
     authorizer: Arc<dyn Authorizer>,
     agents: Option<AgentParts>,
+    notices: Option<NoticeParts>,
+    tail: notices::Tail,
     newest: RwLock<(PolicyVersion, Arc<Policy>)>,
     pinned: RwLock<HashMap<PolicyVersion, Arc<Policy>>>,
     lease: Span,

@@ -13,7 +13,7 @@ use crate::{
     ledger::{Account, escrow},
     money::Money,
     rail::Custody,
-    store::{InstructionRecord, Kind, Observed, Query, Record},
+    store::{InstructionRecord, Kind, Observed, OfKind as _, Query, Record},
 };
 
 /// How many records one page of a listing holds.
@@ -146,7 +146,7 @@ impl Marketplace {
                 all.extend(page.into_iter().filter_map(|stored| match stored.record {
                     Record::Instruction(record) => Some(Unsettled::Instruction(record)),
                     Record::Observation(observed) => Some(Unsettled::Refused(observed)),
-                    Record::Job(_) | Record::Agent(_) | Record::Owner(_) => None,
+                    _ => None,
                 }));
                 if last {
                     break;
@@ -166,12 +166,6 @@ impl Marketplace {
         let query =
             Query { kind: Kind::Instruction, party: Some((0, job.0)), statuses: Vec::new(), offset: 0, limit: PAGE };
         let found = self.inner.store.find(self.inner.market, &query).await?;
-        Ok(found
-            .into_iter()
-            .filter_map(|stored| match stored.record {
-                Record::Instruction(record) => Some(record),
-                Record::Job(_) | Record::Observation(_) | Record::Agent(_) | Record::Owner(_) => None,
-            })
-            .collect())
+        Ok(found.into_iter().filter_map(|stored| InstructionRecord::of(stored.record)).collect())
     }
 }

@@ -222,9 +222,7 @@ impl Marketplace {
                 on.command_job_as(&rail, &mut commit, Some((&*job, version)), &command).await?;
                 Ok(commit)
             }
-            Kind::Instruction | Kind::Observation | Kind::Agent | Kind::Owner => {
-                Err(Rejection::NotFound { what: "contract", id: format!("{} {id}", kind.as_str()) }.into())
-            }
+            _ => Err(Rejection::NotFound { what: "contract", id: format!("{} {id}", kind.as_str()) }.into()),
         }
     }
 

@@ -30,18 +30,21 @@ pub struct Worked {
     pub instructions: usize,
     /// Jobs and agents whose timers were due.
     pub timers: usize,
+    /// Events that were told to those they concern.
+    pub told: usize,
 }
 
 impl Worked {
     /// Whether there was nothing to do.
     pub const fn is_idle(&self) -> bool {
-        self.observed == 0 && self.instructions == 0 && self.timers == 0
+        self.observed == 0 && self.instructions == 0 && self.timers == 0 && self.told == 0
     }
 }
 
 impl Marketplace {
-    /// One round: what rails report, instructions that are due, timers that are due. Any number of
-    /// processes may do this at once.
+    /// One round: what rails report, instructions that are due, timers that are due, notices that follow
+    /// from what happened. Any number of processes may do this at once. Webhooks are sent apart, by
+    /// [`Marketplace::deliver_due`], since receivers may be slow.
     ///
     /// # Errors
     /// The store's failure. A rail that does not answer is no failure, nor is one record that cannot
@@ -49,7 +52,8 @@ impl Marketplace {
     pub async fn work(&self) -> Result<Worked, Error> {
         self.refresh_policy().await?;
         let observed = self.observe_rails().await;
-        Ok(Worked { observed, instructions: self.settle_due().await?, timers: self.fire_due().await? })
+        let (instructions, timers) = (self.settle_due().await?, self.fire_due().await?);
+        Ok(Worked { observed, instructions, timers, told: self.tell().await? })
     }
 
     /// Works until nothing is due any more, for tests and scripts.
@@ -57,13 +61,21 @@ impl Marketplace {
     /// # Errors
     /// See [`Marketplace::work`].
     pub async fn run_until_idle(&self) -> Result<(), Error> {
-        while !self.work().await?.is_idle() {}
-        Ok(())
+        loop {
+            let idle = self.work().await?.is_idle();
+            if self.deliver_due().await? == 0 && idle {
+                return Ok(());
+            }
+        }
     }
 
     /// Works for ever: spawn this once or more, in any number of processes. Failures of the store are
     /// logged and tried again.
     pub async fn run(&self, idle: Duration) {
+        futures::future::join(self.run_rounds(idle), self.run_deliveries(idle)).await;
+    }
+
+    async fn run_rounds(&self, idle: Duration) {
         loop {
             match self.work().await {
                 Ok(worked) if !worked.is_idle() => {}
@@ -129,14 +141,14 @@ impl Marketplace {
                     Err(error) => Err(error),
                 }
             }
-            Record::Agent(_) | Record::Instruction(_) | Record::Observation(_) | Record::Owner(_) => Ok(()),
+            _ => Ok(()),
         }
     }
 
     /// Claims what is due of a kind, and until when.
     async fn claim(&self, kind: Kind) -> Result<(Vec<Stored>, Timestamp), Error> {
         let now = self.now();
-        let claim = Claim { kind, now, until: now + self.inner.lease.delta(), limit: BATCH };
+        let claim = Claim { kind, now, until: now + self.inner.lease.delta(), limit: BATCH, except: Vec::new() };
         Ok((self.inner.store.claim(self.inner.market, &claim).await?, claim.until))
     }
 }

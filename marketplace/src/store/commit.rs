@@ -12,6 +12,7 @@ use crate::{
     job::JobEvent,
     ledger::{LedgerError, Movement},
     money::Money,
+    notice::EndpointEvent,
     rail::Instruction,
 };
 
@@ -124,7 +125,9 @@ macro_rules! events {
             pub fn from_json(kind: Kind, text: &str) -> Result<Self, serde_json::Error> {
                 match kind {
                     $(Kind::$kind => serde_json::from_str(text).map(Self::$kind),)+
-                    Kind::Owner => Err(serde_json::Error::custom("an owner has no events of its own")),
+                    Kind::Owner | Kind::Delivery | Kind::Notice => {
+                        Err(serde_json::Error::custom("this kind of record has no events of its own"))
+                    }
                 }
             }
         }
@@ -148,6 +151,8 @@ events! {
     Observation(ObservationEvent),
     /// To an agent.
     Agent(AgentEvent),
+    /// To an address that notices are sent to.
+    Endpoint(EndpointEvent),
 }
 
 /// What happened to an instruction that its contract does not hear of.

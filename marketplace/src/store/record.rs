@@ -10,6 +10,7 @@ use crate::{
     clock::Timestamp,
     ids::RailId,
     job::Job,
+    notice::{Delivery, Endpoint, Notice},
     rail::{Action, Decline, Instruction, Observation, Outcome, Receipt},
 };
 
@@ -162,6 +163,12 @@ records! {
     Agent(Agent) = "agent",
     /// The people behind agents.
     Owner(Owner) = "owner",
+    /// Addresses that notices are sent to.
+    Endpoint(Endpoint) = "endpoint",
+    /// Notices on their way to one address.
+    Delivery(Delivery) = "delivery",
+    /// What agents are told.
+    Notice(Notice) = "notice",
 }
 
 /// A record's kind and id.

@@ -7,6 +7,7 @@ mod engine;
 mod job;
 mod ledger;
 mod money;
+mod notice;
 mod outbound;
 mod policy;
 mod rail;

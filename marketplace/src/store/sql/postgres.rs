@@ -47,6 +47,7 @@ pub(super) static DIALECT: Dialect = Dialect {
     migrations: &[
         include_str!("../../../migrations/postgres/0001_start.sql"),
         include_str!("../../../migrations/postgres/0002_agents.sql"),
+        include_str!("../../../migrations/postgres/0006_notices.sql"),
     ],
 };
 

@@ -50,6 +50,7 @@ pub(super) static DIALECT: Dialect = Dialect {
     migrations: &[
         include_str!("../../../migrations/sqlite/0001_start.sql"),
         include_str!("../../../migrations/sqlite/0002_agents.sql"),
+        include_str!("../../../migrations/sqlite/0006_notices.sql"),
     ],
 };
 

@@ -30,6 +30,9 @@ pub(super) const fn table(kind: Kind) -> Table {
         Kind::Observation => Table { name: "observations", parties: &[] },
         Kind::Agent => Table { name: "agents", parties: &["owner"] },
         Kind::Owner => Table { name: "owners", parties: &[] },
+        Kind::Endpoint => Table { name: "endpoints", parties: &["agent", "job"] },
+        Kind::Delivery => Table { name: "deliveries", parties: &["endpoint", "agent"] },
+        Kind::Notice => Table { name: "notices", parties: &["agent", "job"] },
     }
 }
 

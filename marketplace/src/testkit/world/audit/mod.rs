@@ -237,6 +237,7 @@ impl Auditor {
                 }
                 (None, Record::Observation(_)) => {}
                 (_, Record::Agent(_) | Record::Owner(_)) => {} // the world's people are the embedder's own
+                (_, Record::Endpoint(_) | Record::Delivery(_) | Record::Notice(_)) => {}
                 (Some(_), record) => self.problem(format!("{:?} became another kind of thing", record.key())),
             }
             let kept = Kept { record: write.record.clone(), version: write.expected + 1 };
@@ -393,6 +394,6 @@ fn named(result: &Result<(), CommitError>) -> &'static str {
 const fn of_job(event: &Event) -> Option<&crate::job::JobEvent> {
     match &event.body {
         EventBody::Job(event) => Some(event),
-        EventBody::Instruction(_) | EventBody::Observation(_) | EventBody::Agent(_) => None,
+        _ => None,
     }
 }
