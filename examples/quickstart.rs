@@ -101,6 +101,7 @@ async fn main() -> Result<()> {
         rail: None,
         deadline: None,
         validation: None,
+        open: None,
     };
     let posted = market.agent(file.buyer).keyed("post").post_job(order).await?;
     let mut job = market.job(posted.id).await?;

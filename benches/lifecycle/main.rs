@@ -9,7 +9,7 @@
 //! ```
 //!
 //! `--stores memory,sqlite,postgres`, `--callers 1,16,256`, `--stored 1000,1000000` and `--seconds 12`
-//! (of each measurement) are the defaults; `--quick` is `--stored 1000 --seconds 4`.
+//! (of each measurement) are the defaults; `--quick` is `--stored 1000 --seconds 2`.
 
 #![expect(clippy::disallowed_methods, reason = "a benchmark measures time")]
 #![expect(clippy::float_arithmetic, reason = "rates are no money")]
@@ -69,7 +69,10 @@ fn main() -> Outcome<()> {
 async fn measure(store: &str, options: &Options) -> Outcome<()> {
     let mut rates: Vec<(u64, u64, Rates)> = Vec::new();
     for &stored in &options.stored {
+        let began = Instant::now();
         let stand = Stand::build(store, stored).await?;
+        let loaded_in_s = began.elapsed().as_secs();
+        println!("{}", json!({ "note": "loaded", "store": store, "stored": stored, "seconds": loaded_in_s }));
         for &callers in &options.callers {
             let measured = cell(&stand, callers, Duration::from_secs(options.seconds)).await?;
             let Rates { ours, bare, .. } = measured;
@@ -204,7 +207,7 @@ impl Options {
                 "--callers" => options.callers = numbers(&value()?)?,
                 "--stored" => options.stored = numbers(&value()?)?,
                 "--seconds" => options.seconds = value()?.parse()?,
-                "--quick" => (options.stored, options.seconds) = (vec![1_000], 4),
+                "--quick" => (options.stored, options.seconds) = (vec![1_000], 2),
                 "--bench" => {} // what cargo adds
                 other => return Err(format!("{other} is no option of this benchmark").into()),
             }

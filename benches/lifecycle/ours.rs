@@ -81,6 +81,7 @@ fn order(worker: AgentId) -> JobOrder {
         rail: None,
         deadline: None,
         validation: None,
+        open: None,
     }
 }
 

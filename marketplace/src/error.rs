@@ -3,11 +3,13 @@
 
 use crate::{
     actor::Actor,
+    adjustment::MovementId,
     agent::AgentStatus,
+    bid::BidStatus,
     clock::Timestamp,
-    ids::{AgentId, JobId, RailId},
+    ids::{AgentId, BidId, JobId, RailId},
     job::JobStatus,
-    ledger::LedgerError,
+    ledger::{Account, LedgerError},
     money::{Currency, Money, MoneyError},
     policy::{PolicyError, Span},
     rail::{Capability, Custody, RailError, ReceiptMismatch},
@@ -121,11 +123,37 @@ pub enum Rejection {
         /// When it is possible again.
         next: Timestamp,
     },
+    /// What is reserved for a contract moves by the contract's own rules.
+    #[error("{command}: {account} is a hold, which moves by its contract's rules only")]
+    HoldMoved {
+        /// The command.
+        command: &'static str,
+        /// The hold's account.
+        account: Account,
+    },
+    /// A movement is undone once.
+    #[error("movement {movement} was reversed before")]
+    AlreadyReversed {
+        /// Which.
+        movement: MovementId,
+    },
     /// Something must be given.
     #[error("{field} must be given")]
     Missing {
         /// What.
         field: &'static str,
+    },
+    /// A number is outside its range.
+    #[error("{field}: {actual}; allowed are {min} to {max}")]
+    Count {
+        /// The field.
+        field: &'static str,
+        /// The least.
+        min: u32,
+        /// The most.
+        max: u32,
+        /// What came.
+        actual: u32,
     },
     /// A list is too long.
     #[error("{field}: {actual} entries; allowed are at most {max}")]
@@ -161,9 +189,96 @@ pub enum Rejection {
         reference: String,
     },
     /// The policy lets nobody find a job that names no worker.
-    #[error("the order names no worker, and the policy has no open jobs that whoever is first may take")]
+    #[error("the order names no worker, and the policy has no open jobs")]
     WorkerMissing,
-    /// A tier source named a tier that the policy does not know.
+    /// Nobody can make the job an offer (any more): it has its worker, goes to whoever is first, or is over.
+    #[error("{command}: job {job} is not open for offers")]
+    NotOpen {
+        /// The command.
+        command: &'static str,
+        /// The job.
+        job: JobId,
+    },
+    /// The job goes to an offer that is accepted, not to whoever is first.
+    #[error("job {job} goes to an agent whose offer its buyer accepts")]
+    ByOffer {
+        /// The job.
+        job: JobId,
+    },
+    /// Another offer was accepted before (VP-25).
+    #[error("bid {bid} on job {job} was accepted before")]
+    AlreadyChosen {
+        /// The job.
+        job: JobId,
+        /// The bid that was accepted.
+        bid: BidId,
+    },
+    /// The bid is not in a status that allows this.
+    #[error("{command}: the bid is {status}")]
+    WrongBidStatus {
+        /// The command.
+        command: &'static str,
+        /// The bid's status.
+        status: BidStatus,
+    },
+    /// The job has as many active bids as allowed (VP-24).
+    #[error("the job has {max} active bids, as many as allowed")]
+    TooManyBids {
+        /// How many are allowed.
+        max: u32,
+    },
+    /// As many offers have followed the bid as allowed (VP-26).
+    #[error("{max} offers have followed the bid, as many as allowed")]
+    NoOffersLeft {
+        /// How many are allowed.
+        max: u32,
+    },
+    /// A party can accept only what the other offered last (VP-26).
+    #[error("the last offer is one's own; the other party may accept it")]
+    OwnOffer,
+    /// The offer that is accepted is not the one that stands.
+    #[error("the offer that stands is {stands}, not {accepted}")]
+    OfferChanged {
+        /// What was to be accepted.
+        accepted: Money,
+        /// What was offered last.
+        stands: Money,
+    },
+    /// The job requires what the agent's profile does not list (VP-13, AM-04).
+    #[error("the job requires {capability:?}, which the agent does not list")]
+    CapabilityMissing {
+        /// What is missing.
+        capability: String,
+    },
+    /// The job asks for a higher tier of trust.
+    #[error("the job asks for tier {min}, the agent's is {tier}")]
+    TierTooLow {
+        /// The agent's tier.
+        tier: String,
+        /// The lowest that may.
+        min: String,
+    },
+    /// The worker's tier allows no job as large (VP-42).
+    #[error("a worker of tier {tier} may take on jobs of at most {max}, not {actual}")]
+    TierAmount {
+        /// The worker's tier.
+        tier: String,
+        /// The most.
+        max: Money,
+        /// The job's amount.
+        actual: Money,
+    },
+    /// The worker's tier allows no more jobs at once (VP-42).
+    #[error("a worker of tier {tier} may work on {max} jobs at once, and works on {actual}")]
+    TierJobs {
+        /// The worker's tier.
+        tier: String,
+        /// The most.
+        max: u32,
+        /// How many there are.
+        actual: u32,
+    },
+    /// A tier was named that the policy does not know.
     #[error("tier {tier:?} is none of the policy's: {known:?}")]
     UnknownTier {
         /// The tier named.
@@ -350,6 +465,15 @@ pub enum Error {
         /// What it said.
         reason: String,
     },
+    /// The engine is built without a rail on which contracts are still under way: nobody could divide
+    /// their money. Build it with that rail until they are over.
+    #[error("the marketplace cannot be built without rail {rail}: {open} contracts are under way on it")]
+    RailMissing {
+        /// The rail.
+        rail: RailId,
+        /// How many contracts are not over, or have money on its way.
+        open: usize,
+    },
     /// The engine is put together wrongly.
     #[error("the marketplace cannot be built: {reason}")]
     Configuration {
@@ -365,7 +489,7 @@ impl Error {
             Self::Contention { .. } | Self::Part { .. } => true,
             Self::Store(error) => error.may_repeat(),
             Self::Rail(error) => error.may_repeat(),
-            Self::Rejected(_) | Self::Policy(_) | Self::Configuration { .. } => false,
+            Self::Rejected(_) | Self::Policy(_) | Self::RailMissing { .. } | Self::Configuration { .. } => false,
         }
     }
 

@@ -50,6 +50,8 @@ id! {
     OwnerId;
     /// A job.
     JobId;
+    /// An agent's bid on a job, or its application for it.
+    BidId;
     /// Money reserved for one contract. A job's hold has the job's own id.
     HoldId;
     /// A subscription: an address that an agent has its notices sent to.
@@ -86,6 +88,16 @@ pub(crate) fn derive(at: Timestamp, words: &[&[u8]]) -> Uuid {
     let mut random = [0; 10];
     random.copy_from_slice(&digest.finalize()[..10]);
     uuid::Builder::from_unix_timestamp_millis(at.timestamp_millis().unsigned_abs(), &random).into_uuid()
+}
+
+impl BidId {
+    /// The id of an agent's bid on a job: it has one, however often it changes it.
+    pub fn derive(job: JobId, worker: AgentId) -> Self {
+        let digest = Sha256::new().chain_update(job.0).chain_update(worker.0).finalize();
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&digest[..16]);
+        Self(uuid::Builder::from_custom_bytes(bytes).into_uuid())
+    }
 }
 
 impl From<JobId> for HoldId {

@@ -2,7 +2,9 @@
 #![forbid(unsafe_code)]
 
 pub mod actor;
+pub mod adjustment;
 pub mod agent;
+pub mod bid;
 pub mod clock;
 pub mod engine;
 pub mod error;

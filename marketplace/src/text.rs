@@ -6,6 +6,9 @@ use crate::{error::Rejection, policy::Range};
 
 /// The length of a reason given for cancelling, refunding or freezing, in characters.
 pub(crate) const REASON: Range<u32> = Range { min: 0, max: 1000 };
+/// The length of an operator's reason for putting something right by hand, in characters: the audit trail
+/// has no other.
+pub(crate) const WHY: Range<u32> = Range { min: 1, max: 1000 };
 
 /// A text of one line: neither control characters nor line breaks.
 pub(crate) fn line(field: &'static str, text: &str, characters: Range<u32>) -> Result<(), Rejection> {

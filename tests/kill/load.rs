@@ -110,6 +110,7 @@ pub(crate) fn order(caller: u32, number: u32) -> JobOrder {
         rail: None,
         deadline: None,
         validation: None,
+        open: None,
     }
 }
 

@@ -1,6 +1,10 @@
 //! Putting a marketplace together.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::sync::Notify;
 
@@ -8,11 +12,16 @@ use super::{AgentParts, AllowAll, Authorizer, Inner, Marketplace, NobodyKnown, N
 use crate::{
     clock::{Clock, SystemClock},
     error::Error,
-    ids::{IdSource, RandomIds},
+    ids::{IdSource, RailId, RandomIds},
     policy::{Policy, Span},
-    rail::{Custody, SettlementRail},
+    rail::{Custody, SettlementRail, layers::Timeout},
     store::Store,
 };
+
+/// How long a rail may take for one answer, unless that is more than a third of the lease.
+const RAIL_LIMIT: Duration = Duration::from_secs(20);
+/// How often a rail is asked under one claim at most: what happened, and then to act.
+const CALLS_PER_CLAIM: u32 = 2;
 
 /// What a marketplace is made of: a store, a policy, at least one rail, and optional parts.
 #[must_use = "a builder does nothing until `build`"]
@@ -28,6 +37,7 @@ pub struct MarketplaceBuilder {
     agents: Option<AgentParts>,
     notices: Option<NoticeParts>,
     lease: Span,
+    rail_limit: Option<Duration>,
 }
 
 impl MarketplaceBuilder {
@@ -44,6 +54,7 @@ impl MarketplaceBuilder {
             agents: None,
             notices: None,
             lease: Span::seconds(60),
+            rail_limit: None,
         }
     }
 
@@ -94,10 +105,18 @@ impl MarketplaceBuilder {
         self
     }
 
-    /// How long a worker keeps what it claims (60 s). Longer than any rail takes to answer or time
-    /// out: whoever is slower is fenced off, and its work is looked up by the next.
+    /// How long a worker keeps what it claims (60 s). More than twice as long as any rail may take to
+    /// answer: whoever is slower is fenced off, and its work is looked up by the next.
     pub fn lease(mut self, lease: Span) -> Self {
         self.lease = lease;
+        self
+    }
+
+    /// How long any rail may take for one answer (20 s, or a third of a shorter lease). Whoever is slower
+    /// is given up, by the machine's own clock, and what became of it is unknown: it is looked up, never
+    /// sent again blindly. Needs a Tokio runtime with its timers on.
+    pub fn rail_limit(mut self, limit: Duration) -> Self {
+        self.rail_limit = Some(limit);
         self
     }
 
@@ -105,8 +124,9 @@ impl MarketplaceBuilder {
     /// process to start decides, and the others follow within a round of work.
     ///
     /// # Errors
-    /// A contradiction in the policy, no rail, a rail of another currency, two rails of one name, or
-    /// the store's failure.
+    /// A contradiction in the policy, no rail, a rail of another currency, two rails of one name, a lease
+    /// that is too short for the rails; [`Error::RailMissing`] when money is still under way on a rail
+    /// that was there before; or the store's failure.
     pub async fn build(self) -> Result<Marketplace, Error> {
         self.policy.validate()?;
         let refuse = |reason: String| Err(Error::Configuration { reason });
@@ -115,6 +135,14 @@ impl MarketplaceBuilder {
         }
         if self.lease < Span::seconds(1) {
             return refuse(format!("a lease of {}; at least one second is needed", self.lease));
+        }
+        let lease = Duration::from_secs(self.lease.as_seconds().into());
+        let limit = self.rail_limit.unwrap_or_else(|| RAIL_LIMIT.min(lease / (CALLS_PER_CLAIM + 1)));
+        if limit.is_zero() || limit.saturating_mul(CALLS_PER_CLAIM) >= lease {
+            return refuse(format!(
+                "a rail may take {limit:?} for an answer, and is asked up to {CALLS_PER_CLAIM} times within a lease of {}",
+                self.lease
+            ));
         }
         for (i, rail) in self.rails.iter().enumerate() {
             let profile = rail.profile();
@@ -147,12 +175,14 @@ impl MarketplaceBuilder {
         {
             return refuse(format!("its currency is {:?}, the policy's {:?}", before.currency, self.policy.currency));
         }
+        let rails: BTreeSet<RailId> = self.rails.iter().map(|rail| rail.profile().id).collect();
+        super::rails::none_left_behind(&*self.store, market, &rails).await?;
         let version = self.store.add_policy(market, &self.policy).await?;
         let policy = Arc::new(self.policy);
         let inner = Inner {
             market,
             store: self.store,
-            rails: self.rails,
+            rails: self.rails.into_iter().map(|rail| Arc::new(Timeout::new(rail, limit)) as _).collect(),
             clock: self.clock,
             ids: self.ids,
             tiers: self.tiers,

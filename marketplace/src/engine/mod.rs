@@ -11,12 +11,17 @@
 //! Whatever does not finish (a crash, a lost answer, a slow rail) is found again by the workers: the
 //! records themselves say when they are due.
 
+mod adjust;
 mod agents;
+mod bids;
 mod builder;
 mod command;
 mod feed;
+mod intervene;
 mod notices;
 mod observe;
+mod parties;
+mod rails;
 mod recent;
 mod reconcile;
 mod session;
@@ -25,6 +30,7 @@ mod transact;
 mod work;
 
 pub use agents::{AgentParts, Registered, Verified, WebhookPing};
+pub use bids::{OpenJob, OpenJobs};
 pub use builder::MarketplaceBuilder;
 pub use feed::Subscription;
 pub use notices::{DeliveriesOf, NoticeParts, NoticesOf, Receiver, Subscribed, Which};

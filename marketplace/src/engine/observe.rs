@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -10,23 +9,20 @@ use super::{
     Marketplace,
     command::Call,
     settlement::{Answer, fenced},
-    transact::{Attempt, Operation},
 };
 use crate::{
     actor::Actor,
     error::{Error, Rejection},
-    ids::{AgentId, InstructionId, JobId, RailId},
+    ids::{AgentId, HoldId, InstructionId, JobId, RailId},
     job::JobCommand,
     ledger::{Account, Movement, TransferKind, available},
     money::Money,
     policy::Range,
     rail::{Capability, Cursor, Custody, Observation, ObservationBody, Outcome, Push, SettlementRail},
-    store::{Commit, CommitError, InstructionState, Journal, Kept as _, ObservationEvent, Observed, Record, Write},
+    store::{Commit, CommitError, InstructionState, Journal, ObservationEvent, Observed, Record, Write},
     text,
 };
 
-/// What can be dismissed.
-const REFUSED: &str = "refused observation";
 /// A deposit's reference, in characters.
 const REFERENCE: Range<u32> = Range { min: 1, max: 200 };
 
@@ -120,17 +116,30 @@ impl Marketplace {
                 }
             }
             ObservationBody::HoldExpired { hold } => {
-                let record = self.observed(rail, observation.clone(), ObservationEvent::Taken {});
-                let write = Write { record, expected: 0, claimed_until: None };
-                let job = Some(JobId(hold.0));
-                match self.command_job_with(job, JobCommand::RecordHoldExpired, call, Some(write)).await {
-                    Ok(_) => Ok(()),
-                    Err(Error::Rejected(rejection)) => {
-                        self.refuse(call, rail, observation, rejection.to_string()).await
-                    }
-                    Err(error) => Err(error),
-                }
+                self.hold_ended(call, rail, observation, hold, JobCommand::RecordHoldExpired).await
             }
+            ObservationBody::HoldSettled { hold, reference, legs } => {
+                let command = JobCommand::RecordHoldSettled { reference, legs };
+                self.hold_ended(call, rail, observation, hold, command).await
+            }
+        }
+    }
+
+    /// A hold is gone without an instruction's having ended it.
+    async fn hold_ended(
+        &self,
+        call: Call<'_>,
+        rail: RailId,
+        observation: Observation,
+        hold: HoldId,
+        command: JobCommand,
+    ) -> Result<(), Error> {
+        let record = self.observed(rail, observation.clone(), ObservationEvent::Taken {});
+        let write = Write { record, expected: 0, claimed_until: None };
+        match self.command_job_with(Some(JobId(hold.0)), command, call, Some(write)).await {
+            Ok(_) => Ok(()),
+            Err(Error::Rejected(rejection)) => self.refuse(call, rail, observation, rejection.to_string()).await,
+            Err(error) => Err(error),
         }
     }
 
@@ -211,12 +220,6 @@ impl Marketplace {
         self.write_observed(call, rail, observation, Movement::new(), event).await
     }
 
-    /// Takes a refused observation off the list of what is unsettled.
-    pub(super) async fn dismiss(&self, call: Call<'_>, id: Uuid, reason: String) -> Result<(), Error> {
-        let mut operation = Dismissal { id, reason: &reason };
-        self.transact::<Observed>(call, &(operation.name(), id, &reason), &mut operation).await.map(drop)
-    }
-
     async fn write_observed(
         &self,
         call: Call<'_>,
@@ -290,33 +293,6 @@ impl Marketplace {
         commit.write(record, version, call.actor, [event]);
         commit.movement = movement;
         commit
-    }
-}
-
-/// An operator's word that a refused observation is dealt with.
-struct Dismissal<'a> {
-    id: Uuid,
-    reason: &'a str,
-}
-
-#[async_trait]
-impl Operation for Dismissal<'_> {
-    fn name(&self) -> &'static str {
-        "dismiss"
-    }
-
-    async fn attempt(&mut self, on: &Attempt<'_>) -> Result<Commit, Error> {
-        text::prose("reason", self.reason, text::REASON)?;
-        on.market.may(self.name(), matches!(on.actor, Actor::Operator(_)), "an operator", on.actor)?;
-        let (observed, version) = on.load::<Observed>(REFUSED, self.id).await?;
-        if observed.refused.is_none() || observed.dismissed.is_some() {
-            return Err(Rejection::NotFound { what: REFUSED, id: self.id.to_string() }.into());
-        }
-        let dismissed = Some(self.reason.to_owned());
-        let mut commit = on.commit(observed.key(), version);
-        let event = ObservationEvent::Dismissed { reason: self.reason.to_owned() };
-        commit.write(Observed { dismissed, ..(*observed).clone() }, version, on.actor, [event]);
-        Ok(commit)
     }
 }
 

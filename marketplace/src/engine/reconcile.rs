@@ -8,16 +8,18 @@ use super::Marketplace;
 use crate::{
     clock::Timestamp,
     error::Error,
-    ids::{HoldId, InstructionId, JobId, RailId},
+    ids::{HoldId, InstructionId, JobId, MarketId, RailId},
     job::HoldState,
     ledger::{Account, escrow},
     money::Money,
     rail::Custody,
-    store::{InstructionRecord, Kind, Observed, OfKind as _, Query, Record},
+    store::{InstructionRecord, Kind, Observed, Query, Record, Store, StoreError},
 };
 
 /// How many records one page of a listing holds.
 const PAGE: u32 = 500;
+/// The states of an instruction that has no final outcome.
+pub(super) const UNSETTLED: [&str; 5] = ["queued", "unknown", "pending", "needs_action", "mismatch"];
 
 /// The books and a rail, side by side.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -135,25 +137,15 @@ impl Marketplace {
     /// # Errors
     /// The store's failure.
     pub async fn unsettled(&self) -> Result<Vec<Unsettled>, Error> {
-        let open = vec!["queued", "unknown", "pending", "needs_action", "mismatch"];
-        let mut all = Vec::new();
-        for (kind, statuses) in [(Kind::Instruction, open), (Kind::Observation, vec!["refused"])] {
-            let mut query = Query { kind, party: None, statuses, offset: 0, limit: PAGE };
-            loop {
-                let page = self.inner.store.find(self.inner.market, &query).await?;
-                query.offset += PAGE;
-                let last = page.len() < PAGE as usize;
-                all.extend(page.into_iter().filter_map(|stored| match stored.record {
-                    Record::Instruction(record) => Some(Unsettled::Instruction(record)),
-                    Record::Observation(observed) => Some(Unsettled::Refused(observed)),
-                    _ => None,
-                }));
-                if last {
-                    break;
-                }
-            }
-        }
-        Ok(all)
+        let (store, market) = (&*self.inner.store, self.inner.market);
+        let mut open = every(store, market, Kind::Instruction, UNSETTLED.to_vec()).await?;
+        open.append(&mut every(store, market, Kind::Observation, vec!["refused"]).await?);
+        let unsettled = |record| match record {
+            Record::Instruction(record) => Some(Unsettled::Instruction(record)),
+            Record::Observation(observed) => Some(Unsettled::Refused(observed)),
+            _ => None,
+        };
+        Ok(open.into_iter().filter_map(unsettled).collect())
     }
 
     /// The instructions a job has given, newest first, with what became of them. What a rail asks a
@@ -166,6 +158,31 @@ impl Marketplace {
         let query =
             Query { kind: Kind::Instruction, party: Some((0, job.0)), statuses: Vec::new(), offset: 0, limit: PAGE };
         let found = self.inner.store.find(self.inner.market, &query).await?;
-        Ok(found.into_iter().filter_map(|stored| InstructionRecord::of(stored.record)).collect())
+        Ok(found
+            .into_iter()
+            .filter_map(|stored| match stored.record {
+                Record::Instruction(record) => Some(record),
+                _ => None,
+            })
+            .collect())
+    }
+}
+
+/// Every record of a kind in one of these statuses, newest first.
+pub(super) async fn every(
+    store: &dyn Store,
+    market: MarketId,
+    kind: Kind,
+    statuses: Vec<&'static str>,
+) -> Result<Vec<Record>, StoreError> {
+    let (mut query, mut all) = (Query { kind, party: None, statuses, offset: 0, limit: PAGE }, Vec::new());
+    loop {
+        let page = store.find(market, &query).await?;
+        // Not by the page's length: a record that cannot be read is left out of it.
+        if page.is_empty() {
+            return Ok(all);
+        }
+        query.offset += PAGE;
+        all.extend(page.into_iter().map(|stored| stored.record));
     }
 }

@@ -22,20 +22,19 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use super::{Marketplace, command::Call, transact::Attempt};
+use super::{Marketplace, command::Call, intervene::Word, transact::Attempt};
 use crate::{
     actor::Actor,
     clock::Timestamp,
     error::{Error, Rejection},
     ids::{InstructionId, JobId},
     job::{Job, JobCommand},
-    policy::{Range, Span},
-    rail::{Decline, Order, Outcome, Party, RailError, RailErrorKind, SettlementRail},
+    policy::Span,
+    rail::{Decline, Order, Outcome, RailError, RailErrorKind, SettlementRail},
     store::{
-        Commit, CommitError, InstructionEvent, InstructionRecord, InstructionState, Journal, Kept as _, Key, KeyUse,
-        Kind, Record, Stored,
+        Commit, CommitError, InstructionEvent, InstructionRecord, InstructionState, Journal, Kept as _, Key, Kind,
+        Record, Stored,
     },
-    text,
 };
 
 /// How often an outcome is decided anew because others were faster, before the next claim tries again.
@@ -46,24 +45,6 @@ const WAIT_FIRST: Span = Span::seconds(2);
 const WAIT_MOST: Span = Span::hours(1);
 /// How long an instruction waits that the rail refuses as the engine is configured.
 const WAIT_REFUSED: Span = Span::seconds(300);
-/// The longest answer of a party, in characters: room for a batch of signatures.
-const ANSWER: Range<u32> = Range { min: 1, max: 65_536 };
-
-/// What an operator says of an instruction, and how.
-struct Word<'a> {
-    event: InstructionEvent,
-    call: Call<'a>,
-    key: Option<(String, [u8; 32])>,
-}
-
-impl Word<'_> {
-    /// The key, with the commit's instruction as what is answered.
-    fn key_use(&self, commit: &Commit) -> Option<KeyUse> {
-        let (key, fingerprint) = self.key.clone()?;
-        let answer = commit.writes.last()?.record.clone();
-        Some(KeyUse { key, fingerprint, answer })
-    }
-}
 
 /// What asking the rail came to.
 pub(super) enum Answer {
@@ -162,7 +143,7 @@ impl Marketplace {
 
     /// Commits the instruction's new state together with what its contract makes of it, and with an
     /// operator's word if it was one who established the outcome.
-    async fn tell_contract(
+    pub(super) async fn tell_contract(
         &self,
         record: &InstructionRecord,
         version: u64,
@@ -282,7 +263,7 @@ impl Marketplace {
         Ok(Vec::new())
     }
 
-    fn instruction_commit(
+    pub(super) fn instruction_commit(
         &self,
         next: InstructionRecord,
         version: u64,
@@ -306,137 +287,16 @@ impl Marketplace {
         self.instruction_in(Call::by(&Actor::Timer), id).await
     }
 
-    async fn instruction_in(&self, call: Call<'_>, id: InstructionId) -> Result<(Arc<InstructionRecord>, u64), Error> {
+    pub(super) async fn instruction_in(
+        &self,
+        call: Call<'_>,
+        id: InstructionId,
+    ) -> Result<(Arc<InstructionRecord>, u64), Error> {
         let journal: &dyn Journal = call.within.unwrap_or(&*self.inner.store);
         let stored = journal.load(self.inner.market, Key { kind: Kind::Instruction, id: id.0 }).await?;
         match stored {
             Some(Stored { record: Record::Instruction(record), version, .. }) => Ok((record, version)),
             _ => Err(Rejection::NotFound { what: "instruction", id: id.to_string() }.into()),
-        }
-    }
-
-    /// Takes in what the rail asked a party for, and goes on at once.
-    pub(super) async fn answer_action(&self, call: Call<'_>, id: InstructionId, answer: String) -> Result<(), Error> {
-        const COMMAND: &str = "answer";
-        let key = self.key_use(&(COMMAND, id, &answer), call)?;
-        text::prose(COMMAND, &answer, ANSWER)?;
-        let (record, version) = self.instruction_in(call, id).await?;
-        let InstructionState::NeedsAction(action) = &record.state else {
-            return self.not_now(COMMAND, &record, key, call).await;
-        };
-        let asked = match action.who {
-            Party::Buyer(agent) | Party::Worker(agent) => call.actor.agent() == Some(agent),
-            Party::Platform => matches!(call.actor, Actor::Operator(_)),
-        };
-        self.may(COMMAND, asked, "the party that the rail asked", call.actor)?;
-        let mut next = InstructionRecord { problem: None, failures: 0, ..(*record).clone() };
-        next.instruction.answer = Some(answer);
-        self.go_on(next, version, InstructionEvent::Answered {}, call, key).await
-    }
-
-    /// Has the rail asked again about an instruction.
-    pub(super) async fn look_again(&self, call: Call<'_>, id: InstructionId, reason: String) -> Result<(), Error> {
-        const COMMAND: &str = "look_again";
-        let key = self.key_use(&(COMMAND, id, &reason), call)?;
-        text::prose("reason", &reason, text::REASON)?;
-        self.may(COMMAND, matches!(call.actor, Actor::Operator(_)), "an operator", call.actor)?;
-        let (record, version) = self.instruction_in(call, id).await?;
-        let state = match &record.state {
-            InstructionState::Done(_) | InstructionState::Declined(_) => {
-                return self.not_now(COMMAND, &record, key, call).await;
-            }
-            InstructionState::Queued => InstructionState::Unknown,
-            // The rail has had an effect, if not the one asked for: it is asked, never told again.
-            InstructionState::Mismatch { .. } => InstructionState::Pending { reference: "a mismatch".into() },
-            state => state.clone(),
-        };
-        let next = InstructionRecord { state, failures: 0, ..(*record).clone() };
-        self.go_on(next, version, InstructionEvent::AskedAgain { reason }, call, key).await
-    }
-
-    /// Ends an instruction with the outcome that an operator has established outside.
-    pub(super) async fn resolve(
-        &self,
-        call: Call<'_>,
-        id: InstructionId,
-        outcome: Outcome,
-        reason: String,
-    ) -> Result<(), Error> {
-        const COMMAND: &str = "resolve";
-        let key = self.key_use(&(COMMAND, id, &outcome, &reason), call)?;
-        text::prose("reason", &reason, text::REASON)?;
-        self.may(COMMAND, matches!(call.actor, Actor::Operator(_)), "an operator", call.actor)?;
-        let (record, version) = self.instruction_in(call, id).await?;
-        let ended = matches!(record.state, InstructionState::Done(_) | InstructionState::Declined(_));
-        if ended || !outcome.is_final() {
-            return self.not_now(COMMAND, &record, key, call).await;
-        }
-        if let Outcome::Done(receipt) = &outcome {
-            record.instruction.check(receipt).map_err(Rejection::from)?;
-        }
-        let next = after(&record, &outcome, self.now());
-        let word = Word { event: InstructionEvent::Resolved { reason }, call, key };
-        for follow in self.tell_contract(&record, version, next, outcome, Some(word)).await? {
-            self.work_on(follow).await?;
-        }
-        Ok(())
-    }
-
-    /// Refuses what an instruction's state does not allow, unless it was done before under this key.
-    async fn not_now(
-        &self,
-        command: &'static str,
-        record: &InstructionRecord,
-        key: Option<(String, [u8; 32])>,
-        call: Call<'_>,
-    ) -> Result<(), Error> {
-        let journal: &dyn Journal = call.within.unwrap_or(&*self.inner.store);
-        let before = match &key {
-            Some((key, _)) => journal.key(self.inner.market, key).await?,
-            None => None,
-        };
-        match (before, key) {
-            (Some(before), Some((_, fingerprint))) if before.fingerprint == fingerprint => Ok(()),
-            (Some(_), Some((key, _))) => Err(Rejection::KeyReused { key }.into()),
-            _ => Err(Rejection::WrongInstruction { command, state: record.state.as_str() }.into()),
-        }
-    }
-
-    /// Refuses an actor whose command it is not.
-    pub(super) fn may(
-        &self,
-        command: &'static str,
-        allowed: bool,
-        who: &'static str,
-        actor: &Actor,
-    ) -> Result<(), Rejection> {
-        if !allowed {
-            return Err(Rejection::WrongActor { command, allowed: who, actor: actor.clone() });
-        }
-        self.authorize(actor, command, None)
-    }
-
-    /// Writes an instruction, claimed, and works on it; in an embedder's transaction the workers do.
-    async fn go_on(
-        &self,
-        next: InstructionRecord,
-        version: u64,
-        event: InstructionEvent,
-        call: Call<'_>,
-        key: Option<(String, [u8; 32])>,
-    ) -> Result<(), Error> {
-        let now = self.now();
-        let next = InstructionRecord { run_at: now, ..next };
-        let claimed_until = call.within.is_none().then(|| now + self.inner.lease.delta());
-        let mut commit = self.instruction_commit(next, version, vec![event], call.actor, now, claimed_until);
-        let record = commit.writes[0].record.clone();
-        commit.key = key.map(|(key, fingerprint)| KeyUse { key, fingerprint, answer: record.clone() });
-        match call.within.unwrap_or(&*self.inner.store).commit(commit).await {
-            Ok(()) if call.within.is_some() => Ok(()),
-            Ok(()) => self.work_on(Stored { record, version: version + 1, claims: 1 }).await,
-            Err(CommitError::Conflict(_)) => Err(Error::Contention { command: "instruction", attempts: 1 }),
-            Err(CommitError::KeyReused(key)) => Err(Rejection::KeyReused { key }.into()),
-            Err(error) => fenced(error),
         }
     }
 }
@@ -463,7 +323,7 @@ fn executing(state: &InstructionState, error: &RailError) -> InstructionState {
 }
 
 /// The instruction after an answer.
-fn after(record: &InstructionRecord, outcome: &Outcome, now: Timestamp) -> InstructionRecord {
+pub(super) fn after(record: &InstructionRecord, outcome: &Outcome, now: Timestamp) -> InstructionRecord {
     let state = match outcome.clone() {
         Outcome::Done(receipt) => InstructionState::Done(receipt),
         Outcome::Declined(decline) => InstructionState::Declined(decline),

@@ -16,13 +16,14 @@ use uuid::Uuid;
 use super::{
     Marketplace,
     command::{ATTEMPTS, Call, claimed_now, documents, refused},
+    parties::{Beginning, Parties},
 };
 use crate::{
     actor::Actor,
     clock::Timestamp,
     error::{Error, Rejection},
-    job::{Job, JobCommand},
-    store::{Commit, CommitError, Journal, Kept, Key, KeyUse, OfKind as _, Record, Stored, Write},
+    job::{Context, Decision, Job, JobCommand, decide},
+    store::{Commit, CommitError, Journal, Kept, Key, KeyUse, OfKind as _, Record, Stored, Tagging, Write},
 };
 
 /// One command to a concept.
@@ -106,17 +107,48 @@ impl<'a> Attempt<'a> {
         before: Option<(&Job, u64)>,
         command: &JobCommand,
     ) -> Result<Arc<Job>, Error> {
-        let guards = self.market.party_guards(self.journal, command, actor).await?;
-        let decision = self.market.decide_job(before.map(|(job, _)| job), command, actor, self.now).await?;
+        let job = before.map(|(job, _)| job);
+        let (version, policy) = match job {
+            Some(job) => (job.policy, self.market.pinned(job.policy).await?),
+            None => self.market.policy(),
+        };
+        self.market.authorize(actor, command.name(), job)?;
+        let beginning = Beginning::of(job, command, actor, &policy);
+        let parties = self.market.parties(self.journal, command.name(), beginning, &policy).await?;
+        let rail = match (job, command) {
+            (Some(job), _) => Some(job.rail),
+            (None, JobCommand::Post { order, .. }) => order.rail,
+            (None, _) => None,
+        };
+        let rail = self.market.rail(rail)?.profile();
+        let worker = parties.candidate();
+        let decision = decide(job, command, &Context { now: self.now, actor, policy: &policy, version, rail, worker })?;
+        commit.documents.extend(documents(&decision.job, command)?);
+        self.write_job(actor, commit, before, decision, &parties)
+    }
+
+    /// Adds what was decided about a job to the commit, if nothing changes meanwhile about the `parties`
+    /// between whom it begins.
+    pub(super) fn write_job(
+        &self,
+        actor: &Actor,
+        commit: &mut Commit,
+        before: Option<(&Job, u64)>,
+        decision: Decision,
+        parties: &Parties,
+    ) -> Result<Arc<Job>, Error> {
         let (job, version) = (Arc::new(decision.job), before.map_or(0, |(_, version)| version));
+        let tags = job.tags();
+        if tags != before.map(|(job, _)| job.tags()).unwrap_or_default() {
+            commit.tags.push(Tagging { subject: job.key(), tags });
+        }
         commit.write(job.clone(), version, actor, decision.events);
         for (instruction, run_at) in decision.instructions {
             let claimed_until = self.claimed_until.filter(|_| run_at <= self.now);
             commit.instruct(job.key(), job.rail, instruction, run_at, claimed_until);
         }
         commit.movement.append(decision.movement).map_err(Rejection::from)?;
-        commit.documents.extend(documents(&job, command)?);
-        commit.guards.extend(guards);
+        parties.guard(commit);
         Ok(job)
     }
 }

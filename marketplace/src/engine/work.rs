@@ -128,7 +128,10 @@ impl Marketplace {
         match stored.record {
             Record::Job(job) => {
                 let id = job.id;
-                self.inner.recent.put(job, stored.version);
+                match job.has_bids_to_close() {
+                    true => drop(self.close_bids(job).await?),
+                    false => self.inner.recent.put(job, stored.version),
+                }
                 match self.command_job(Some(id), JobCommand::Tick, timer).await {
                     Ok(_) | Err(Error::Rejected(Rejection::NothingDue { .. })) => Ok(()),
                     Err(error) => Err(error),
@@ -141,7 +144,7 @@ impl Marketplace {
                     Err(error) => Err(error),
                 }
             }
-            _ => Ok(()),
+            _ => Ok(()), // no other kind is timed
         }
     }
 

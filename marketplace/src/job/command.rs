@@ -3,12 +3,12 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::JobStatus;
+use super::{JobStatus, OpenOrder};
 use crate::{
     ids::{AgentId, JobId, RailId},
     money::Money,
     policy::Span,
-    rail::{Instruction, Outcome},
+    rail::{Instruction, Leg, Outcome},
 };
 
 /// A job to be posted (VP-12, JP-10, AM-04).
@@ -21,7 +21,7 @@ pub struct JobOrder {
     pub task: Map<String, Value>,
     /// What the work costs, without a fee on top.
     pub amount: Money,
-    /// Who is to do it; `None` for whoever accepts first (AM-06).
+    /// Who is to do it; `None` for an open job (VP-13, JP-11, AM-06).
     #[serde(default)]
     pub worker: Option<AgentId>,
     /// The rail its money moves on; `None` for the marketplace's first.
@@ -33,6 +33,9 @@ pub struct JobOrder {
     /// What a delivery is checked against automatically.
     #[serde(default)]
     pub validation: Option<Value>,
+    /// What an open job says besides; `None` for the policy's defaults.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub open: Option<OpenOrder>,
 }
 
 /// Work handed in (VP-17).
@@ -127,6 +130,13 @@ pub enum JobCommand {
     },
     /// The rail gave the hold up by itself.
     RecordHoldExpired,
+    /// The parties divided the hold outside, by themselves.
+    RecordHoldSettled {
+        /// What the outside world calls it.
+        reference: String,
+        /// Who got what.
+        legs: Vec<Leg>,
+    },
 }
 
 fn nil_job() -> JobId {
@@ -153,6 +163,7 @@ impl JobCommand {
             Self::Tick => "tick",
             Self::RecordOutcome { .. } => "record_outcome",
             Self::RecordHoldExpired => "record_hold_expired",
+            Self::RecordHoldSettled { .. } => "record_hold_settled",
         }
     }
 
@@ -177,7 +188,9 @@ impl JobCommand {
                 &[PendingPayment, Funded, Accepted, InProgress, Validating, Delivered, RevisionRequested, Disputed]
             }
             Self::Unfreeze => &[Frozen],
-            Self::Tick | Self::RecordOutcome { .. } | Self::RecordHoldExpired => &JobStatus::ALL,
+            Self::Tick | Self::RecordOutcome { .. } | Self::RecordHoldExpired | Self::RecordHoldSettled { .. } => {
+                &JobStatus::ALL
+            }
         }
     }
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::Verdict;
 use crate::{
     clock::Timestamp,
-    ids::{AgentId, InstructionId},
+    ids::{AgentId, BidId, InstructionId},
     money::Money,
     rail::{Action, Decline, Leg},
 };
@@ -28,6 +28,22 @@ pub enum JobEvent {
         amount: Money,
         /// What the buyer pays in all.
         total: Money,
+    },
+    /// An offer was accepted: its worker is the job's once its money is reserved (VP-25).
+    #[serde(rename = "job.awarded")]
+    Awarded {
+        /// Which.
+        bid: BidId,
+        /// Whose.
+        worker: AgentId,
+        /// The price that both agreed on.
+        price: Money,
+    },
+    /// The accepted offer could not be paid: the job looks for a worker again.
+    #[serde(rename = "job.reopened")]
+    Reopened {
+        /// The offer that had been accepted. It still stands.
+        bid: BidId,
     },
     /// Its money is reserved.
     #[serde(rename = "job.funded")]
@@ -153,12 +169,20 @@ pub enum JobEvent {
     /// gone again.
     #[serde(rename = "payment.expired")]
     PaymentExpired {},
-    /// The rail gave the hold up before it had divided it: the payer has everything back, and whoever
-    /// was to get a share has nothing.
+    /// The rail gave the hold up before it had divided it, or before anybody knew that it was funded: the
+    /// payer has everything back, and whoever was to get a share has nothing.
     #[serde(rename = "payment.lost")]
     PaymentLost {
         /// How much.
         amount: Money,
+    },
+    /// The parties divided the hold outside, by themselves; what they did stands.
+    #[serde(rename = "payment.settled_outside")]
+    SettledOutside {
+        /// What the outside world calls it.
+        reference: String,
+        /// Who got what.
+        legs: Vec<Leg>,
     },
     /// Money that came too late for its job goes back.
     #[serde(rename = "payment.returned")]
@@ -178,6 +202,8 @@ pub enum CancelCause {
     Worker,
     /// Nobody paid in time.
     Unpaid,
+    /// No offer was accepted in time.
+    NoAward,
     /// Nothing was delivered since accepting (`job.stale_cancelled`).
     Stale,
     /// The deadline passed (`job.deadline_expired`).
@@ -203,6 +229,8 @@ impl JobEvent {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Created { .. } => "job.created",
+            Self::Awarded { .. } => "job.awarded",
+            Self::Reopened { .. } => "job.reopened",
             Self::Funded { .. } => "job.funded",
             Self::Accepted { .. } => "job.accepted",
             Self::Started {} => "job.started",
@@ -220,6 +248,7 @@ impl JobEvent {
             Self::PaymentRetrying { .. } => "payment.retrying",
             Self::PaymentExpired {} => "payment.expired",
             Self::PaymentLost { .. } => "payment.lost",
+            Self::SettledOutside { .. } => "payment.settled_outside",
             Self::PaymentReturned { .. } => "payment.returned",
         }
     }
@@ -229,7 +258,7 @@ impl CancelCause {
     /// The event that tells of it (VP-38, VP-39).
     pub const fn event_name(self) -> &'static str {
         match self {
-            Self::Buyer | Self::Worker | Self::Unpaid => "job.cancelled",
+            Self::Buyer | Self::Worker | Self::Unpaid | Self::NoAward => "job.cancelled",
             Self::Stale => "job.stale_cancelled",
             Self::DeadlineExpired => "job.deadline_expired",
             Self::HoldExpired => "job.expired",

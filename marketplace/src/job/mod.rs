@@ -6,11 +6,17 @@
 mod command;
 mod decide;
 mod event;
+mod open;
+mod permit;
+mod post;
+mod report;
 mod settle;
 
 pub use command::{Delivery, JobCommand, JobOrder, Verdict};
 pub use decide::{Context, Decision, decide};
 pub use event::{CancelCause, JobEvent, PayoutStatus};
+pub use open::{Candidate, Open, OpenOrder, Search, Wanted};
+pub(crate) use open::{award, counted, looking};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -131,6 +137,9 @@ pub struct Job {
     pub revisions: u32,
     /// Whether a delivery is checked automatically before the buyer sees it.
     pub validated: bool,
+    /// How it finds its worker, if it was posted without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub open: Option<Open>,
     /// While frozen: what it was before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frozen: Option<Frozen>,
@@ -258,15 +267,25 @@ impl Kept for Job {
         [Some(self.buyer.0), self.worker.map(|worker| worker.0)]
     }
 
+    /// At once while bids have to be told how it ended, otherwise when a timer is due.
+    fn due_at(&self) -> Option<Timestamp> {
+        self.has_bids_to_close().then_some(self.posted_at).or_else(|| self.next_timer())
+    }
+}
+
+impl Job {
     /// The next moment at which something happens by itself.
     ///
     /// Deadlines stand still while a job is frozen; a hold's expiry does not, since the rail's own
     /// clock goes on.
-    fn due_at(&self) -> Option<Timestamp> {
+    pub fn next_timer(&self) -> Option<Timestamp> {
         let t = &self.timers;
+        let closes_at = self.open.as_ref().filter(|_| self.is_looking()).and_then(|open| open.closes_at);
         match self.frozen {
             Some(_) => t.hold_until,
-            None => [t.fund_by, t.stale_at, t.deadline, t.release_at, t.hold_until].into_iter().flatten().min(),
+            None => {
+                [t.fund_by, t.stale_at, t.deadline, t.release_at, t.hold_until, closes_at].into_iter().flatten().min()
+            }
         }
     }
 }

@@ -1,13 +1,15 @@
 //! Dividing a job's money, and moving it.
 
+use rust_decimal::{Decimal, RoundingStrategy};
+
 use super::{HoldState, Job, JobStatus, decide::Draft};
 use crate::{
     clock::Timestamp,
     error::Rejection,
     ids::InstructionId,
     ledger::{Account, RevenueKind, TransferKind, available, escrow},
-    money::Money,
-    rail::{Custody, Instruction, Landing, Leg, LegReceipt, Order, Party, Receipt, ReceiptMismatch},
+    money::{Money, Rate},
+    rail::{Custody, HoldTerms, Instruction, Landing, Leg, LegReceipt, Order, Party, Receipt, ReceiptMismatch},
 };
 
 /// Who gets what of a hold. Made only by the functions below, each of which divides all of it.
@@ -50,6 +52,36 @@ impl Division {
         Self::cancelled(job, none, none)
     }
 
+    /// What the parties did by themselves, if it divides the job's hold among the job's parties.
+    pub(super) fn outside(job: &Job, legs: &[Leg]) -> Result<Self, Rejection> {
+        let total = job.terms.total()?;
+        let none = Money::zero(total.currency());
+        let differs = || {
+            let (asked, answered) = (format!("{total} among the job's parties"), format!("{legs:?}"));
+            Rejection::from(ReceiptMismatch { field: "legs", asked, answered })
+        };
+        let mut division = Self { worker: none, platform: none, buyer: none, ..Self::refunded(job)? };
+        for Leg { to, amount } in legs {
+            let share = match to {
+                Party::Worker(agent) if Some(*agent) == job.worker => &mut division.worker,
+                Party::Buyer(agent) if *agent == job.buyer => &mut division.buyer,
+                Party::Platform => &mut division.platform,
+                Party::Worker(_) | Party::Buyer(_) => return Err(differs()),
+            };
+            if amount.minor() < 0 {
+                return Err(differs());
+            }
+            *share = share.plus(*amount)?;
+        }
+        if division.worker.plus(division.platform)?.plus(division.buyer)? != total {
+            return Err(differs());
+        }
+        if !division.worker.is_zero() {
+            (division.worker_kind, division.platform_kind) = (TransferKind::Earned, TransferKind::Fee);
+        }
+        Ok(division)
+    }
+
     fn revenue(&self) -> Account {
         match self.platform_kind {
             TransferKind::CancellationFee => Account::Revenue(RevenueKind::Cancellations),
@@ -64,13 +96,28 @@ impl Draft<'_> {
     pub(super) fn fund(&mut self) -> Result<bool, Rejection> {
         let total = self.job.terms.total()?;
         if self.ctx.rail.custody.is_per_hold() {
-            let order = Order::Fund { hold: self.job.id.into(), payer: self.job.buyer, amount: total };
+            let (hold, payer, terms) = (self.job.id.into(), self.job.buyer, Box::new(self.hold_terms(total)?));
+            let order = Order::Fund { hold, payer, amount: total, terms };
             self.job.hold.state = HoldState::Funding(self.instruct(order));
             return Ok(false);
         }
         self.movement.transfer(available(self.job.buyer), escrow(self.job.id), total, TransferKind::EscrowLock)?;
         self.job.hold.state = HoldState::Held;
         Ok(true)
+    }
+
+    /// What the payer signs for besides the amount.
+    fn hold_terms(&self, total: Money) -> Result<HoldTerms, Rejection> {
+        if self.ctx.rail.custody == Custody::NonCustodial && self.job.worker.is_none() {
+            return Err(Rejection::WorkerMissing);
+        }
+        let (jobs, amount) = (&self.ctx.policy.jobs, self.job.terms.amount);
+        let mut fee_ceiling = share_of(self.job.terms.fee, total)?;
+        for terms in jobs.cancellation.values() {
+            let (to_worker, to_platform) = terms.shares(amount, self.ctx.policy.fees.rounding)?;
+            fee_ceiling = fee_ceiling.max(share_of(to_platform, to_worker.plus(to_platform)?)?);
+        }
+        Ok(HoldTerms { payee: self.job.worker, fee_ceiling, ..HoldTerms::default() })
     }
 
     /// The rail took the money: it is in escrow now, less what the rail charged us.
@@ -99,6 +146,30 @@ impl Draft<'_> {
         if self.job.hold.state != HoldState::Held {
             return Err(self.wrong_hold());
         }
+        self.divide(division)?;
+        if !self.ctx.rail.custody.is_per_hold() {
+            self.job.hold.state = HoldState::Settled;
+            return Ok(());
+        }
+        let legs = self.job.hold.legs.clone();
+        let order = Order::Settle { hold: self.job.id.into(), funding: self.job.hold.funding.clone(), legs };
+        self.job.hold.state = HoldState::Settling(self.instruct(order));
+        Ok(())
+    }
+
+    /// The parties divided the hold outside: all of it has left.
+    pub(super) fn settled_outside(&mut self, division: Division, reference: &str) -> Result<(), Rejection> {
+        self.divide(division)?;
+        let landed = |leg: &Leg| {
+            let (Leg { to, amount }, landing) = (*leg, Landing::Outside);
+            LegReceipt { to, amount, landing, reference: reference.into() }
+        };
+        let legs: Vec<LegReceipt> = self.job.hold.legs.iter().map(landed).collect();
+        self.legs_landed(&legs)
+    }
+
+    /// Moves the shares out of escrow, to where they are or wait.
+    fn divide(&mut self, division: Division) -> Result<(), Rejection> {
         let (rail, buyer) = (self.ctx.rail, self.job.buyer);
         let worker = self.job.worker.unwrap_or(buyer); // who cancels before there is a worker gets it all
         let hold = escrow(self.job.id);
@@ -111,7 +182,6 @@ impl Draft<'_> {
         self.movement.transfer(hold, division.revenue(), division.platform, division.platform_kind)?;
         self.movement.transfer(hold, to_buyer, division.buyer, TransferKind::Refund)?;
         if !per_hold {
-            self.job.hold.state = HoldState::Settled;
             return Ok(());
         }
         let legs = [
@@ -120,16 +190,18 @@ impl Draft<'_> {
             Leg { to: Party::Buyer(buyer), amount: division.buyer },
         ];
         self.job.hold.legs = legs.into_iter().filter(|leg| !leg.amount.is_zero()).collect();
-        let legs = self.job.hold.legs.clone();
-        let order = Order::Settle { hold: self.job.id.into(), funding: self.job.hold.funding.clone(), legs };
-        self.job.hold.state = HoldState::Settling(self.instruct(order));
         Ok(())
     }
 
     /// The rail divided the hold: what left it leaves the books, what it kept becomes spendable.
     pub(super) fn settled_by(&mut self, receipt: &Receipt) -> Result<(), Rejection> {
+        self.legs_landed(&receipt.legs)?;
+        self.book_cost(receipt)
+    }
+
+    fn legs_landed(&mut self, legs: &[LegReceipt]) -> Result<(), Rejection> {
         let rail = self.ctx.rail;
-        for LegReceipt { to, amount, landing, .. } in &receipt.legs {
+        for LegReceipt { to, amount, landing, .. } in legs {
             // Only a rail that holds money in the platform's name can keep a share.
             let keeps = rail.custody == Custody::PerHold;
             let (debit, credit, kind) = match (landing, to) {
@@ -157,16 +229,14 @@ impl Draft<'_> {
             };
             self.movement.transfer(debit, credit, *amount, kind)?;
         }
-        self.book_cost(receipt)?;
         self.job.hold.legs.clear();
         self.job.hold.state = HoldState::Settled;
         Ok(())
     }
 
-    /// The rail gave the hold up while it was being asked to divide it: every share leaves the account
-    /// where it waited.
-    pub(super) fn shares_lost(&mut self) -> Result<(), Rejection> {
-        let rail = Account::Rail(self.ctx.rail.id);
+    /// What the rail was being asked to divide came out otherwise: every share leaves the account where it
+    /// waited.
+    pub(super) fn take_shares_back(&mut self, to_account: Account) -> Result<(), Rejection> {
         for Leg { to, amount } in std::mem::take(&mut self.job.hold.legs) {
             let waited = match to {
                 Party::Worker(agent) => Account::Pending(agent),
@@ -174,9 +244,8 @@ impl Draft<'_> {
                 Party::Platform if self.job.status == JobStatus::Completed => Account::Revenue(RevenueKind::Fees),
                 Party::Platform => Account::Revenue(RevenueKind::Cancellations),
             };
-            self.movement.transfer(waited, rail, amount, TransferKind::Reversal)?;
+            self.movement.transfer(waited, to_account, amount, TransferKind::Reversal)?;
         }
-        self.job.hold.state = HoldState::Settled;
         Ok(())
     }
 
@@ -203,4 +272,11 @@ impl Draft<'_> {
         self.instructions.push((instruction, self.ctx.now));
         id
     }
+}
+
+/// `part` of `whole` as a rate, rounded up to a hundredth of a percent: what contracts count fees in.
+fn share_of(part: Money, whole: Money) -> Result<Rate, Rejection> {
+    let (part, whole) = (Decimal::from(part.minor()), Decimal::from(whole.minor()));
+    let share = part.checked_div(whole).unwrap_or(Decimal::ZERO);
+    Ok(Rate::new(share.round_dp_with_strategy(4, RoundingStrategy::ToPositiveInfinity).min(Decimal::ONE))?)
 }

@@ -49,6 +49,8 @@ pub enum TransferKind {
     Kept,
     /// What a rail charged for its work.
     RailCost,
+    /// An operator moved it by hand.
+    Adjustment,
     /// An earlier movement was undone.
     Reversal,
 }
@@ -69,12 +71,13 @@ impl TransferKind {
             Self::Payout => "payout",
             Self::Kept => "kept",
             Self::RailCost => "rail_cost",
+            Self::Adjustment => "adjustment",
             Self::Reversal => "reversal",
         }
     }
 
     /// Every kind.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Deposit,
         Self::Grant,
         Self::ActivationFee,
@@ -87,6 +90,7 @@ impl TransferKind {
         Self::Payout,
         Self::Kept,
         Self::RailCost,
+        Self::Adjustment,
         Self::Reversal,
     ];
 
@@ -181,6 +185,11 @@ impl Movement {
         }
         self.transfers.extend(other.transfers);
         Ok(())
+    }
+
+    /// The movement of transfers that one was made of before.
+    pub(crate) fn of(transfers: impl Iterator<Item = Transfer>) -> Self {
+        Self { transfers: transfers.collect() }
     }
 
     /// The transfers, in order.

@@ -23,6 +23,8 @@ pub struct Entry {
     pub amount: Money,
     /// The contract it belongs to.
     pub contract: uuid::Uuid,
+    /// The version of the contract that the movement made: together they name the movement.
+    pub version: u64,
 }
 
 /// The balances of every account of one currency. Their sum is nothing, or money was lost.

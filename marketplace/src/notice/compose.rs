@@ -69,9 +69,8 @@ impl<'a> Facts<'a> {
     }
 
     /// What the job asks its worker to be able to do.
-    pub(crate) fn required_capabilities(&self) -> Vec<String> {
-        let found = at_path(&self.task, &["open".into(), "requires".into()]);
-        found.and_then(|list| serde_json::from_value(list.clone()).ok()).unwrap_or_default()
+    pub(crate) fn required_capabilities(&self) -> &[String] {
+        self.job.and_then(|job| job.open.as_ref()).map_or(&[], |open| &open.requires)
     }
 
     /// The job's buyer, who is never looked for as its worker.
@@ -229,7 +228,16 @@ fn job_fields(job: &Job) -> Value {
 
 /// What everybody may see of it.
 fn public_fields(job: &Job) -> Value {
-    json!({ "id": job.id, "buyer": job.buyer, "status": job.status, "posted_at": job.posted_at })
+    let open = job.open.as_ref();
+    json!({
+        "id": job.id,
+        "buyer": job.buyer,
+        "status": job.status,
+        "posted_at": job.posted_at,
+        "requires": open.map(|open| &open.requires),
+        "category": open.and_then(|open| open.category.as_ref()),
+        "closes_at": open.and_then(|open| open.closes_at),
+    })
 }
 
 fn at_path<'v>(root: &'v Value, path: &[String]) -> Option<&'v Value> {

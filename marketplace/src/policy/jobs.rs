@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     job::{JobCommand, JobStatus},
-    money::{Rate, Rounding},
+    money::{Money, MoneyError, Rate, Rounding},
 };
 
 /// How jobs are posted, worked on, reviewed and cancelled.
@@ -125,6 +125,20 @@ pub struct CancellationTerms {
     pub to_worker: Rate,
     /// To the platform (VP-23: 5 % once accepted).
     pub to_platform: Rate,
+}
+
+impl CancellationTerms {
+    /// What the worker and the platform get of an amount.
+    ///
+    /// # Errors
+    /// [`MoneyError::Overflow`]
+    pub fn shares(&self, amount: Money, rounding: Rounding) -> Result<(Money, Money), MoneyError> {
+        let to_worker = amount.at(self.to_worker, rounding)?;
+        // Both shares may be rounded up: the worker's is whole, the platform's is what is left at most.
+        let left = amount.minus(to_worker)?.minor();
+        let to_platform = amount.at(self.to_platform, rounding)?;
+        Ok((to_worker, Money::new(to_platform.minor().min(left), to_platform.currency())))
+    }
 }
 
 /// What happens when the rail can hold the money no longer.

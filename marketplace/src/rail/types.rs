@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::{
     clock::Timestamp,
     ids::{AgentId, HoldId, InstructionId, RailId},
-    money::{Currency, Money},
+    money::{Currency, Money, Rate},
     policy::{Range, Span},
 };
 
@@ -50,6 +50,11 @@ pub enum Custody {
     /// The rail, hold by hold, in the platform's name: it funds, settles and pays out.
     PerHold,
     /// A contract that the parties signed: the platform can only relay.
+    ///
+    /// A hold names its payee and what else the payer signs for ([`HoldTerms`]). Dividing it needs the
+    /// parties: the rail answers [`Outcome::NeedsAction`] with what one of them has to sign, and relays the
+    /// answer; a party may also act outside by itself. What the parties did without having been asked comes
+    /// as [`ObservationBody::HoldSettled`].
     NonCustodial,
 }
 
@@ -165,6 +170,9 @@ pub enum Order {
         payer: AgentId,
         /// How much.
         amount: Money,
+        /// What the payer signs for besides, where a contract between the parties holds it.
+        #[serde(default)]
+        terms: Box<HoldTerms>,
     },
     /// Divide a hold. The legs add up to what it holds.
     ///
@@ -200,6 +208,48 @@ impl Order {
                 let minor = legs.iter().fold(0i64, |sum, leg| sum.saturating_add(leg.amount.minor()));
                 Money::new(minor, legs.first().map_or(Currency::EUR, |leg| leg.amount.currency()))
             }
+        }
+    }
+}
+
+/// What the payer of a hold signs for besides its amount, where a contract between the parties holds it
+/// ([`Custody::NonCustodial`]). Other rails do not look at it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HoldTerms {
+    /// Who may earn it. Such a rail refuses a hold without one.
+    pub payee: Option<AgentId>,
+    /// The most that the platform's leg may be of what leaves for payee and platform together.
+    pub fee_ceiling: Rate,
+    /// How many units are agreed; a job is one.
+    pub quantity: u64,
+    /// What one unit costs; `None` for the hold's amount divided by the quantity.
+    pub unit_price: Option<Money>,
+    /// When the contract gives up; `None` for the rail's own time.
+    pub expires_at: Option<Timestamp>,
+    /// How long a close can be challenged; `None` for the rail's own.
+    pub challenge_window: Option<Span>,
+    /// Who signs cumulative receipts, in the rail's notation (an address); `None` for nobody.
+    pub receipt_signer: Option<String>,
+    /// SHA-256 of what was agreed, in lower-case hex; `None` for nothing beyond this.
+    pub document: Option<String>,
+    /// A fee that the payer pays the platform apart from the hold, by a permit of its own (PG-06).
+    pub infrastructure_fee: Option<Money>,
+}
+
+impl Default for HoldTerms {
+    /// One unit, no fee, nobody named, the rail's own times.
+    fn default() -> Self {
+        Self {
+            payee: None,
+            fee_ceiling: Rate::ZERO,
+            quantity: 1,
+            unit_price: None,
+            expires_at: None,
+            challenge_window: None,
+            receipt_signer: None,
+            document: None,
+            infrastructure_fee: None,
         }
     }
 }
@@ -373,6 +423,16 @@ pub enum ObservationBody {
     HoldExpired {
         /// The hold.
         hold: HoldId,
+    },
+    /// The parties divided a hold by themselves, otherwise than the rail was asked to or without its being
+    /// asked. Only where a contract between them holds it; told after the outcome that funded it.
+    HoldSettled {
+        /// The hold.
+        hold: HoldId,
+        /// What the outside world calls it.
+        reference: String,
+        /// Who got what; they add up to what was held.
+        legs: Vec<Leg>,
     },
 }
 

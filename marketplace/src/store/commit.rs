@@ -6,7 +6,9 @@ use uuid::Uuid;
 use super::{InstructionRecord, InstructionState, Key, Kind, Record, StoreError};
 use crate::{
     actor::Actor,
+    adjustment::AdjustmentEvent,
     agent::AgentEvent,
+    bid::BidEvent,
     clock::Timestamp,
     ids::{AgentId, MarketId, RailId},
     job::JobEvent,
@@ -37,9 +39,20 @@ pub struct Commit {
     pub movement: Movement,
     /// What is kept beside the records.
     pub documents: Vec<Document>,
+    /// What records are listed under from now on, where that changes.
+    pub tags: Vec<Tagging>,
     /// Records that the decision read and does not write, each with the version it must still have: if
     /// one was changed meanwhile, the commit is a conflict.
     pub guards: Vec<(Key, u64)>,
+}
+
+/// What a record is listed under from now on, in place of everything before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tagging {
+    /// The record, which the same commit writes.
+    pub subject: Key,
+    /// Its tags; none for a record that is listed no more.
+    pub tags: Vec<String>,
 }
 
 /// A record to write.
@@ -151,6 +164,10 @@ events! {
     Observation(ObservationEvent),
     /// To an agent.
     Agent(AgentEvent),
+    /// To the ledger, by an operator's hand.
+    Adjustment(AdjustmentEvent),
+    /// To a bid.
+    Bid(BidEvent),
     /// To an address that notices are sent to.
     Endpoint(EndpointEvent),
 }
@@ -253,6 +270,7 @@ impl Commit {
             events: Vec::new(),
             movement: Movement::new(),
             documents: Vec::new(),
+            tags: Vec::new(),
             guards: Vec::new(),
         }
     }

@@ -2,7 +2,7 @@
 //! others.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, hash_map::Entry},
+    collections::{BTreeMap, BTreeSet, HashMap, btree_map::Entry as TagEntry, hash_map::Entry},
     sync::{Arc, Mutex, MutexGuard},
 };
 
@@ -12,12 +12,12 @@ use uuid::Uuid;
 
 use super::{
     Admitted, Claim, Commit, CommitError, Facts, Journal, Key, KeyRecord, Kind, LoggedEvent, Position, Query, Record,
-    Store, StoreError, Stored, admit,
+    Store, StoreError, Stored, Tagged, Tagging, admit,
 };
 use crate::{
     clock::Timestamp,
     ids::MarketId,
-    ledger::{self, Account, Finding, Limit, Transfer, TrialBalance},
+    ledger::{self, Account, Finding, Limit, Movement, Transfer, TrialBalance},
     money::{Currency, Money},
     policy::{Policy, PolicyVersion},
 };
@@ -39,11 +39,20 @@ struct Market {
     due: BTreeSet<(Kind, Timestamp, Uuid)>,
     /// Each list ascending, since new ids are the highest.
     ids: FxHashMap<Listed, Vec<Uuid>>,
+    tags: BTreeMap<(Kind, String), BTreeSet<Uuid>>,
     keys: HashMap<String, KeyRecord>,
     events: Vec<LoggedEvent>,
-    transfers: Vec<(Timestamp, Uuid, Transfer)>,
+    transfers: Vec<Moved>,
     accounts: FxHashMap<Account, Book>,
     cursors: HashMap<String, String>,
+}
+
+#[derive(Debug)]
+struct Moved {
+    at: Timestamp,
+    contract: Uuid,
+    version: u64,
+    transfer: Transfer,
 }
 
 /// What records are listed by: all of a kind, or those with a party in a place.
@@ -58,6 +67,7 @@ struct Row {
     /// Its events' places in the log.
     events: Vec<u32>,
     documents: Vec<(String, String)>,
+    tags: Vec<String>,
 }
 
 /// An account: its entries' places in the transfers, and the balances that are kept.
@@ -106,7 +116,7 @@ fn index(market: MarketId) -> usize {
 
 impl Market {
     fn write(&mut self, commit: Commit, admitted: Admitted) {
-        let Commit { at, contract, key, writes, events, movement, documents, .. } = commit;
+        let Commit { at, contract, version, key, writes, events, movement, documents, tags, .. } = commit;
         let subject = writes.first().map(|write| write.record.key());
         for write in writes {
             self.put(write.record, write.expected + 1, write.claimed_until);
@@ -123,7 +133,7 @@ impl Market {
             let number = self.transfers.len() as u32;
             self.accounts.entry(transfer.debit()).or_default().entries.push(number);
             self.accounts.entry(transfer.credit()).or_default().entries.push(number);
-            self.transfers.push((at, contract, *transfer));
+            self.transfers.push(Moved { at, contract, version, transfer: *transfer });
         }
         for (account, balance) in admitted.balances {
             let kept = &mut self.accounts.entry(account).or_default().balances;
@@ -134,6 +144,9 @@ impl Market {
         }
         if let Some(row) = subject.and_then(|subject| self.rows.get_mut(&subject)) {
             row.documents.extend(documents.into_iter().map(|document| (document.name, document.body)));
+        }
+        for tagging in tags {
+            self.tag(tagging);
         }
         if let Some(used) = key {
             self.keys.insert(used.key, KeyRecord { fingerprint: used.fingerprint, answer: used.answer });
@@ -152,7 +165,15 @@ impl Market {
                 before
             }
             Entry::Vacant(row) => {
-                row.insert(Row { record, version, claimed_until, claims, events: vec![], documents: vec![] });
+                row.insert(Row {
+                    record,
+                    version,
+                    claimed_until,
+                    claims,
+                    events: vec![],
+                    documents: vec![],
+                    tags: vec![],
+                });
                 insert_sorted(self.ids.entry((key.kind, None)).or_default(), key.id);
                 Default::default()
             }
@@ -173,6 +194,21 @@ impl Market {
         }
     }
 
+    fn tag(&mut self, Tagging { subject, tags }: Tagging) {
+        let Some(row) = self.rows.get_mut(&subject) else { return };
+        for tag in std::mem::replace(&mut row.tags, tags.clone()) {
+            if let TagEntry::Occupied(mut ids) = self.tags.entry((subject.kind, tag)) {
+                ids.get_mut().remove(&subject.id);
+                if ids.get().is_empty() {
+                    ids.remove();
+                }
+            }
+        }
+        for tag in tags {
+            self.tags.entry((subject.kind, tag)).or_default().insert(subject.id);
+        }
+    }
+
     fn entries(&self, account: Account) -> &[u32] {
         self.accounts.get(&account).map_or(&[], |book| &book.entries)
     }
@@ -180,8 +216,8 @@ impl Market {
     fn sum(&self, account: Account, currency: Currency, at: Option<Timestamp>) -> i64 {
         let transfers = self.entries(account).iter().map(|n| &self.transfers[*n as usize]);
         let counted =
-            transfers.filter(|(when, _, t)| t.amount().currency() == currency && at.is_none_or(|at| *when <= at));
-        counted.map(|(_, _, t)| signed(t, account)).sum()
+            transfers.filter(|t| t.transfer.amount().currency() == currency && at.is_none_or(|at| t.at <= at));
+        counted.map(|t| signed(&t.transfer, account)).sum()
     }
 }
 
@@ -278,6 +314,20 @@ impl Store for MemoryStore {
         Ok(found.skip(query.offset as usize).take(query.limit as usize).collect())
     }
 
+    async fn count(&self, market: MarketId, query: &Query) -> Result<u32, StoreError> {
+        let found = self.find(market, &Query { offset: 0, ..query.clone() }).await?;
+        Ok(u32::try_from(found.len()).unwrap_or(u32::MAX))
+    }
+
+    async fn tagged(&self, market: MarketId, tagged: &Tagged) -> Result<Vec<Stored>, StoreError> {
+        let markets = self.lock();
+        let market = markets.market(market);
+        let Some(ids) = market.tags.get(&(tagged.kind, tagged.tag.clone())) else { return Ok(Vec::new()) };
+        let older = ids.range(..tagged.before.unwrap_or(Uuid::max())).rev();
+        let page = older.skip(tagged.offset as usize).take(tagged.limit as usize);
+        Ok(page.filter_map(|id| market.rows.get(&Key { kind: tagged.kind, id: *id })).map(Row::stored).collect())
+    }
+
     async fn claim(&self, market: MarketId, claim: &Claim) -> Result<Vec<Stored>, StoreError> {
         let mut markets = self.lock();
         let Market { due, rows, .. } = markets.market_mut(market);
@@ -367,7 +417,7 @@ impl Store for MemoryStore {
         let market = markets.market(market);
         let numbers = market.entries(account);
         let entry = |n: &u32| {
-            let (at, contract, transfer) = &market.transfers[*n as usize];
+            let Moved { at, contract, version, transfer } = &market.transfers[*n as usize];
             let counterparty = if transfer.credit() == account { transfer.debit() } else { transfer.credit() };
             let amount = Money::new(signed(transfer, account), transfer.amount().currency());
             ledger::Entry {
@@ -377,16 +427,24 @@ impl Store for MemoryStore {
                 counterparty,
                 amount,
                 contract: *contract,
+                version: *version,
             }
         };
         let later = numbers.partition_point(|n| i64::from(*n) < after);
         Ok(numbers[later..].iter().take(limit as usize).map(entry).collect())
     }
 
+    async fn movement(&self, market: MarketId, contract: Uuid, version: u64) -> Result<Movement, StoreError> {
+        let markets = self.lock();
+        // No index: an operator asks rarely, and this store is small.
+        let moved = markets.market(market).transfers.iter().filter(|t| (t.contract, t.version) == (contract, version));
+        Ok(Movement::of(moved.map(|moved| moved.transfer)))
+    }
+
     async fn trial_balance(&self, market: MarketId) -> Result<Vec<TrialBalance>, StoreError> {
         let markets = self.lock();
         let mut sums: BTreeMap<Currency, BTreeMap<Account, i64>> = BTreeMap::new();
-        for (_, _, transfer) in &markets.market(market).transfers {
+        for Moved { transfer, .. } in &markets.market(market).transfers {
             let accounts = sums.entry(transfer.amount().currency()).or_default();
             *accounts.entry(transfer.debit()).or_default() -= transfer.amount().minor();
             *accounts.entry(transfer.credit()).or_default() += transfer.amount().minor();

@@ -13,7 +13,8 @@ mod record;
 mod sql;
 
 pub use commit::{
-    Commit, CommitError, Document, Event, EventBody, InstructionEvent, KeyRecord, KeyUse, ObservationEvent, Write,
+    Commit, CommitError, Document, Event, EventBody, InstructionEvent, KeyRecord, KeyUse, ObservationEvent, Tagging,
+    Write,
 };
 pub use error::{StoreError, StoreErrorKind};
 pub use memory::MemoryStore;
@@ -34,7 +35,7 @@ use uuid::Uuid;
 use crate::{
     clock::Timestamp,
     ids::MarketId,
-    ledger::{Account, Entry, Finding, TrialBalance},
+    ledger::{Account, Entry, Finding, Movement, TrialBalance},
     money::{Currency, Money},
     policy::{Policy, PolicyVersion},
 };
@@ -108,6 +109,19 @@ pub trait Store: Journal + 'static {
     /// [`StoreError`]
     async fn find(&self, market: MarketId, query: &Query) -> Result<Vec<Stored>, StoreError>;
 
+    /// How many records match, counted up to the query's `limit`; its `offset` counts for nothing.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    async fn count(&self, market: MarketId, query: &Query) -> Result<u32, StoreError>;
+
+    /// Records that are listed under a tag, newest first. However many records there are, it costs what
+    /// it skips and what it finds.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    async fn tagged(&self, market: MarketId, tagged: &Tagged) -> Result<Vec<Stored>, StoreError>;
+
     /// Takes up to `limit` records that are due and that nobody has claimed, earliest first, for the
     /// caller alone until `until`. Claiming raises each record's version, which is the fence: whoever
     /// held an earlier claim can no longer commit.
@@ -176,6 +190,12 @@ pub trait Store: Journal + 'static {
         limit: u32,
     ) -> Result<Vec<Entry>, StoreError>;
 
+    /// What a contract's version moved; nothing if it moved nothing.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    async fn movement(&self, market: MarketId, contract: Uuid, version: u64) -> Result<Movement, StoreError>;
+
     /// Every account's balance as its transfers add up, per currency.
     ///
     /// # Errors
@@ -199,6 +219,21 @@ pub struct Query {
     /// In one of these statuses; empty for all.
     pub statuses: Vec<&'static str>,
     /// Leaving out the newest so many.
+    pub offset: u32,
+    /// At most so many.
+    pub limit: u32,
+}
+
+/// Which listed records to find.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tagged {
+    /// Of this kind.
+    pub kind: Kind,
+    /// Under this tag (see [`Tagging`]).
+    pub tag: String,
+    /// Older than the record of this id; `None` from the newest on.
+    pub before: Option<Uuid>,
+    /// Leaving out the newest so many of those.
     pub offset: u32,
     /// At most so many.
     pub limit: u32,

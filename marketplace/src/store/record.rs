@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
+    adjustment::Adjustment,
     agent::{Agent, Owner},
+    bid::Bid,
     clock::Timestamp,
     ids::RailId,
     job::Job,
@@ -163,6 +165,10 @@ records! {
     Agent(Agent) = "agent",
     /// The people behind agents.
     Owner(Owner) = "owner",
+    /// What operators moved by hand.
+    Adjustment(Adjustment) = "adjustment",
+    /// Bids on open jobs, and applications for them.
+    Bid(Bid) = "bid",
     /// Addresses that notices are sent to.
     Endpoint(Endpoint) = "endpoint",
     /// Notices on their way to one address.

@@ -107,6 +107,33 @@ impl PostgresServer {
         self.run("pg_ctl", ["start", "-D", &self.data(), "-l", &log, "-o", &options, "-w"])
     }
 
+    /// Copies a database to another server as an operator would, by dumping and restoring it; the URL of
+    /// the copy.
+    ///
+    /// # Errors
+    /// [`NoServer`] when either is stopped.
+    pub fn copy(&self, url: &str, to: &Self) -> Result<String, NoServer> {
+        let dump = format!("{}/dump", self.folder.display());
+        self.run("pg_dump", ["--file", &dump, url])?;
+        let copy = to.database()?;
+        to.run("psql", ["-q", "-v", "ON_ERROR_STOP=1", "-f", &dump, &copy])?;
+        Ok(copy)
+    }
+
+    /// Makes a standby of it, after a crash: it may be read and no longer be written.
+    ///
+    /// # Errors
+    /// [`NoServer`] when it does not start as one.
+    pub fn demote(&self) -> Result<(), NoServer> {
+        self.crash()?;
+        let signal = self.folder.join("data/standby.signal");
+        fs::write(&signal, "")?;
+        if self.as_nobody {
+            chown(&signal, Some(NOBODY), Some(NOBODY))?;
+        }
+        self.resume()
+    }
+
     fn data(&self) -> String {
         format!("{}/data", self.folder.display())
     }

@@ -3,15 +3,20 @@
 #![allow(clippy::unwrap_used, reason = "a test says what it expects by failing")]
 
 mod agent;
+mod bid;
+mod counter;
 mod engine;
 mod job;
 mod ledger;
 mod money;
 mod notice;
+mod operators;
 mod outbound;
 mod policy;
 mod rail;
+mod settlement;
 mod store;
 mod support;
 mod trust;
+mod within;
 mod world;

@@ -7,7 +7,7 @@ use tradepost::{
     actor::Actor,
     clock::Timestamp,
     ids::{AgentId, JobId},
-    job::{Context, Job, JobCommand, JobEvent, decide},
+    job::{Candidate, Context, Job, JobCommand, JobEvent, decide},
     money::Money,
     policy::{
         Activation, Award, Bearer, DeadlineFrom, EscrowAt, FeeRate, Policy, PolicyError, PolicyVersion,
@@ -788,7 +788,7 @@ proptest! {
                 policy: &policy,
                 version: PolicyVersion(1),
                 rail: rail.profile(),
-                worker_tier: policy.initial_tier(),
+                worker: Candidate { tier: policy.initial_tier(), active_jobs: 0, capabilities: None },
             };
             decide(job, command, &context)
         };

@@ -12,7 +12,7 @@ use tradepost::{
     clock::Timestamp,
     error::Rejection,
     ids::{AgentId, IdSource, JobId, OwnerId, RailId},
-    job::{Context, Decision, Delivery, Job, JobCommand, JobEvent, JobOrder, JobStatus, decide},
+    job::{Candidate, Context, Decision, Delivery, Job, JobCommand, JobEvent, JobOrder, JobStatus, decide},
     ledger::{Account, LedgerError, Limit, Movement, TransferKind},
     money::{Currency, Money, Rate},
     policy::{Award, OpenJobPolicy, Policy, PolicyVersion, Range, Span},
@@ -42,6 +42,14 @@ pub(crate) fn agent_market() -> Policy {
 pub(crate) fn first_come(policy: Policy) -> Policy {
     let open_jobs = OpenJobPolicy { description: None, required_capabilities: 10, award: Award::FirstCome };
     Policy { open_jobs: Some(open_jobs), ..policy }
+}
+
+/// The policy, with tiers that limit nothing (VP-42): for what is not about them.
+pub(crate) fn without_tier_limits(mut policy: Policy) -> Policy {
+    for tier in &mut policy.trust.tiers {
+        (tier.job_amount_max, tier.active_jobs_max) = (None, None);
+    }
+    policy
 }
 
 pub(crate) fn rate(share: &str) -> Rate {
@@ -148,6 +156,7 @@ pub(crate) fn order(amount: Money) -> JobOrder {
         rail: None,
         deadline: None,
         validation: None,
+        open: None,
     }
 }
 
@@ -305,7 +314,7 @@ impl Desk {
             policy: &self.policy,
             version: PolicyVersion(1),
             rail: &self.rail,
-            worker_tier: &self.tier,
+            worker: Candidate { tier: &self.tier, active_jobs: 0, capabilities: None },
         };
         decide(self.job.as_ref(), command, &context)
     }

@@ -63,6 +63,7 @@ async fn main() -> Result<()> {
         rail: None,
         deadline: None,
         validation: None,
+        open: None,
     };
     let job = market.agent(buyer).post_job(order).await?;
     market.agent(worker).start(job.id).await?;

@@ -99,6 +99,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         rail: None,
         deadline: None,
         validation: None,
+        open: None,
     };
     let job = market.agent(buyer).post_job(order).await?.id;
     println!("posted: {}", market.job(job).await?.status.as_str());

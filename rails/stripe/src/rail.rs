@@ -178,7 +178,7 @@ impl SettlementRail for StripeRail {
     async fn execute(&self, instruction: &Instruction) -> Result<Outcome, RailError> {
         self.check_currency(instruction)?;
         match &instruction.order {
-            Order::Fund { hold, payer, amount } => self.fund(instruction, *hold, *payer, *amount).await,
+            Order::Fund { hold, payer, amount, .. } => self.fund(instruction, *hold, *payer, *amount).await,
             Order::Settle { hold, funding, legs } => self.settle(instruction, *hold, funding, legs).await,
             Order::Payout { agent, destination, amount } => {
                 self.payout(instruction, *agent, destination.as_deref(), *amount).await

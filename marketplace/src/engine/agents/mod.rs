@@ -23,7 +23,7 @@ use crate::{
     clock::Timestamp,
     error::{Error, Rejection},
     ids::{AgentId, JobId, OwnerId},
-    job::{JobCommand, JobStatus},
+    job::JobStatus,
     money::Money,
     policy::{Policy, RegistrationWebhook, Span},
     secret::{Pepper, Purpose, Secret, SecretSource, SystemSecrets},
@@ -280,7 +280,7 @@ impl Marketplace {
         commit
     }
 
-    async fn load_agent(&self, journal: &dyn Journal, id: AgentId) -> Result<(Arc<Agent>, u64), Error> {
+    pub(super) async fn load_agent(&self, journal: &dyn Journal, id: AgentId) -> Result<(Arc<Agent>, u64), Error> {
         let found = journal.load(self.inner.market, Key { kind: Kind::Agent, id: id.0 }).await?;
         let agent = found.and_then(|stored| Some((Agent::of(stored.record)?, stored.version)));
         agent.ok_or_else(|| Rejection::NotFound { what: "agent", id: id.to_string() }.into())
@@ -356,34 +356,6 @@ impl Marketplace {
             Ok(_) | Err(Error::Rejected(Rejection::WrongAgentStatus { .. } | Rejection::Amount { .. })) => Ok(()),
             Err(error) => Err(error),
         }
-    }
-
-    /// A job begins only between active agents. What is answered are the versions that say so: they guard
-    /// the job's commit.
-    pub(super) async fn party_guards(
-        &self,
-        journal: &dyn Journal,
-        command: &JobCommand,
-        actor: &Actor,
-    ) -> Result<Vec<(Key, u64)>, Error> {
-        if self.inner.agents.is_none() {
-            return Ok(Vec::new());
-        }
-        let parties = match command {
-            JobCommand::Post { order, .. } => [actor.agent(), order.worker],
-            JobCommand::Accept => [actor.agent(), None],
-            _ => [None, None],
-        };
-        let mut guards = Vec::new();
-        for id in parties.into_iter().flatten() {
-            let (agent, version) = self.load_agent(journal, id).await?;
-            if agent.status != AgentStatus::Active {
-                let (command, status, allowed) = (command.name(), agent.status, vec![AgentStatus::Active]);
-                return Err(Rejection::WrongAgentStatus { command, agent: id, status, allowed }.into());
-            }
-            guards.push((Key { kind: Kind::Agent, id: id.0 }, version));
-        }
-        Ok(guards)
     }
 }
 

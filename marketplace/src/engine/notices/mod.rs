@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     agent::Agent,
+    clock::Timestamp,
     error::{Error, Rejection},
     ids::{AgentId, DeliveryId, EndpointId, JobId, NoticeId, OwnerId},
     job::Job,
@@ -200,8 +201,19 @@ impl Marketplace {
         command: EndpointCommand,
         call: Call<'_>,
     ) -> Result<Subscribed, Error> {
+        self.command_endpoint_since(id, command, call, None).await
+    }
+
+    /// The same, as of a moment in the past: what happened since then reaches the subscription.
+    async fn command_endpoint_since(
+        &self,
+        id: Option<EndpointId>,
+        command: EndpointCommand,
+        call: Call<'_>,
+        since: Option<Timestamp>,
+    ) -> Result<Subscribed, Error> {
         let parts = self.notice_parts()?;
-        let mut operation = Endpoints { id, command: command.clone(), decided: None };
+        let mut operation = Endpoints { id, command: command.clone(), since, decided: None };
         let endpoint: Arc<Endpoint> = self.transact(call, &(id, &command), &mut operation).await?;
         // What was answered before, under the same key, is answered without the secret.
         let fresh = operation.decided.is_some_and(|decided| decided == *endpoint);
@@ -220,7 +232,7 @@ impl Marketplace {
 
     /// The endpoint that follows from an agent's profile.
     fn profile_endpoint(&self, agent: AgentId) -> EndpointId {
-        EndpointId(crate::ids::derive(crate::clock::Timestamp::UNIX_EPOCH, &[b"profile", agent.0.as_bytes()]))
+        EndpointId(crate::ids::derive(Timestamp::UNIX_EPOCH, &[b"profile", agent.0.as_bytes()]))
     }
 }
 
@@ -228,6 +240,7 @@ impl Marketplace {
 struct Endpoints {
     id: Option<EndpointId>,
     command: EndpointCommand,
+    since: Option<Timestamp>,
     decided: Option<Endpoint>,
 }
 
@@ -268,7 +281,8 @@ impl Operation for Endpoints {
             Some(agent) => owner_of(on, agent).await?,
             None => None,
         };
-        let context = Context { now: on.now, actor: on.actor, policy: webhooks, owner, count, party };
+        let now = self.since.unwrap_or(on.now);
+        let context = Context { now, actor: on.actor, policy: webhooks, owner, count, party };
         let endpoint = before.as_ref().map(|(endpoint, _)| &**endpoint);
         let decision = decide(endpoint, &self.command, &context)?;
         let version = before.as_ref().map_or(0, |(_, version)| *version);
@@ -376,7 +390,7 @@ impl Operation for Mark {
 
 impl Notice {
     /// The notice, marked as read; when it was first.
-    fn read(&self, now: crate::clock::Timestamp) -> Self {
+    fn read(&self, now: Timestamp) -> Self {
         Self { read_at: self.read_at.or(Some(now)), ..self.clone() }
     }
 }

@@ -31,6 +31,8 @@ pub(super) const READER: &str = "notices";
 const EVENTS: u32 = 64;
 /// How many agents are told in one commit.
 const TOLD: usize = 32;
+/// How many agents are looked at in one page.
+const AGENTS: u32 = 500;
 /// How many held deliveries are taken up in one commit.
 const HELD: u32 = 64;
 
@@ -93,9 +95,21 @@ impl Marketplace {
         Ok(rules.into_iter().flat_map(|(row, rule)| compose(row, rule, &facts, &capable)).collect())
     }
 
-    /// The active agents that can do some of what the job asks for.
-    async fn capable(&self, _facts: &Facts<'_>) -> Result<Vec<AgentId>, Error> {
-        Ok(Vec::new())
+    /// The active agents that can do some of what the job asks for, all of them looked through.
+    async fn capable(&self, facts: &Facts<'_>) -> Result<Vec<AgentId>, Error> {
+        let wanted = facts.required_capabilities();
+        let mut found = Vec::new();
+        let mut query = Query { kind: Kind::Agent, party: None, statuses: vec!["active"], offset: 0, limit: AGENTS };
+        loop {
+            let page = self.inner.store.find(self.inner.market, &query).await?;
+            if wanted.is_empty() || page.is_empty() {
+                return Ok(found);
+            }
+            query.offset += AGENTS;
+            let fits = |agent: &Arc<Agent>| agent.profile.capabilities.iter().any(|can| wanted.contains(can));
+            let agents = page.into_iter().filter_map(|stored| Agent::of(stored.record)).filter(fits);
+            found.extend(agents.map(|agent| agent.id).filter(|agent| Some(*agent) != facts.buyer()));
+        }
     }
 
     /// Writes what agents are told of one event. What was written before is left as it is.
@@ -176,7 +190,7 @@ impl Marketplace {
         match &logged.event.body {
             EventBody::Agent(_) => {
                 known.remove(&(0, logged.event.subject.id));
-                self.follow_profile(AgentId(logged.event.subject.id)).await
+                self.follow_profile(AgentId(logged.event.subject.id), logged.event.at).await
             }
             EventBody::Endpoint(event) => {
                 known.clear();
@@ -190,7 +204,7 @@ impl Marketplace {
     }
 
     /// Has the subscription that follows from an agent's profile lead where the profile says.
-    async fn follow_profile(&self, agent: AgentId) -> Result<(), Error> {
+    async fn follow_profile(&self, agent: AgentId, since: Timestamp) -> Result<(), Error> {
         let (store, market) = (&self.inner.store, self.inner.market);
         let Some(agent) = store.load(market, super::key::<Agent>(agent.0)).await?.and_then(|s| Agent::of(s.record))
         else {
@@ -212,7 +226,7 @@ impl Marketplace {
             (Some(endpoint), None) if endpoint.state == EndpointState::Removed => return Ok(()),
             (Some(_), None) => (Some(id), EndpointCommand::Remove),
         };
-        match self.command_endpoint(on, command, Call::by(&Actor::Timer)).await {
+        match self.command_endpoint_since(on, command, Call::by(&Actor::Timer), Some(since)).await {
             Ok(_) | Err(Error::Rejected(_)) => Ok(()), // the agent has as many as it may, or another process was faster
             Err(error) => Err(error),
         }

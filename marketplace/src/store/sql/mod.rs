@@ -34,11 +34,12 @@ use uuid::Uuid;
 use self::{failure::Failure, shelf::Shelf, write::Prepared, writer::Queue};
 use super::{
     Claim, Commit, CommitError, Journal, Key, KeyRecord, LoggedEvent, Position, Query, Store, StoreError, Stored,
+    Tagged,
 };
 use crate::{
     clock::Timestamp,
     ids::MarketId,
-    ledger::{Account, Entry, Finding, TrialBalance},
+    ledger::{Account, Entry, Finding, Movement, TrialBalance},
     money::{Currency, Money},
     policy::{Policy, PolicyVersion},
 };
@@ -171,6 +172,14 @@ impl<D: 'static> Store for SqlStore<D> {
         ask!(self.readers, queries::find, market, query)
     }
 
+    async fn count(&self, market: MarketId, query: &Query) -> Result<u32, StoreError> {
+        ask!(self.readers, queries::count, market, query)
+    }
+
+    async fn tagged(&self, market: MarketId, tagged: &Tagged) -> Result<Vec<Stored>, StoreError> {
+        ask!(self.readers, queries::tagged, market, tagged)
+    }
+
     async fn claim(&self, market: MarketId, claim: &Claim) -> Result<Vec<Stored>, StoreError> {
         ask!(self.writers, queries::claim, market, claim)
     }
@@ -219,6 +228,10 @@ impl<D: 'static> Store for SqlStore<D> {
         limit: u32,
     ) -> Result<Vec<Entry>, StoreError> {
         ask!(self.readers, queries::history, market, account, after, limit)
+    }
+
+    async fn movement(&self, market: MarketId, contract: Uuid, version: u64) -> Result<Movement, StoreError> {
+        ask!(self.readers, queries::movement, market, contract, version)
     }
 
     async fn trial_balance(&self, market: MarketId) -> Result<Vec<TrialBalance>, StoreError> {

@@ -47,7 +47,9 @@ pub(super) static DIALECT: Dialect = Dialect {
     migrations: &[
         include_str!("../../../migrations/postgres/0001_start.sql"),
         include_str!("../../../migrations/postgres/0002_agents.sql"),
+        include_str!("../../../migrations/postgres/0003_bids.sql"),
         include_str!("../../../migrations/postgres/0006_notices.sql"),
+        include_str!("../../../migrations/postgres/0009_adjustments.sql"),
     ],
 };
 

@@ -6,15 +6,15 @@ use super::{
     Failure,
     session::{Cell, Line, Session},
     tables::{Table, kind, places, record, table, text},
-    write::{account, currency, currency_name, micros},
+    write::{account, currency, currency_name, int, micros},
 };
 use crate::{
     clock::{Timestamp, from_micros},
     ids::MarketId,
-    ledger::{Account, Entry, Limit, TransferKind, TrialBalance},
+    ledger::{Account, Entry, Limit, Movement, TransferKind, TrialBalance},
     money::{Currency, Money},
     policy::{Policy, PolicyVersion},
-    store::{Claim, Event, EventBody, Key, KeyRecord, Kind, LoggedEvent, Position, Query, Stored},
+    store::{Claim, Event, EventBody, Key, KeyRecord, Kind, LoggedEvent, Position, Query, Stored, Tagged},
 };
 
 type Lines = Vec<Line>;
@@ -87,6 +87,33 @@ pub(super) async fn policy(
 }
 
 pub(super) async fn find(session: &mut dyn Session, market: MarketId, query: &Query) -> Result<Vec<Stored>, Failure> {
+    let offset = i64::from(query.offset);
+    let make = |name: &str, wanted: &str| {
+        format!("SELECT version, claims, body FROM {name} WHERE {wanted} ORDER BY id DESC LIMIT $2 OFFSET $3")
+    };
+    let lines = matching(session, "find", market, query, offset, make).await?;
+    Ok(lines.into_iter().filter_map(|line| readable(query.kind, line)).collect())
+}
+
+/// Counted without an order, so that the index by party and status serves.
+pub(super) async fn count(session: &mut dyn Session, market: MarketId, query: &Query) -> Result<u32, Failure> {
+    let make = |name: &str, wanted: &str| {
+        format!("SELECT COUNT(*) FROM (SELECT 1 AS one FROM {name} WHERE {wanted} LIMIT $2 OFFSET $3) AS found")
+    };
+    let line = matching(session, "count", market, query, 0, make).await?.pop();
+    Ok(line.map(|mut line| line.int()).transpose()?.map_or(0, small))
+}
+
+/// The lines of a statement about the records that match; `make` writes it, of the table's name and the
+/// condition. Its `$2` is the limit, its `$3` the offset.
+async fn matching(
+    session: &mut dyn Session,
+    purpose: &'static str,
+    market: MarketId,
+    query: &Query,
+    offset: i64,
+    make: impl Fn(&str, &str) -> String,
+) -> Result<Lines, Failure> {
     let table = table(query.kind);
     let party = match query.party {
         Some((place, id)) => match table.parties.get(place) {
@@ -95,7 +122,7 @@ pub(super) async fn find(session: &mut dyn Session, market: MarketId, query: &Qu
         },
         None => None,
     };
-    let mut cells: Vec<Cell> = vec![market.0.into(), i64::from(query.limit).into(), i64::from(query.offset).into()];
+    let mut cells: Vec<Cell> = vec![market.0.into(), i64::from(query.limit).into(), offset.into()];
     cells.extend(party.map(|(_, id)| Cell::Id(id)));
     let make = || {
         let mut wanted = String::from("market = $1");
@@ -106,14 +133,45 @@ pub(super) async fn find(session: &mut dyn Session, market: MarketId, query: &Qu
             let first = 4 + usize::from(party.is_some());
             wanted += &format!(" AND status IN ({})", places(first, query.statuses.len()));
         }
-        let name = table.name;
-        format!("SELECT version, claims, body FROM {name} WHERE {wanted} ORDER BY id DESC LIMIT $2 OFFSET $3")
+        make(table.name, &wanted)
     };
-    let purpose = party.map_or("find", |(column, _)| column);
-    let sql = text(session.dialect(), purpose, table.name, query.statuses.len(), make);
+    // A statement's text is kept by its purpose and size: what tells these apart has to be in there.
+    let party = party.map_or(0, |_| 1 + query.party.map_or(0, |(place, _)| place));
+    let sql = text(session.dialect(), purpose, table.name, party * STATUSES + query.statuses.len(), make);
     cells.extend(query.statuses.iter().map(|status| Cell::from(*status)));
+    session.rows(sql, cells).await
+}
+
+/// More than the statuses of any kind.
+const STATUSES: usize = 64;
+
+pub(super) async fn tagged(
+    session: &mut dyn Session,
+    market: MarketId,
+    tagged: &Tagged,
+) -> Result<Vec<Stored>, Failure> {
+    let name = table(tagged.kind).name;
+    // The records are fetched for the page only, not for what is skipped.
+    let make = |older: &str| {
+        format!(
+            "SELECT version, claims, body FROM (SELECT id AS tagged FROM tags WHERE market = $1 AND kind = $2 \
+             AND tag = $3{older} ORDER BY id DESC LIMIT $4 OFFSET $5) AS page \
+             JOIN {name} ON market = $1 AND id = tagged ORDER BY tagged DESC"
+        )
+    };
+    let (limit, offset) = (i64::from(tagged.limit), i64::from(tagged.offset));
+    let kind = tagged.kind.as_str();
+    let mut cells: Vec<Cell> =
+        vec![market.0.into(), kind.into(), tagged.tag.as_str().into(), limit.into(), offset.into()];
+    let sql = match tagged.before {
+        Some(id) => {
+            cells.push(id.into());
+            text(session.dialect(), "older tagged", name, 1, || make(" AND id < $6"))
+        }
+        None => text(session.dialect(), "tagged", name, 1, || make("")),
+    };
     let lines = session.rows(sql, cells).await?;
-    Ok(lines.into_iter().filter_map(|line| readable(query.kind, line)).collect())
+    Ok(lines.into_iter().filter_map(|line| readable(tagged.kind, line)).collect())
 }
 
 /// A record among others. One that cannot be read, perhaps because a newer version of this library
@@ -268,7 +326,7 @@ pub(super) async fn history(
     let make = || {
         let side = |side| {
             format!(
-                "SELECT * FROM (SELECT number, at, kind, debit, credit, amount, currency, contract FROM transfers \
+                "SELECT * FROM (SELECT number, at, kind, debit, credit, amount, currency, contract, version FROM transfers \
                  WHERE market = $1 AND {side} = $2 AND number > $3 ORDER BY number LIMIT $4) AS {side}s"
             )
         };
@@ -284,8 +342,28 @@ fn entry(of: Account, mut line: Line) -> Result<Entry, Failure> {
     let kind = transfer_kind(&name)?;
     let (debit, credit) = (account(&line.text()?)?, account(&line.text()?)?);
     let (amount, currency, contract) = (line.int()?, currency(&line.text()?)?, line.id()?);
+    let version = line.int()?.unsigned_abs();
     let (counterparty, minor) = if credit == of { (debit, amount) } else { (credit, -amount) };
-    Ok(Entry { number, at, kind, counterparty, amount: Money::new(minor, currency), contract })
+    Ok(Entry { number, at, kind, counterparty, amount: Money::new(minor, currency), contract, version })
+}
+
+pub(super) async fn movement(
+    session: &mut dyn Session,
+    market: MarketId,
+    contract: Uuid,
+    version: u64,
+) -> Result<Movement, Failure> {
+    let sql = "SELECT debit, credit, amount, currency, kind FROM transfers \
+               WHERE market = $1 AND contract = $2 AND version = $3 ORDER BY part";
+    let mut movement = Movement::new();
+    for mut line in session.rows(sql, vec![market.0.into(), contract.into(), int(version).into()]).await? {
+        let (debit, credit) = (account(&line.text()?)?, account(&line.text()?)?);
+        let (amount, currency) = (line.int()?, currency(&line.text()?)?);
+        let kind = transfer_kind(&line.text()?)?;
+        let added = movement.transfer(debit, credit, Money::new(amount, currency), kind);
+        added.map_err(|e| Failure::corrupt(format!("version {version} of {contract} moved what none may: {e}")))?;
+    }
+    Ok(movement)
 }
 
 pub(super) fn transfer_kind(name: &str) -> Result<TransferKind, Failure> {

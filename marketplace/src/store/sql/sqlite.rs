@@ -50,7 +50,9 @@ pub(super) static DIALECT: Dialect = Dialect {
     migrations: &[
         include_str!("../../../migrations/sqlite/0001_start.sql"),
         include_str!("../../../migrations/sqlite/0002_agents.sql"),
+        include_str!("../../../migrations/sqlite/0003_bids.sql"),
         include_str!("../../../migrations/sqlite/0006_notices.sql"),
+        include_str!("../../../migrations/sqlite/0009_adjustments.sql"),
     ],
 };
 

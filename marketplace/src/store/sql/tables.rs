@@ -30,6 +30,8 @@ pub(super) const fn table(kind: Kind) -> Table {
         Kind::Observation => Table { name: "observations", parties: &[] },
         Kind::Agent => Table { name: "agents", parties: &["owner"] },
         Kind::Owner => Table { name: "owners", parties: &[] },
+        Kind::Adjustment => Table { name: "adjustments", parties: &[] },
+        Kind::Bid => Table { name: "bids", parties: &["job", "worker"] },
         Kind::Endpoint => Table { name: "endpoints", parties: &["agent", "job"] },
         Kind::Delivery => Table { name: "deliveries", parties: &["endpoint", "agent"] },
         Kind::Notice => Table { name: "notices", parties: &["agent", "job"] },

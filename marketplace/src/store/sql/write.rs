@@ -22,7 +22,8 @@ use crate::{
     ledger::{Account, Limit},
     money::Currency,
     store::{
-        Commit, CommitError, Event, Facts, Key, KeyRecord, KeyUse, Kind, StoreError, StoreErrorKind, Write, admit,
+        Commit, CommitError, Event, Facts, Key, KeyRecord, KeyUse, Kind, StoreError, StoreErrorKind, Tagging, Write,
+        admit,
     },
 };
 
@@ -34,6 +35,16 @@ pub(super) struct Prepared {
     transfers: Vec<Vec<Cell>>,
     documents: Vec<Vec<Cell>>,
     key: Option<Vec<Cell>>,
+    tags: Vec<Tags>,
+}
+
+/// What a record is listed under from now on.
+#[derive(Clone)]
+struct Tags {
+    key: Key,
+    /// Whether it may be listed already.
+    known: bool,
+    rows: Vec<Vec<Cell>>,
 }
 
 impl Prepared {
@@ -59,7 +70,8 @@ impl Prepared {
             None => None,
         };
         let transfers = transfer_rows(&commit);
-        Ok(Self { commit, records, events, transfers, documents, key })
+        let tags = commit.tags.iter().map(|tagging| tag_rows(&commit, tagging)).collect();
+        Ok(Self { commit, records, events, transfers, documents, key, tags })
     }
 }
 
@@ -121,6 +133,14 @@ fn transfer_rows(commit: &Commit) -> Vec<Vec<Cell>> {
         ]
     };
     (1..).zip(transfers).map(row).collect()
+}
+
+fn tag_rows(commit: &Commit, Tagging { subject, tags }: &Tagging) -> Tags {
+    let new = commit.writes.iter().any(|write| write.expected == 0 && write.record.key() == *subject);
+    let row = |tag: &String| {
+        vec![commit.market.0.into(), subject.kind.as_str().into(), tag.as_str().into(), subject.id.into()]
+    };
+    Tags { key: *subject, known: !new, rows: tags.iter().map(row).collect() }
 }
 
 /// A number as the database counts; what does not fit is refused there by version.
@@ -330,6 +350,8 @@ struct Rows {
     transfers: Vec<Vec<Cell>>,
     documents: Vec<Vec<Cell>>,
     keys: BTreeMap<(MarketId, String), Vec<Cell>>,
+    /// As the last commit of the group leaves each record's.
+    tags: BTreeMap<(MarketId, Key), Tags>,
 }
 
 impl Rows {
@@ -347,6 +369,10 @@ impl Rows {
         self.events.extend(prepared.events.iter().cloned());
         self.transfers.extend(prepared.transfers.iter().cloned());
         self.documents.extend(prepared.documents.iter().cloned());
+        for tags in &prepared.tags {
+            let before = self.tags.get(&(market, tags.key)).is_some_and(|before| before.known);
+            self.tags.insert((market, tags.key), Tags { known: tags.known || before, ..tags.clone() });
+        }
         if let (Some(used), Some(row)) = (&prepared.commit.key, &prepared.key) {
             self.keys.insert((market, used.key.clone()), row.clone());
         }
@@ -367,8 +393,23 @@ impl Rows {
         into_transfers().write(session, &self.transfers).await?;
         into_events(session.dialect().epoch).write(session, &self.events).await?;
         let columns = ["market", "subject", "name", "body"];
-        Insert::new("documents", &columns).write(session, &self.documents).await
+        Insert::new("documents", &columns).write(session, &self.documents).await?;
+        write_tags(session, self.tags).await
     }
+}
+
+/// Lists records anew: what they were listed under goes first.
+async fn write_tags(session: &mut dyn Session, tags: BTreeMap<(MarketId, Key), Tags>) -> Result<(), Failure> {
+    let mut listed: BTreeMap<(MarketId, Kind), Vec<Cell>> = BTreeMap::new();
+    for ((market, key), _) in tags.iter().filter(|(_, tags)| tags.known) {
+        listed.entry((*market, key.kind)).or_default().push(key.id.into());
+    }
+    for ((market, kind), ids) in listed {
+        let delete = format!("DELETE FROM tags WHERE market = $1 AND kind = '{}' AND id", kind.as_str());
+        lookup(session, "untag", kind.as_str(), &delete, "", market, ids).await?;
+    }
+    let rows: Vec<Vec<Cell>> = tags.into_values().flat_map(|tags| tags.rows).collect();
+    Insert::new("tags", &["market", "kind", "tag", "id"]).write(session, &rows).await
 }
 
 fn into_records(table: &Table) -> Insert {

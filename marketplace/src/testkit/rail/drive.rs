@@ -7,10 +7,10 @@ use uuid::Uuid;
 use super::{Case, Harness, Parties, Unplayable, Verdict, custody_word};
 use crate::{
     ids::{HoldId, InstructionId},
-    money::Money,
+    money::{Money, Rate},
     rail::{
-        Capability, Cursor, Custody, Instruction, Landing, Leg, Observation, Order, Outcome, Party, RailErrorKind,
-        RailProfile, Receipt, SettlementRail,
+        Capability, Cursor, Custody, HoldTerms, Instruction, Landing, Leg, Observation, Order, Outcome, Party,
+        RailErrorKind, RailProfile, Receipt, SettlementRail,
     },
 };
 
@@ -294,7 +294,9 @@ impl<'a> Kit<'a> {
 }
 
 pub(super) fn fund(parties: &Parties, amount: Money) -> Instruction {
-    let order = Order::Fund { hold: HoldId(parties.contract), payer: parties.buyer, amount };
+    let terms = HoldTerms { payee: Some(parties.worker), fee_ceiling: Rate::ONE, ..HoldTerms::default() };
+    let (hold, payer, terms) = (HoldId(parties.contract), parties.buyer, Box::new(terms));
+    let order = Order::Fund { hold, payer, amount, terms };
     instruction(parties.contract, 0, order)
 }
 

@@ -10,13 +10,15 @@ use crate::{
     ledger::Account,
     money::Money,
     policy::{Policy, PolicyVersion},
-    store::{Kind, LoggedEvent, Position, Query},
+    store::{Kind, LoggedEvent, Position, Query, Tagged, Tagging},
 };
 
 cases! {
     what_was_never_written_is_not_there,
     records_are_found_newest_first_in_pages,
     records_are_found_by_party_and_status,
+    records_are_counted_up_to_a_limit,
+    records_are_listed_under_their_tags,
     a_party_that_changes_is_found_by_the_new_one_only,
     the_log_is_read_in_pages_without_gaps,
     one_records_events_come_in_order,
@@ -88,6 +90,76 @@ async fn records_are_found_by_party_and_status(stage: &Stage<'_>) -> Result<(), 
         let found = find(party, statuses).await?;
         hold!(found == expected, "{party:?} {statuses:?}: found {found:?}, expected {expected:?}");
     }
+    Ok(())
+}
+
+async fn records_are_counted_up_to_a_limit(stage: &Stage<'_>) -> Result<(), Broken> {
+    let worker = stage.id();
+    for status in [JobStatus::Accepted, JobStatus::Accepted, JobStatus::Delivered, JobStatus::Completed] {
+        let mut sample = Sample::new(stage.market, stage.id(), stage.id());
+        (sample.job.status, sample.job.worker) = (status, Some(AgentId(worker)));
+        stage.store.commit(sample.write()).await?;
+    }
+    stage.written().await?;
+    let count = async |party, statuses: &[&'static str], limit| {
+        let query = Query { kind: Kind::Job, party, statuses: statuses.into(), offset: 9, limit };
+        stage.store.count(stage.market, &query).await
+    };
+    let working = ["accepted", "delivered"];
+    for (party, statuses, limit, expected) in [
+        (Some((1, worker)), &working[..], 10, 3),
+        (Some((1, worker)), &working[..], 2, 2),
+        (Some((1, worker)), &[][..], 10, 4),
+        (Some((0, worker)), &working[..], 10, 0),
+        (None, &[][..], 10, 5),
+    ] {
+        let counted = count(party, statuses, limit).await?;
+        hold!(counted == expected, "{party:?} {statuses:?} {limit}: {counted}, expected {expected}");
+    }
+    Ok(())
+}
+
+async fn records_are_listed_under_their_tags(stage: &Stage<'_>) -> Result<(), Broken> {
+    let listed = async |tag: &str, before, offset, limit| {
+        let tagged = Tagged { kind: Kind::Job, tag: tag.into(), before, offset, limit };
+        let found = stage.store.tagged(stage.market, &tagged).await;
+        found.map(|found| found.iter().map(|stored| stored.record.key().id).collect::<Vec<_>>())
+    };
+    let mut ids = Vec::new();
+    let mut samples = Vec::new();
+    for place in 0..5 {
+        let sample = Sample::new(stage.market, stage.id(), stage.id());
+        let mut commit = sample.write();
+        let odd = (place % 2 == 1).then(|| "odd".to_owned());
+        let tags = odd.into_iter().chain(["all".to_owned()]).collect();
+        commit.tags.push(Tagging { subject: sample.key(), tags });
+        stage.store.commit(commit).await?;
+        ids.insert(0, sample.key().id);
+        samples.push(sample);
+    }
+    hold!(listed("all", None, 0, 9).await? == ids, "not all are listed, newest first");
+    hold!(listed("odd", None, 0, 9).await? == [ids[1], ids[3]], "the odd ones");
+    hold!(listed("all", Some(ids[1]), 1, 2).await? == ids[3..], "a page after the second");
+    hold!(listed("al", None, 0, 9).await?.is_empty(), "a part of a tag");
+    let other = Tagged { kind: Kind::Agent, tag: "all".into(), before: None, offset: 0, limit: 9 };
+    hold!(stage.store.tagged(stage.market, &other).await?.is_empty(), "another kind");
+    // A later commit says anew what a record is listed under.
+    let mut moved = samples.remove(3);
+    moved.version = 1;
+    let mut commit = moved.write();
+    commit.tags.push(Tagging { subject: moved.key(), tags: vec!["even".into()] });
+    stage.store.commit(commit).await?;
+    hold!(listed("odd", None, 0, 9).await? == [ids[3]], "listed where it was before");
+    hold!(listed("even", None, 0, 9).await? == [moved.key().id], "not listed anew");
+    moved.version = 2;
+    stage.store.commit(moved.write()).await?;
+    hold!(listed("even", None, 0, 9).await? == [moved.key().id], "a commit that says nothing changed its tags");
+    // A commit that is refused changes none.
+    moved.version = 1;
+    let mut late = moved.write();
+    late.tags.push(Tagging { subject: moved.key(), tags: Vec::new() });
+    hold!(stage.store.commit(late).await.is_err(), "a stale write was admitted");
+    hold!(listed("even", None, 0, 9).await? == [moved.key().id], "a refused commit changed tags");
     Ok(())
 }
 

@@ -60,6 +60,7 @@ impl Sample {
             timers: Timers::default(),
             revisions: 0,
             validated: false,
+            open: None,
             frozen: None,
         };
         Self { market, job, version: 0 }
@@ -93,6 +94,7 @@ impl Sample {
             events: vec![self.event()],
             movement: Movement::new(),
             documents: Vec::new(),
+            tags: Vec::new(),
             guards: Vec::new(),
         }
     }

@@ -10,7 +10,7 @@ use crate::{
     error::Error,
     ids::{InstructionId, JobId},
     job::{HoldState, JobStatus},
-    rail::{Custody, ObservationBody, Party},
+    rail::{Observation, ObservationBody, Party},
     store::InstructionState,
     testkit::{Chances, Disorder},
 };
@@ -25,8 +25,10 @@ impl World {
 
     pub(super) async fn heal(&mut self) -> Result<(), Error> {
         self.stage.act().faults = Faults::default();
-        self.outside.seeded(self.setup.seed, Chances::default());
-        self.outside.disorder(Disorder::None);
+        for outside in self.places.iter().filter_map(|place| place.outside.as_ref()) {
+            outside.seeded(self.setup.seed, Chances::default());
+            outside.disorder(Disorder::None);
+        }
         self.stage.act().trace.line(format_args!("the world heals"));
         for process in 0..self.processes.len() {
             self.processes[process] = self.start_process().await?;
@@ -51,9 +53,13 @@ impl World {
         full::books(&self.stage, &market, true).await?;
         let id = self.store.open_market(&self.name()).await?;
         full::store(&self.stage, &self.store, id).await?;
-        let (unsettled, books) = (market.unsettled().await?, market.reconcile(self.profile.id).await?);
+        let unsettled = market.unsettled().await?;
         let unsettled: Vec<Unsettled> = unsettled.into_iter().filter(|open| !self.explained(open)).collect();
-        self.stage.act().auditor.check_settled(&self.profile, &unsettled, &books);
+        self.stage.act().auditor.check_settled(&unsettled);
+        for place in &self.places {
+            let books = market.reconcile(place.profile.id).await?;
+            self.stage.act().auditor.check_place(place, &books);
+        }
         self.check_jobs();
         Ok(())
     }
@@ -100,26 +106,32 @@ impl World {
     fn explained(&self, open: &Unsettled) -> bool {
         match open {
             Unsettled::Instruction(record) => matches!(record.state, InstructionState::Mismatch { .. }),
-            Unsettled::Refused(observed) if self.lied_about(&observed.observation.body) => true,
-            Unsettled::Refused(observed) => self.memory.hostile_deposits.contains(&observed.observation.id),
+            Unsettled::Refused(observed) => self.expected(&observed.observation),
         }
     }
 
-    /// A hold ran out that a rail had lied about, so that the books never knew of it.
-    fn lied_about(&self, body: &ObservationBody) -> bool {
-        matches!(body, ObservationBody::HoldExpired { hold } if self.stage.act().auditor.lied_to(JobId(hold.0)))
+    /// Whether the world itself caused what no rule could take in.
+    pub(super) fn expected(&self, observation: &Observation) -> bool {
+        match &observation.body {
+            // A hold ran out that a rail had lied about, so that the books never knew of it.
+            ObservationBody::HoldExpired { hold } | ObservationBody::HoldSettled { hold, .. } => {
+                self.stage.act().auditor.lied_to(JobId(hold.0))
+            }
+            // The rail goes on lying after an operator has established the truth.
+            ObservationBody::Outcome { instruction, .. } => self.memory.put_right.contains(instruction),
+            ObservationBody::Deposit { .. } => self.memory.hostile_deposits.contains(&observation.id),
+        }
     }
 
     /// No job is left with money on the way, unless the rail lied about it.
     fn check_jobs(&mut self) {
         let mut act = self.stage.act();
-        let per_hold = self.plan.custody != Custody::Internal && self.plan.custody != Custody::Pooled;
         let open: Vec<_> = act.auditor.open.iter().copied().collect();
         for id in open {
             let Some(job) = act.auditor.job(id) else { continue };
             let under_way = matches!(job.hold.state, HoldState::Funding(_) | HoldState::Settling(_));
             let job = format!("{job:?}");
-            if under_way && !(per_hold && act.auditor.lied_to(id)) {
+            if under_way && !act.auditor.lied_to(id) {
                 act.auditor.problem(format!("left on the way: {job}"));
             }
         }

@@ -14,6 +14,7 @@
 
 mod audit;
 mod heal;
+mod offers;
 mod plan;
 mod player;
 mod stage;
@@ -36,6 +37,7 @@ use crate::{
     clock::ManualClock,
     engine::Marketplace,
     error::Error,
+    ids::RailId,
     policy::{Policy, Span},
     rail::{CreditsRail, Custody, RailProfile, SettlementRail},
     store::Store,
@@ -46,6 +48,8 @@ use crate::{
 const LEASE: Span = Span::seconds(60);
 /// Every so many steps, all books are audited.
 const AUDIT: u64 = 400;
+/// The name of the market's further rail.
+const FURTHER: RailId = RailId::new("further");
 
 /// Which world to play, and how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,6 +155,13 @@ pub async fn play(setup: Setup, store: Arc<dyn Store>) -> Result<Report, Failure
     }
 }
 
+/// A rail of the market's, and the world that it leads to; none where the ledger is the money.
+#[derive(Clone)]
+struct Place {
+    profile: RailProfile,
+    outside: Option<OutsideWorld>,
+}
+
 struct World {
     setup: Setup,
     plan: Plan,
@@ -160,8 +171,8 @@ struct World {
     clock: Arc<ManualClock>,
     ids: Arc<SeededIds>,
     tiers: Tiers,
-    outside: OutsideWorld,
-    profile: RailProfile,
+    /// The market's rails; the first is what a job moves on when its order names none.
+    places: Vec<Place>,
     processes: Vec<Marketplace>,
     /// The policy that a process starts with.
     policy: Policy,
@@ -174,19 +185,24 @@ impl World {
     fn new(setup: Setup, store: Arc<dyn Store>) -> Self {
         let plan = Plan::draw(setup.seed);
         let currency = plan.policy.currency;
-        let outside = OutsideWorld::new(currency, setup.seed);
-        outside.seeded(setup.seed, plan.chances);
-        outside.disorder(plan.disorder);
-        let internal = plan.custody == Custody::Internal;
-        let profile = match internal {
-            true => CreditsRail::new(currency).profile().clone(),
-            false => {
-                let hold_expiry = plan.hold_expiry;
-                RailProfile { hold_expiry, ..ScriptedRail::profile_of(plan.custody, currency) }
+        let place = |(seed, custody)| match custody {
+            Custody::Internal => Place { profile: CreditsRail::new(currency).profile().clone(), outside: None },
+            _ => {
+                let outside = OutsideWorld::new(currency, seed);
+                outside.seeded(seed, plan.chances);
+                outside.disorder(plan.disorder);
+                let hold_expiry = plan.hold_expiry.filter(|_| custody.is_per_hold());
+                let profile = RailProfile { hold_expiry, ..ScriptedRail::profile_of(custody, currency) };
+                Place { profile, outside: Some(outside) }
             }
         };
+        let mut places: Vec<Place> =
+            (setup.seed..).zip([plan.custody].into_iter().chain(plan.further)).map(place).collect();
+        if let Some(further) = places.get_mut(1) {
+            further.profile.id = FURTHER;
+        }
         let tiers = Tiers::default();
-        let auditor = Auditor::new(plan.custody, (!internal).then(|| outside.clone()), tiers.clone());
+        let auditor = Auditor::new(places.clone(), tiers.clone());
         let stage = Stage::new(setup.seed, plan.faults, auditor);
         stage.act().trace.told = setup.telling == Telling::Aloud;
         let start = DateTime::from_timestamp_secs(1_800_000_000).unwrap_or_default();
@@ -197,8 +213,7 @@ impl World {
             clock: Arc::new(ManualClock::at(start)),
             ids: Arc::new(SeededIds::new(setup.seed)),
             tiers,
-            outside,
-            profile,
+            places,
             processes: Vec::new(),
             policy: plan.policy.clone(),
             memory: Memory::default(),
@@ -215,21 +230,30 @@ impl World {
     }
 
     async fn start_process(&self) -> Result<Marketplace, Error> {
-        let store = WorldStore { inner: self.store.clone(), stage: self.stage.clone() };
-        let builder = Marketplace::builder(self.name(), store, self.policy.clone())
+        let mut builder = Marketplace::builder(self.name(), self.own_store(), self.policy.clone())
             .clock(self.clock.clone())
             .ids(self.ids.clone())
             .tiers(self.tiers.clone())
             .lease(LEASE);
-        let stage = self.stage.clone();
-        let builder = match self.plan.custody {
-            Custody::Internal => builder.rail(WorldRail { inner: CreditsRail::new(self.policy.currency), stage }),
-            _ => {
-                let rail = ScriptedRail::new(self.profile.clone(), self.outside.clone(), self.clock.clone());
-                builder.rail(WorldRail { inner: rail, stage })
-            }
-        };
+        for place in &self.places {
+            let stage = self.stage.clone();
+            builder = match self.rail_to(place) {
+                None => builder.rail(WorldRail { inner: CreditsRail::new(self.policy.currency), stage }),
+                Some(inner) => builder.rail(WorldRail { inner, stage }),
+            };
+        }
         builder.build().await
+    }
+
+    /// The store as a process has it.
+    fn own_store(&self) -> WorldStore {
+        WorldStore { inner: self.store.clone(), stage: self.stage.clone() }
+    }
+
+    /// The way to a place, where there is a world outside.
+    fn rail_to(&self, place: &Place) -> Option<ScriptedRail> {
+        let outside = place.outside.clone()?;
+        Some(ScriptedRail::new(place.profile.clone(), outside, self.clock.clone()))
     }
 
     async fn live(&mut self) -> Result<(), Error> {
@@ -251,8 +275,10 @@ impl World {
         if self.sound() {
             self.heal().await?;
         }
-        let books = self.outside.books();
-        self.stage.act().trace.line(format_args!("outside {books:?} {:?}", self.outside.everybody_outside()));
+        for outside in self.places.iter().filter_map(|place| place.outside.as_ref()) {
+            let books = outside.books();
+            self.stage.act().trace.line(format_args!("outside {books:?} {:?}", outside.everybody_outside()));
+        }
         Ok(())
     }
 

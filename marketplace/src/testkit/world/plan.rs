@@ -37,6 +37,8 @@ pub(super) struct Faults {
 pub(super) struct Plan {
     pub(super) policy: Policy,
     pub(super) custody: Custody,
+    /// Of the market's further rail, if it has one. At most one rail holds money in the platform's name.
+    pub(super) further: Option<Custody>,
     pub(super) hold_expiry: Option<Span>,
     pub(super) chances: Chances,
     pub(super) disorder: Disorder,
@@ -80,10 +82,12 @@ impl Plan {
         };
         let disorder = if rng.random() { Disorder::RepeatedAndShuffled } else { Disorder::None };
         let hold_expiry = (custody.is_per_hold() && rng.random_range(0..3) == 0).then(|| Span::hours(7 * 24));
+        let further = (rng.random_range(0..3) == 0).then_some(Custody::NonCustodial);
         let agents = (0..rng.random_range(4..=12)).map(|i| AgentId(Uuid::from_u128(0xa9e7 << 64 | (i + 1)))).collect();
         Self {
             policy,
             custody,
+            further,
             hold_expiry,
             chances,
             disorder,

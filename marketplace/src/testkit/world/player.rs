@@ -6,24 +6,31 @@ use rand::{Rng, seq::IndexedRandom};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::{World, heal::party, plan::altered, stage::Play};
+use super::{World, heal::party, plan::altered, stage::Play, wrap::WorldTransaction};
 use crate::{
     actor::Actor,
     engine::{Marketplace, Session},
     error::Error,
     ids::{AgentId, InstructionId, JobId, RailId},
-    job::{Delivery, HoldState, Job, JobCommand, JobOrder, JobStatus, Verdict},
+    job::{Delivery, HoldState, Job, JobCommand, JobOrder, JobStatus, OpenOrder, Verdict},
     money::{Currency, Money},
     policy::{EscrowAt, Policy, PolicyVersion, Span},
-    rail::{Cursor, Custody, Push},
-    store::InstructionState,
-    testkit::ScriptedRail,
+    rail::{Cursor, Custody, Decline, Outcome, Push, Receipt},
+    store::{InstructionRecord, InstructionState, Observed},
+    testkit::OutsideWorld,
 };
 
 /// How many jobs are open at once, about.
 const OPEN: usize = 24;
 /// How many keyed commands are remembered to be repeated.
 const REMEMBERED: usize = 40;
+
+/// How an embedder's transaction ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Committed,
+    RolledBack,
+}
 
 /// Something under way in one of the processes.
 pub(super) struct Task {
@@ -69,6 +76,8 @@ pub(super) struct Memory {
     deposits: u64,
     /// The observations that no rule can take in, by id.
     pub(super) hostile_deposits: HashSet<String>,
+    /// The instructions whose outcome an operator has established.
+    pub(super) put_right: HashSet<InstructionId>,
 }
 
 #[derive(Clone)]
@@ -95,10 +104,11 @@ impl World {
         match self.plan.custody {
             Custody::Internal => {
                 let reference = format!("deposit {}", self.memory.deposits);
-                self.processes[0].operator("bank").record_deposit(self.profile.id, reference, agent, amount).await
+                let rail = self.places[0].profile.id;
+                self.processes[0].operator("bank").record_deposit(rail, reference, agent, amount).await
             }
             Custody::Pooled => {
-                self.outside.deposit(agent, amount, "somewhere");
+                self.outside(0).deposit(agent, amount, "somewhere");
                 Ok(())
             }
             Custody::PerHold | Custody::NonCustodial => Ok(()),
@@ -122,8 +132,11 @@ impl World {
             175..210 => self.answer(market, &mut task),
             210..225 => self.look_again(market, &mut task),
             225..232 => self.set_policy(market, &mut task),
-            232..250 => self.deposit(market, &mut task),
+            232..245 => self.deposit(market, &mut task),
+            245..248 => self.put_right(market, &mut task),
+            248..250 => self.dismiss(market, &mut task),
             250..310 if !self.memory.keyed.is_empty() => self.repeat(market, &mut task),
+            310..400 => self.offer(market, &mut task),
             _ => self.command(market, &mut task),
         };
         let mut act = self.stage.act();
@@ -134,21 +147,18 @@ impl World {
 
     /// Messages of the outside world: old ones, new ones, forged ones.
     fn push(&mut self, market: Marketplace, task: &mut Task) -> (String, Option<String>) {
-        let rail = ScriptedRail::new(self.profile.clone(), self.outside.clone(), self.clock.clone());
-        let end: usize = self.outside.end().0.parse().unwrap_or(0);
+        let place = self.places[self.rng.random_range(0..self.places.len())].clone();
+        let end: usize = place.outside.as_ref().map_or(0, |outside| outside.end().0.parse().unwrap_or(0));
         let from = Cursor(self.rng.random_range(end.saturating_sub(20)..=end).to_string());
-        let mut pushes: Vec<Push> = if self.plan.custody == Custody::Internal {
-            Vec::new()
-        } else {
-            rail.pushes(&from).map_or(Vec::new(), |p| p.0)
-        };
+        let sent = self.rail_to(&place).and_then(|rail| rail.pushes(&from).ok());
+        let mut pushes: Vec<Push> = sent.map_or(Vec::new(), |(pushes, _)| pushes);
         task.forged = !pushes.is_empty() && self.rng.random_range(0..8) == 0;
         if task.forged {
             pushes.truncate(1);
             let byte = self.rng.random_range(0..pushes[0].body.len());
             pushes[0].body[byte] ^= 1;
         }
-        let id = self.profile.id;
+        let id = place.profile.id;
         let body = format!("{} pushes after {}, forged: {}", pushes.len(), from.0, task.forged);
         task.play = Box::pin(async move {
             let mut count = 0;
@@ -193,6 +203,78 @@ impl World {
         (body, None)
     }
 
+    /// An operator finds out what truly became of an instruction that the rail has lied about.
+    fn put_right(&mut self, market: Marketplace, task: &mut Task) -> (String, Option<String>) {
+        let lied: Vec<InstructionRecord> = {
+            let auditor = &self.stage.act().auditor;
+            let open = auditor.unfinished.iter().filter_map(|id| auditor.instruction(*id));
+            open.filter(|record| matches!(record.state, InstructionState::Mismatch { .. })).cloned().collect()
+        };
+        let Some(record) = lied.choose(&mut self.rng) else { return self.command(market, task) };
+        let Some(outside) =
+            self.places.iter().find(|place| place.profile.id == record.rail).and_then(|p| p.outside.clone())
+        else {
+            return self.command(market, task);
+        };
+        let instruction = record.instruction.id;
+        let truth = outside.effects(instruction);
+        let outcome = match truth.times {
+            0 => Outcome::Declined(Decline { code: "by_hand".into(), message: "nothing has moved".into() }),
+            _ => Outcome::Done(Receipt {
+                instruction,
+                reference: format!("by hand {instruction}"),
+                amount: record.instruction.order.amount(),
+                legs: truth.legs,
+                cost: None,
+                hold_expires_at: None,
+            }),
+        };
+        let actor = if self.rng.random_range(0..6) == 0 { self.anybody() } else { operator() };
+        self.memory.put_right.insert(instruction);
+        self.report.commands += 1;
+        let body = format!("{actor} resolves {instruction} as {outcome:?}");
+        let within = self.within();
+        task.play = Box::pin(async move {
+            let session = market.by(actor);
+            let resolved = match &within {
+                Some((transaction, _)) => session.within(transaction).resolve(instruction, outcome, "it is so").await,
+                None => session.resolve(instruction, outcome, "it is so").await,
+            };
+            Answer::Done(ended(within, resolved.map(|()| 1)).await.map(|ended| ended.unwrap_or(0)))
+        });
+        (body, None)
+    }
+
+    /// An operator has dealt with what no rule could take in.
+    fn dismiss(&mut self, market: Marketplace, task: &mut Task) -> (String, Option<String>) {
+        let refused: Vec<Observed> = self.stage.act().auditor.refused().into_iter().cloned().collect();
+        let expected: Vec<Uuid> = refused
+            .iter()
+            .filter(|observed| self.expected(&observed.observation))
+            .map(|observed| observed.id)
+            .collect();
+        let Some(id) = expected.choose(&mut self.rng).copied() else { return self.command(market, task) };
+        let actor = if self.rng.random_range(0..6) == 0 { self.anybody() } else { operator() };
+        self.report.commands += 1;
+        let body = format!("{actor} dismisses {id}");
+        task.play = Box::pin(async move { Answer::Done(market.by(actor).dismiss(id, "dealt with").await.map(|()| 1)) });
+        (body, None)
+    }
+
+    /// Now and then a command is given in an embedder's own transaction, which may be rolled back.
+    fn within(&mut self) -> Option<(WorldTransaction, End)> {
+        let end = match self.rng.random_range(0..24) {
+            0 => End::RolledBack,
+            1..3 => End::Committed,
+            _ => return None,
+        };
+        Some((WorldTransaction::new(self.own_store()), end))
+    }
+
+    fn outside(&self, place: usize) -> OutsideWorld {
+        self.places[place].outside.clone().expect("the custody says that there is a world outside")
+    }
+
     fn set_policy(&mut self, market: Marketplace, task: &mut Task) -> (String, Option<String>) {
         let Some(policy) = altered(&self.policy, &mut self.rng) else { return self.command(market, task) };
         task.policy = Some(policy.clone());
@@ -216,7 +298,7 @@ impl World {
                 let again = self.rng.random_range(0..4) == 0;
                 self.memory.deposits += u64::from(!again);
                 let reference = format!("deposit {}", if again { last } else { last + 1 });
-                let id = self.profile.id;
+                let id = self.places[0].profile.id;
                 self.report.commands += 1;
                 let body = format!("{reference} of {minor} for {agent}");
                 task.play = Box::pin(async move {
@@ -225,13 +307,14 @@ impl World {
                 (body, None)
             }
             Custody::Pooled if hostile && minor != i64::MAX => {
-                self.memory.hostile_deposits.insert(format!("event-{}", self.outside.end().0));
-                self.outside.deposit(agent, Money::new(0, amount.currency()), "a joker");
+                let outside = self.outside(0);
+                self.memory.hostile_deposits.insert(format!("event-{}", outside.end().0));
+                outside.deposit(agent, Money::new(0, amount.currency()), "a joker");
                 self.command(market, task)
             }
             Custody::Pooled => {
                 if !hostile {
-                    self.outside.deposit(agent, amount, "somewhere");
+                    self.outside(0).deposit(agent, amount, "somewhere");
                 }
                 self.command(market, task)
             }
@@ -257,7 +340,7 @@ impl World {
     }
 
     /// A command to a job, or a new job.
-    fn command(&mut self, market: Marketplace, task: &mut Task) -> (String, Option<String>) {
+    pub(super) fn command(&mut self, market: Marketplace, task: &mut Task) -> (String, Option<String>) {
         let open = self.stage.act().auditor.open.len();
         let posts = open < 4 || self.rng.random_range(0..OPEN * 4) > open * 4 + 2 || self.rng.random_range(0..60) == 0;
         let (actor, job, command) = if posts {
@@ -299,27 +382,37 @@ impl World {
             JobCommand::Post { order, .. } => format!("{actor} {job:?} post {order:?}"),
             command => format!("{actor} {job:?} {command:?}"),
         };
+        let within = self.within();
         task.play = Box::pin(async move {
             let session = market.by(actor);
             let session = match key {
                 Some(key) => session.keyed(key),
                 None => session,
             };
-            Answer::Job(give(session, job.unwrap_or(JobId(Uuid::nil())), command).await)
+            let session = match &within {
+                Some((transaction, _)) => session.within(transaction),
+                None => session,
+            };
+            let given = give(session, job.unwrap_or(JobId(Uuid::nil())), command).await;
+            match ended(within, given).await {
+                Ok(Some(job)) => Answer::Job(Ok(job)),
+                Ok(None) => Answer::Done(Ok(0)), // it never was
+                Err(error) => Answer::Job(Err(error)),
+            }
         });
         (body, scoped)
     }
 
-    fn agent(&mut self) -> AgentId {
+    pub(super) fn agent(&mut self) -> AgentId {
         let place = self.rng.random_range(0..self.plan.agents.len());
         self.plan.agents[place]
     }
 
-    fn anybody(&mut self) -> Actor {
+    pub(super) fn anybody(&mut self) -> Actor {
         match self.rng.random_range(0..12) {
             0 => operator(),
             1 => Actor::Timer,
-            2 => Actor::Rail(self.profile.id),
+            2 => Actor::Rail(self.places[0].profile.id),
             3 => Actor::Operator("\u{202e}".into()),
             _ => Actor::Agent(self.agent()),
         }
@@ -351,10 +444,14 @@ impl World {
             task: Map::from_iter([("size".to_owned(), Value::from(self.rng.random_range(0..99)))]),
             amount: Money::new(self.rng.random_range(min..most), currency),
             worker: worker.then(|| self.agent()).filter(|worker| *worker != buyer),
-            rail: None,
+            rail: self.places.get(1).map(|further| further.profile.id).filter(|_| self.rng.random()),
             deadline: None,
             validation: (self.rng.random_range(0..4) == 0).then(|| Value::from("it is there")),
+            open: None,
         };
+        if order.worker.is_none() {
+            order.open = Some(self.wanted());
+        }
         if self.rng.random_range(0..16) == 0 {
             let policy = &self.plan.policy.jobs;
             match self.rng.random_range(0..10) {
@@ -374,6 +471,17 @@ impl World {
             }
         }
         order
+    }
+
+    /// What an open job says, as far as its policy asks for it.
+    fn wanted(&mut self) -> OpenOrder {
+        let described = self.plan.policy.open_jobs.is_some_and(|open| open.description.is_some());
+        OpenOrder {
+            description: described.then(|| "from here to there and back".into()),
+            category: self.rng.random::<bool>().then(|| "errands".into()),
+            requires: if self.rng.random() { vec!["carrying".into()] } else { Vec::new() },
+            ..OpenOrder::default()
+        }
     }
 
     /// What a job's people would do next, or something else.
@@ -449,6 +557,17 @@ fn another(currency: Currency) -> Currency {
     if currency == Currency::EUR { Currency::USDC } else { Currency::EUR }
 }
 
+/// What a command came to after the embedder's transaction, if it was given in one: nothing if that was
+/// rolled back.
+async fn ended<T>(within: Option<(WorldTransaction, End)>, given: Result<T, Error>) -> Result<Option<T>, Error> {
+    let given = given?;
+    match within {
+        None => Ok(Some(given)),
+        Some((_, End::RolledBack)) => Ok(None),
+        Some((transaction, End::Committed)) => transaction.end().await.map(|()| Some(given)),
+    }
+}
+
 /// Gives a command by the session's verb for it.
 async fn give(session: Session<'_>, job: JobId, command: JobCommand) -> Result<Arc<Job>, Error> {
     match command {
@@ -466,8 +585,9 @@ async fn give(session: Session<'_>, job: JobId, command: JobCommand) -> Result<A
         JobCommand::Freeze { reason } => session.freeze(job, reason).await,
         JobCommand::Unfreeze => session.unfreeze(job).await,
         // Nobody but the engine gives these.
-        JobCommand::Tick | JobCommand::RecordOutcome { .. } | JobCommand::RecordHoldExpired => {
-            session.unfreeze(job).await
-        }
+        JobCommand::Tick
+        | JobCommand::RecordOutcome { .. }
+        | JobCommand::RecordHoldExpired
+        | JobCommand::RecordHoldSettled { .. } => session.unfreeze(job).await,
     }
 }

@@ -1,6 +1,6 @@
 //! The store and the rail as a process has them: every call pauses, and some go wrong.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use futures::lock::OwnedMutexGuard;
@@ -9,8 +9,9 @@ use uuid::Uuid;
 use super::stage::Stage;
 use crate::{
     clock::Timestamp,
+    error::Error,
     ids::MarketId,
-    ledger::{Account, Entry, Finding, TrialBalance},
+    ledger::{Account, Entry, Finding, Movement, TrialBalance},
     money::{Currency, Money},
     policy::{Policy, PolicyVersion},
     rail::{
@@ -18,11 +19,12 @@ use crate::{
     },
     store::{
         Claim, Commit, CommitError, Journal, Key, KeyRecord, LoggedEvent, Position, Query, Store, StoreError,
-        StoreErrorKind, Stored,
+        StoreErrorKind, Stored, Tagged,
     },
 };
 
 /// A store whose calls pause, fail, and end in the death of the process.
+#[derive(Clone)]
 pub(super) struct WorldStore {
     pub(super) inner: Arc<dyn Store>,
     pub(super) stage: Stage,
@@ -49,6 +51,47 @@ impl WorldStore {
     fn fault(&self, kind: StoreErrorKind) -> StoreError {
         self.stage.act().auditor.fault_injected();
         StoreError::new(kind, "the world says so")
+    }
+}
+
+/// An embedder's own transaction: what is committed in it is written when it ends, all at once.
+pub(super) struct WorldTransaction {
+    store: WorldStore,
+    commits: Mutex<Vec<Commit>>,
+}
+
+impl WorldTransaction {
+    pub(super) fn new(store: WorldStore) -> Self {
+        Self { store, commits: Mutex::default() }
+    }
+
+    /// Writes it. Where others were faster, the embedder's database would fail it as a whole.
+    pub(super) async fn end(self) -> Result<(), Error> {
+        let commits = self.commits.into_inner().expect("no holder of this lock panics");
+        for commit in commits {
+            match self.store.commit(commit).await {
+                Ok(()) => {}
+                Err(CommitError::Store(error)) => return Err(error.into()),
+                Err(_) => return Err(Error::Contention { command: "an embedder's transaction", attempts: 1 }),
+            }
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Journal for WorldTransaction {
+    async fn load(&self, market: MarketId, key: Key) -> Result<Option<Stored>, StoreError> {
+        self.store.load(market, key).await
+    }
+
+    async fn key(&self, market: MarketId, key: &str) -> Result<Option<KeyRecord>, StoreError> {
+        self.store.key(market, key).await
+    }
+
+    async fn commit(&self, commit: Commit) -> Result<(), CommitError> {
+        self.commits.lock().expect("no holder of this lock panics").push(commit);
+        Ok(())
     }
 }
 
@@ -146,6 +189,16 @@ impl Store for WorldStore {
         self.inner.find(market, query).await
     }
 
+    async fn count(&self, market: MarketId, query: &Query) -> Result<u32, StoreError> {
+        let _alone = self.read().await?;
+        self.inner.count(market, query).await
+    }
+
+    async fn tagged(&self, market: MarketId, tagged: &Tagged) -> Result<Vec<Stored>, StoreError> {
+        let _alone = self.read().await?;
+        self.inner.tagged(market, tagged).await
+    }
+
     async fn claim(&self, market: MarketId, claim: &Claim) -> Result<Vec<Stored>, StoreError> {
         let alone = self.read().await?;
         let claimed = self.inner.claim(market, claim).await?;
@@ -207,6 +260,10 @@ impl Store for WorldStore {
         limit: u32,
     ) -> Result<Vec<Entry>, StoreError> {
         self.inner.history(market, account, after, limit).await
+    }
+
+    async fn movement(&self, market: MarketId, contract: Uuid, version: u64) -> Result<Movement, StoreError> {
+        self.inner.movement(market, contract, version).await
     }
 
     async fn trial_balance(&self, market: MarketId) -> Result<Vec<TrialBalance>, StoreError> {

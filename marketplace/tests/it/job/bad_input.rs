@@ -224,7 +224,10 @@ fn orders_with_fields_that_nobody_knows_are_not_read() {
 
 #[test]
 fn what_the_policy_does_not_offer() {
-    assert_eq!(asked(|order| order.worker = None), Err(Rejection::WorkerMissing));
+    let closed = Desk::new(tradepost::policy::Policy::paegents().unwrap(), Custody::Internal);
+    let mut open = order(closed.money(10_000));
+    open.worker = None;
+    assert_eq!(closed.ask(&by(buyer()), &post(open)), Err(Rejection::WorkerMissing));
     let desk = Desk::new(just_pay(), Custody::Internal);
     let mut validated = order(desk.money(10_000));
     validated.validation = Some(json!({}));

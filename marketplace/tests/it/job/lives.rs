@@ -12,7 +12,7 @@ use tradepost::{
     ids::InstructionId,
     job::{CancelCause, HoldState, JobCommand, JobEvent, JobStatus, Verdict},
     ledger::{Account, RevenueKind, escrow},
-    policy::{Policy, Span},
+    policy::{EscrowAt, Policy, Span},
     rail::{Action, Custody, Instruction, Landing, Order, Outcome, Party},
 };
 
@@ -97,11 +97,17 @@ fn setting(which: u8, tier: u8) -> (Policy, &'static str, Charges) {
                 JobStatus::InProgress => (2500, 0),
                 _ => (0, 0),
             };
-            (first_come(voxpact()), tier, Charges { fee, on_top: false, cancelling })
+            (without_tier_limits(first_come(voxpact())), tier, Charges { fee, on_top: false, cancelling })
         }
         1 => (just_pay(), "everybody", Charges { fee: 300, on_top: true, cancelling: free }),
-        _ => (agent_market(), "everybody", Charges { fee: 1000, on_top: false, cancelling: free }),
+        _ => (half_to_even(agent_market()), "everybody", Charges { fee: 1000, on_top: false, cancelling: free }),
     }
+}
+
+/// The policy, rounding as [`share`] does.
+fn half_to_even(mut policy: Policy) -> Policy {
+    policy.fees.rounding = tradepost::money::Rounding::HalfEven;
+    policy
 }
 
 /// Ten-thousandths of an amount, half to even.
@@ -133,7 +139,9 @@ impl World {
         let range = desk.policy.jobs.amount;
         let amount = range.min + amount % (range.max - range.min).min(1_000_000_000);
         let mut order = order(desk.money(amount));
-        if open_task {
+        // A contract between the parties cannot take money for a payee who is not known yet.
+        let payable = custody != Custody::NonCustodial || desk.policy.jobs.escrow == EscrowAt::Acceptance;
+        if open_task && payable {
             order.worker = None;
         }
         if validated && desk.policy.validation.is_some() {

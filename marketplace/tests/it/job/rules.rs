@@ -83,7 +83,7 @@ fn vp_12_money_is_taken_and_held_at_once() {
     for custody in [Custody::PerHold, Custody::NonCustodial] {
         let mut desk = Desk::new(voxpact(), custody).posted(10_000);
         assert_eq!(desk.status(), JobStatus::PendingPayment);
-        let Order::Fund { hold, payer, amount } = desk.last_instruction().order else { panic!("not a funding") };
+        let Order::Fund { hold, payer, amount, .. } = desk.last_instruction().order else { panic!("not a funding") };
         assert_eq!((hold.0, payer, amount), (desk.job().id.0, buyer(), desk.money(10_000)));
         assert_eq!(desk.instructions.len(), 1);
         desk.settle_rail();

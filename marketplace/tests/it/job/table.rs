@@ -129,7 +129,12 @@ fn some_instruction(desk: &Desk) -> Instruction {
     let never = || Instruction {
         id: InstructionId(uuid::Uuid::from_u128(99)),
         contract: desk.job().id.0,
-        order: Order::Fund { hold: desk.job().id.into(), payer: buyer(), amount: desk.money(AMOUNT) },
+        order: Order::Fund {
+            hold: desk.job().id.into(),
+            payer: buyer(),
+            amount: desk.money(AMOUNT),
+            terms: Box::default(),
+        },
         answer: None,
     };
     desk.instructions.last().map_or_else(never, |(instruction, _)| instruction.clone())
@@ -156,6 +161,7 @@ fn commands(desk: &Desk) -> Vec<(JobCommand, Vec<Actor>)> {
         (JobCommand::Tick, vec![Actor::Timer]),
         (outcome(&instruction, done(&instruction)), vec![rail()]),
         (JobCommand::RecordHoldExpired, vec![rail()]),
+        (JobCommand::RecordHoldSettled { reference: "outside".into(), legs: vec![] }, vec![rail()]),
     ]
 }
 
@@ -184,6 +190,9 @@ fn expected(desk: &Desk, command: &JobCommand) -> Result<JobStatus, Rejection> {
     Err(match name {
         "tick" => Rejection::NothingDue { next: desk.job().due_at() },
         "record_outcome" | "record_hold_expired" => wrong_hold(name),
+        "record_hold_settled" => {
+            Rejection::WrongRail { command: "record_hold_settled", rail: RAIL, needed: Custody::NonCustodial }
+        }
         "retry_payment" if status == PendingPayment => wrong_hold(name),
         _ => {
             let allowed = BY_STATUS.iter().find(|(by, _)| *by == name).unwrap().1.to_vec();
@@ -226,7 +235,7 @@ fn vp_14_every_command_in_every_status_is_legal_or_refused_with_its_reason() {
         }
     }
     assert_eq!(legal, LEGAL.len() + 5, "refunds have two rightful actors");
-    assert_eq!(legal + refused, 12 * 17);
+    assert_eq!(legal + refused, 12 * 18);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use tradepost::{
     job::{CancelCause, HoldState, Job, JobCommand, JobEvent, JobStatus, Timers},
     ledger::{Account, escrow},
     policy::{OnExpiry, Span},
-    rail::{Custody, Landing, Outcome},
+    rail::{Custody, Landing, Leg, Order, Outcome, Party},
 };
 
 use crate::support::*;
@@ -176,6 +176,83 @@ fn vp_39_the_rail_gives_a_hold_up_by_itself_in_any_status() {
     }
 }
 
+/// PG-17: where a contract holds the money, what the parties did there is what happened.
+#[test]
+fn pg_17_parties_who_divide_a_hold_by_themselves_end_the_job_in_any_status() {
+    for stage in [std::convert::identity, accepted, started, delivered, revising] {
+        for (to_worker, status) in [(9_000, JobStatus::Completed), (0, JobStatus::Refunded)] {
+            let mut desk = stage(vox(Custody::NonCustodial));
+            desk.must(Actor::Rail(RAIL), outside(&desk, [to_worker, to_worker / 90, 10_000 - to_worker / 90 * 91]));
+            assert_eq!((desk.status(), desk.job().hold.state), (status, HoldState::Settled));
+            assert_eq!(desk.books.of(Account::Rail(RAIL)), 0, "all of it has left");
+            assert_eq!(desk.books.of(escrow(desk.job().id)), 0);
+            assert_eq!(desk.books.of(Account::Pending(worker())), 0);
+            assert_eq!(
+                desk.books.of(Account::Treasury(RAIL)),
+                i128::from(-to_worker / 90),
+                "the platform's share is its own"
+            );
+            assert_eq!(desk.instructions.len(), 1, "the rail is asked nothing");
+            let again = desk.ask(&Actor::Rail(RAIL), &outside(&desk, [10_000, 0, 0]));
+            assert_eq!(again, Err(Rejection::WrongHold { command: "record_hold_settled", state: "divided" }));
+        }
+    }
+}
+
+/// PG-17: the shares that were decided are taken back, and those that the parties chose are booked.
+#[test]
+fn pg_17_what_the_parties_divided_stands_against_what_the_rail_was_asked() {
+    let mut desk = delivered(vox(Custody::NonCustodial));
+    desk.must(by(buyer()), JobCommand::Approve);
+    let settle = desk.last_instruction();
+    desk.must(Actor::Rail(RAIL), outside(&desk, [4_000, 100, 5_900]));
+    assert_eq!((desk.status(), desk.job().hold.state), (JobStatus::Completed, HoldState::Settled));
+    for account in [Account::Rail(RAIL), Account::Pending(worker()), Account::Clearing(RAIL), escrow(desk.job().id)] {
+        assert_eq!(desk.books.of(account), 0, "{account}");
+    }
+    assert_eq!(desk.books.of(Account::Treasury(RAIL)), -100);
+    let late = desk.ask(&Actor::Rail(RAIL), &outcome(&settle, declined()));
+    assert_eq!(late, Err(Rejection::WrongHold { command: "record_outcome", state: "divided" }));
+}
+
+#[test]
+fn pg_17_a_division_that_is_not_the_holds_is_refused() {
+    let desk = delivered(vox(Custody::NonCustodial));
+    for shares in [[10_000, 1, 0], [9_999, 0, 0], [10_001, -1, 0]] {
+        let answer = desk.ask(&Actor::Rail(RAIL), &outside(&desk, shares));
+        assert!(matches!(answer, Err(Rejection::Receipt(_))), "{answer:?}");
+    }
+    let custodial = delivered(vox(Custody::PerHold));
+    let needed = Custody::NonCustodial;
+    let refused = Rejection::WrongRail { command: "record_hold_settled", rail: RAIL, needed };
+    assert_eq!(custodial.ask(&Actor::Rail(RAIL), &outside(&custodial, [10_000, 0, 0])), Err(refused));
+}
+
+/// PG-04: the payer signs who may earn the hold and the most that the platform may take of it.
+#[test]
+fn pg_04_the_payer_is_told_payee_and_fee_ceiling() {
+    let desk = vox(Custody::NonCustodial);
+    let Order::Fund { terms, .. } = desk.last_instruction().order else { panic!("not a funding") };
+    assert_eq!(terms.payee, Some(worker()));
+    let fee = desk.job().terms.fee.minor();
+    let of_cancelling = desk.policy.jobs.cancellation.values().map(|terms| {
+        let (to_worker, to_platform) = terms.shares(desk.money(10_000), desk.policy.fees.rounding).unwrap();
+        (to_platform.minor(), to_worker.minor() + to_platform.minor())
+    });
+    for (platform, of) in of_cancelling.chain([(fee, 10_000)]).filter(|(_, of)| *of > 0) {
+        let allowed = terms.fee_ceiling.share() * rust_decimal::Decimal::from(of);
+        assert!(rust_decimal::Decimal::from(platform) <= allowed, "{platform} of {of}, ceiling {}", terms.fee_ceiling);
+    }
+}
+
+fn outside(desk: &Desk, [worker_share, platform, buyer_share]: [i64; 3]) -> JobCommand {
+    let to =
+        [(Party::Worker(worker()), worker_share), (Party::Platform, platform), (Party::Buyer(buyer()), buyer_share)];
+    let legs = to.into_iter().filter(|(_, minor)| *minor != 0);
+    let legs = legs.map(|(to, minor)| Leg { to, amount: desk.money(minor) }).collect();
+    JobCommand::RecordHoldSettled { reference: "outside".into(), legs }
+}
+
 #[test]
 fn vp_39_a_hold_that_was_never_taken_cannot_expire() {
     let refused = |desk: &Desk, state| {
@@ -195,7 +272,25 @@ fn vp_39_a_hold_that_expires_before_its_funding_is_known_ends_the_job() {
     assert_eq!(desk.status(), JobStatus::PendingPayment);
     desk.must(Actor::Rail(RAIL), outcome(&desk.last_instruction(), done(&desk.last_instruction())));
     assert_eq!(desk.status(), JobStatus::Cancelled);
+    came_and_went(&desk);
+}
+
+/// The job was called off before either was known: nothing is left to end, and the log says still where
+/// the money went.
+#[test]
+fn vp_39_a_hold_that_expires_before_its_funding_is_known_returns_a_called_off_jobs_money() {
+    let mut desk = Desk::new(voxpact(), Custody::PerHold).posted(10_000);
+    desk.must(by(buyer()), cancel()).must(Actor::Rail(RAIL), JobCommand::RecordHoldExpired);
+    let told = desk.give(Actor::Rail(RAIL), outcome(&desk.last_instruction(), done(&desk.last_instruction())));
+    let amount = desk.job().terms.total().unwrap();
+    assert_eq!(told, Ok(vec![JobEvent::PaymentLost { amount }]));
+    came_and_went(&desk);
+}
+
+fn came_and_went(desk: &Desk) {
     assert!(desk.books.is_empty(), "{:?}", desk.books);
+    assert_eq!(desk.job().hold.state, HoldState::Settled);
+    assert_eq!(desk.job().due_at(), None);
     assert_eq!(desk.instructions.len(), 1, "the rail is asked nothing more");
 }
 

@@ -28,8 +28,10 @@ async fn vp_37_a_delivery_is_tried_by_the_schedule_and_then_given_up() {
             town.posted().await;
             let mut tries = 0;
             for wait in [0, 300, 1800, 7200] {
-                town.pass(wait - 1).await;
-                assert_eq!(town.receiver.received().len(), tries, "not before its time");
+                if wait > 0 {
+                    town.pass(wait - 1).await;
+                    assert_eq!(town.receiver.received().len(), tries, "not before its time");
+                }
                 town.pass(i64::from(wait > 0)).await;
                 tries += 1;
                 let delivery = town.delivery(&own).await;

@@ -1,7 +1,7 @@
 //! Notices: what agents are told, on all three stores, to a receiver on this machine.
 
 use std::sync::{
-    Arc, Mutex,
+    Arc, LazyLock, Mutex,
     atomic::{AtomicUsize, Ordering},
 };
 
@@ -19,15 +19,21 @@ use tradepost::{
     rail::CreditsRail,
     secret::Pepper,
     store::{MemoryStore, PostgresStore, SqliteStore, Store},
-    testkit::receiver::{Manner, Received, Receiver},
+    testkit::{
+        postgres::PostgresServer,
+        receiver::{Manner, Received, Receiver},
+    },
 };
 
-use crate::{store::SERVER, support::*};
+use crate::support::*;
 
 mod deliver;
 mod sign;
 mod subscribe;
 mod told;
+
+static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+static SERVER: LazyLock<PostgresServer> = LazyLock::new(|| PostgresServer::start().unwrap());
 
 const CREDITS: RailId = CreditsRail::ID;
 
@@ -127,6 +133,9 @@ async fn on_each(policy: Policy, manner: impl Fn() -> Manners, play: impl AsyncF
     let mut on_disk = Town::on(sqlite, policy.clone(), manner()).await;
     on_disk._folder = Some(folder);
     play(on_disk).await;
+    // A transaction that is open anywhere on a server holds back what readers of the log see. Here each
+    // step is expected to be told at once, so one test at a time has a server of its own.
+    let _turn = TURN.lock().await;
     let postgres = PostgresStore::connect(&SERVER.database().unwrap()).await.unwrap();
     play(Town::on(postgres, policy, manner()).await).await;
 }

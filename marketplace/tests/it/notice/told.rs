@@ -134,3 +134,108 @@ async fn am_10_addresses_are_shown_masked() {
     let full = just_pay().webhooks.unwrap();
     assert_eq!(own.endpoint.shown(&full), "https://my-agent.com/webhooks/agentmarket");
 }
+
+/// AM-10: `task.posted` to every agent whose capabilities overlap, at the webhook of its profile, in the
+/// published form.
+#[tokio::test(flavor = "multi_thread")]
+async fn am_10_posted_tasks_reach_agents_with_overlapping_capabilities() {
+    use tradepost::{
+        actor::Actor,
+        agent::{Profile, Registration},
+        engine::AgentParts,
+        job::{JobOrder, OpenOrder},
+    };
+    on_each(
+        agent_market(),
+        || always(Manner::Status(200)),
+        async |town: Town| {
+            let parts = AgentParts::new(Pepper::new([7; 32]));
+            let market = (town.store)().agents(parts).build().await.unwrap();
+            let owner = || Actor::Owner(market.owner_by_email("me@example.org").unwrap());
+            let mut agents = Vec::new();
+            for (name, can) in [("poster", "research"), ("able", "research"), ("both", "coding"), ("other", "music")] {
+                let capabilities = vec![can.into()];
+                let webhook = Some(format!("https://{name}.example/hook"));
+                let profile = Profile { webhook, capabilities, ..Profile::default() };
+                let registration = Registration { name: name.into(), email: Some("me@example.org".into()), profile };
+                agents.push(market.by(owner()).register(registration).await.unwrap().agent.id);
+            }
+            let description = Some("Full text".into());
+            let requires = vec!["research".into(), "coding".into()];
+            let open = Some(OpenOrder { description, requires, ..OpenOrder::default() });
+            let amount = Money::new(25, market.currency());
+            let order = JobOrder { worker: None, open, ..order(amount) };
+            let job = market.agent(agents[0]).post_job(order).await.unwrap();
+            market.run_until_idle().await.unwrap();
+            let received = town.receiver.received();
+            let mut paths: Vec<_> = received.iter().map(|one| one.path.as_str()).collect();
+            paths.sort_unstable();
+            assert_eq!(paths, ["/able.example/hook", "/both.example/hook"]);
+            let task = json!({
+                "id": job.id, "title": "Translate a page", "description": "Full text", "budget": 25,
+                "required_capabilities": ["research", "coding"], "created_at": job.posted_at,
+            });
+            let marketplace_url = "https://agentmarket.space";
+            let told = json!({ "event": "task.posted", "task": task, "marketplace_url": marketplace_url });
+            assert_eq!(received[0].json(), told);
+            assert_eq!(received[0].header("x-agentmarket-event"), Some("task.posted"));
+            assert!(received[0].header("x-agentmarket-signature").unwrap().starts_with("sha256="));
+            // The secret of a subscription that follows from a profile is shown once, to whoever asks first.
+            let own = market.endpoints(agents[1]).await.unwrap()[0].id;
+            assert!(market.agent(agents[1]).reveal_endpoint_secret(own).await.unwrap().secret.is_some());
+            assert!(market.agent(agents[1]).reveal_endpoint_secret(own).await.is_err());
+        },
+    )
+    .await;
+}
+
+/// VP-24: a bid's price reaches the buyer and nobody who bids against it, whatever the table asks for;
+/// the reserve reaches nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn vp_24_bids_are_told_to_no_other_bidder() {
+    use tradepost::{
+        bid::BidOrder,
+        ids::BidId,
+        job::{JobOrder, OpenOrder},
+    };
+    let mut policy = voxpact();
+    for rule in &mut policy.webhooks.as_mut().unwrap().events {
+        // A careless table: everything, to everybody it can name.
+        for source in ["event", "job", "actor", "own"] {
+            for field in ["price", "agreed_price", "amount", "total", "reserve", "fee", "agent"] {
+                rule.payload.insert(format!("{source}_{field}"), json!(format!("${source}.{field}")));
+            }
+        }
+        rule.payload.insert("task".into(), json!("$task"));
+        rule.to.push("event.worker".parse().unwrap());
+        rule.to.push("job.worker".parse().unwrap());
+        rule.to.push("job.buyer".parse().unwrap());
+    }
+    on_each(
+        policy,
+        || always(Manner::Status(200)),
+        async |town: Town| {
+            let money = |minor| Money::new(minor, town.market.currency());
+            let open = Some(OpenOrder { reserve: Some(money(700_003)), ..OpenOrder::default() });
+            let order = JobOrder { worker: None, open, ..order(money(1_000_000)) };
+            let job = town.market.agent(buyer()).post_job(order).await.unwrap();
+            for (bidder, minor) in [(worker(), 777_701), (stranger(), 777_702)] {
+                let bid = BidOrder { price: Some(money(minor)), ..BidOrder::default() };
+                town.market.agent(bidder).place_bid(job.id, bid).await.unwrap();
+            }
+            let chosen = BidId::derive(job.id, worker());
+            town.market.agent(buyer()).accept_bid(chosen, money(777_701)).await.unwrap();
+            town.pass(0).await;
+            let told = async |agent| {
+                let notices = NoticesOf { agent, which: Which::All, offset: 0, limit: 50 };
+                let told = town.market.notices(notices).await.unwrap();
+                told.iter().map(|notice| notice.payload.to_string()).collect::<String>()
+            };
+            let texts = [told(buyer()).await, told(worker()).await, told(stranger()).await];
+            let sees = texts.each_ref().map(|text| (text.contains("7777.01"), text.contains("7777.02")));
+            assert_eq!(sees, [(true, true), (true, false), (false, true)], "{texts:?}");
+            assert!(texts.iter().all(|text| !text.contains("7000.03")), "{texts:?}");
+        },
+    )
+    .await;
+}

@@ -68,7 +68,7 @@ impl Scripted {
     pub(super) fn fund(&self, minor: i64) -> Instruction {
         let contract = self.id();
         let amount = Money::new(minor, self.profile.currency);
-        let order = Order::Fund { hold: HoldId(contract), payer: self.agent(), amount };
+        let order = Order::Fund { hold: HoldId(contract), payer: self.agent(), amount, terms: Box::default() };
         Instruction { id: InstructionId::derive(contract, 0), contract, order, answer: None }
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use sqlx::{ConnectOptions, Connection, PgConnection, Row, postgres::PgConnectOptions};
 use tradepost::{
+    ids::MarketId,
     money::Currency,
     store::{CommitError, Journal, LoggedEvent, Position, PostgresStore, Store, StoreErrorKind},
     testkit::postgres::PostgresServer,
@@ -196,6 +197,83 @@ async fn nobody_there_is_unavailable() {
     assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error}");
     let error = PostgresStore::connect("no URL at all").await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Unsupported, "{error}");
+}
+
+/// A server that takes the connection and says nothing.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_does_not_answer_is_unavailable_after_ten_seconds() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("postgres://nobody@{}/nothing", silent.local_addr().unwrap());
+    let began = tokio::time::Instant::now();
+    let error = PostgresStore::connect(&url).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error}");
+    assert_eq!(began.elapsed(), Duration::from_secs(10));
+}
+
+/// A standby may lag behind, and money is decided on what is true now.
+#[tokio::test]
+async fn a_standby_is_refused_also_by_a_store_that_knew_it_as_the_primary() {
+    let server = PostgresServer::start().unwrap();
+    let url = server.database().unwrap();
+    let store = PostgresStore::connect(&url).await.unwrap();
+    let job = sample(market(&store).await, 1);
+    store.commit(job.fund(euros(1)).unwrap()).await.unwrap();
+    server.demote().unwrap();
+    let error = PostgresStore::connect(&url).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error}");
+    assert!(error.to_string().contains("standby"), "{error}");
+    for _ in 0..3 {
+        let error = store.load(job.market, job.key()).await.unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error}");
+        let end = store.commit(sample(job.market, 2).write()).await;
+        assert!(matches!(end, Err(CommitError::Store(_))), "{end:?}");
+    }
+}
+
+/// Transactions count from a low number again on the server that a dump was restored into; the log goes
+/// on behind what came with the dump, and a reader misses nothing and sees nothing twice.
+#[tokio::test]
+async fn a_log_goes_on_after_a_dump_was_restored_elsewhere() {
+    let (old, new) = (PostgresServer::start().unwrap(), PostgresServer::start().unwrap());
+    let url = old.database().unwrap();
+    let store = PostgresStore::connect(&url).await.unwrap();
+    let market = market(&store).await;
+    let counts = "DO $$ BEGIN FOR i IN 1..5000 LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP; END $$";
+    Postgres(url.clone()).execute(counts).await.unwrap();
+    for number in 1..3 {
+        store.commit(sample(market, number).write()).await.unwrap();
+    }
+    let before = read(&store, market, Position::default(), 2).await;
+    drop(store);
+
+    let url = old.copy(&url, &new).unwrap();
+    for started in 0..2 {
+        let store = PostgresStore::connect(&url).await.unwrap();
+        assert_eq!(store.open_market("test").await.unwrap(), market);
+        let number = 3 + started;
+        store.commit(sample(market, number).write()).await.unwrap();
+        let all: Vec<_> = (1..=number).map(|number| (number, 1)).collect();
+        let unread = all.len() - 1;
+        let after = read(&store, market, before[0].position, unread).await;
+        assert_eq!(versions_of(&after), all[1..], "a reader of the first event goes on with the second");
+        assert_eq!(store.verify(market).await.unwrap(), []);
+    }
+    let low = "SELECT pg_current_xact_id()::text::bigint < (SELECT MIN(epoch) FROM events)";
+    assert!(sqlx::query_scalar::<_, bool>(low).fetch_one(&mut connection(&url).await).await.unwrap());
+}
+
+/// Reads so many events behind a position, once every transaction before them has ended.
+async fn read(store: &PostgresStore, market: MarketId, after: Position, count: usize) -> Vec<LoggedEvent> {
+    let read = async {
+        loop {
+            let log = store.events(market, after, 100).await.unwrap();
+            if log.len() >= count {
+                return log;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), read).await.unwrap()
 }
 
 /// What was answered as written is there after a crash under load, what failed as unavailable is not,

@@ -1,12 +1,21 @@
 //! What only SQLite does.
 
+use std::sync::Arc;
+
 use sqlx::{Row, sqlite::SqliteConnectOptions};
 use tradepost::{
+    clock::ManualClock,
+    error::Error,
     money::Currency,
+    rail::CreditsRail,
     store::{CommitError, Document, Journal, SqliteStore, Store, StoreErrorKind},
 };
 
 use super::behind::{euros, market, sample};
+use crate::{
+    counter::{Counter, credits},
+    support::{buyer, order, start},
+};
 
 #[tokio::test]
 async fn an_embedders_transaction_commits_with_the_engines_rows() {
@@ -68,6 +77,35 @@ async fn a_full_disk_is_said_and_nothing_is_written() {
     let store = SqliteStore::open_with(file).await.unwrap();
     store.commit(commit).await.unwrap();
     assert_eq!(store.verify(sample.market).await.unwrap(), []);
+}
+
+/// A command meets the full disk: it says so, and nothing of it is there.
+#[tokio::test]
+async fn a_command_on_a_full_disk_writes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = SqliteConnectOptions::new().filename(folder.path().join("market.db")).create_if_missing(true);
+    let small = SqliteStore::open_with(file.clone().pragma("max_page_count", "400")).await.unwrap();
+    let clock = Arc::new(ManualClock::at(start()));
+    let market = Counter::builder(small, &clock).rail(credits()).build().await.unwrap();
+    market.operator("Ada").record_deposit(CreditsRail::ID, "wire", buyer(), euros(10_000)).await.unwrap();
+    let mut large = order(euros(10));
+    large.task.insert("text".into(), "x".repeat(200_000).into());
+    let mut posted = 0;
+    let error = loop {
+        match market.agent(buyer()).keyed(format!("{posted}")).post_job(large.clone()).await {
+            Ok(_) => posted += 1,
+            Err(error) => break error,
+        }
+        assert!(posted < 20, "the disk is never full");
+    };
+    assert!(matches!(&error, Error::Store(error) if error.kind() == StoreErrorKind::Full), "{error}");
+    assert_eq!(market.available(buyer()).await.unwrap(), euros(10_000 - 10 * posted));
+    assert_eq!(market.verify().await.unwrap(), []);
+    drop(market);
+    let roomy = SqliteStore::open_with(file).await.unwrap();
+    let market = Counter::builder(roomy, &clock).rail(credits()).build().await.unwrap();
+    market.agent(buyer()).keyed(format!("{posted}")).post_job(large).await.unwrap();
+    assert_eq!(market.available(buyer()).await.unwrap(), euros(10_000 - 10 * (posted + 1)));
 }
 
 #[tokio::test]

@@ -59,6 +59,7 @@ async fn live(mut world: World) {
         rail: None,
         deadline: None,
         validation: None,
+        open: None,
     };
     let job = market.agent(buyer).post_job(order).await.unwrap();
     market.agent(worker).start(job.id).await.unwrap();

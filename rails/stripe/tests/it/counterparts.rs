@@ -170,7 +170,8 @@ async fn a_charge_lives_and_is_divided_on_localstripe() {
             let id = InstructionId::derive(contract, number);
             Instruction { id, contract, order, answer: None }
         };
-        let fund = give(0, Order::Fund { hold: HoldId(contract), payer: BUYER, amount: eur(10_000) });
+        let fund =
+            give(0, Order::Fund { hold: HoldId(contract), payer: BUYER, amount: eur(10_000), terms: Box::default() });
         assert_eq!(rail.lookup(&fund).await.unwrap(), None);
         let funded = rail.execute(&fund).await.unwrap();
         let Outcome::Done(receipt) = &funded else { panic!("{funded:?}") };

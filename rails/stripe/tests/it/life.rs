@@ -69,6 +69,7 @@ impl Desk {
             rail: None,
             deadline: None,
             validation: None,
+            open: None,
         };
         self.market.agent(BUYER).post_job(order).await.unwrap()
     }

@@ -45,7 +45,7 @@ impl Bench {
     }
 
     pub fn fund(&self, amount: Money) -> Instruction {
-        self.instruction(0, Order::Fund { hold: HoldId(self.contract), payer: BUYER, amount })
+        self.instruction(0, Order::Fund { hold: HoldId(self.contract), payer: BUYER, amount, terms: Box::default() })
     }
 
     pub async fn funded(&self) -> Receipt {

@@ -11,10 +11,10 @@ use crate::{
     error::Error,
     ids::{AgentId, JobId, MarketId},
     job::HoldState,
-    ledger::{Account, Finding, TransferKind, TrialBalance},
+    ledger::{Account, Finding, Transfer, TransferKind, TrialBalance},
     rail::{Landing, LegReceipt, Order, Party, RailProfile},
     store::{InstructionState, Kept as _, LoggedEvent, Record, Store, StoreError},
-    testkit::world::stage::Stage,
+    testkit::world::{Place, stage::Stage},
 };
 
 /// The name under which the auditor reads the log.
@@ -134,16 +134,16 @@ impl Auditor {
 
     /// Nobody is paid twice, whatever the books say.
     fn check_effects(&mut self) {
-        let Some(outside) = self.outside.clone() else { return };
         let mut settled = HashMap::new();
         let mut problems = Vec::new();
         for id in &self.instructions {
-            let times = outside.effects(*id).times;
+            let Some(record) = self.instruction(*id) else { continue };
+            let times = self.outside(record.rail).map_or(0, |outside| outside.effects(*id).times);
             if times > 1 {
                 problems.push(format!("instruction {id} took effect {times} times"));
             }
-            let Some(record) = self.instruction(*id).filter(|_| times > 0) else { continue };
             let what = match record.instruction.order {
+                _ if times == 0 => continue,
                 Order::Fund { .. } => "funded",
                 Order::Settle { .. } => "divided",
                 Order::Payout { .. } => continue,
@@ -152,50 +152,61 @@ impl Auditor {
                 problems.push(format!("a job was {what} by instruction {other} and again by {id}"));
             }
         }
-        let books = outside.books();
-        if books.came_in != books.in_holds + books.free + books.went_out + books.costs {
-            problems.push(format!("the world outside lost money: {books:?}"));
+        for books in self.places.iter().filter_map(|place| Some(place.outside.as_ref()?.books())) {
+            if books.came_in != books.in_holds + books.free + books.went_out + books.costs {
+                problems.push(format!("the world outside lost money: {books:?}"));
+            }
         }
         self.problems.extend(problems);
     }
 
-    /// Nothing may be left open at the end but what a lie explains, and the books are the truth.
-    pub(in crate::testkit::world) fn check_settled(
-        &mut self,
-        profile: &RailProfile,
-        unsettled: &[Unsettled],
-        books: &Reconciliation,
-    ) {
-        let lied = |state: &InstructionState| matches!(state, InstructionState::Mismatch { .. });
+    /// Nothing may be left open at the end but what a lie explains.
+    pub(in crate::testkit::world) fn check_settled(&mut self, unsettled: &[Unsettled]) {
         for open in unsettled {
-            match open {
-                Unsettled::Instruction(record) if lied(&record.state) => {}
-                Unsettled::Instruction(record) => self.problem(format!("left open: {} {record:?}", open.why())),
-                Unsettled::Refused(observed) => self.problem(format!("left open: {} {observed:?}", open.why())),
-            }
+            let what = match open {
+                Unsettled::Instruction(record) if lied(&record.state) => continue,
+                Unsettled::Instruction(record) => format!("{record:?}"),
+                Unsettled::Refused(observed) => format!("{observed:?}"),
+            };
+            self.problem(format!("left open: {} {what}", open.why()));
         }
-        let Some(outside) = self.outside.clone() else { return };
-        let mut truth = self.by_the_books(profile);
-        let (mut held, mut waiting) = (-self.balance(Account::Rail(profile.id)), 0);
-        for id in self.instructions.clone() {
-            let Some(record) = self.instruction(id).filter(|record| lied(&record.state)) else { continue };
-            let order = record.instruction.order.clone();
-            let effects = outside.effects(id);
+        let mut waiting = 0;
+        for record in self.instructions.iter().filter_map(|id| self.instruction(*id)).filter(|r| lied(&r.state)) {
             let job = self.job(JobId(record.instruction.contract));
-            if let (Order::Settle { legs, .. }, Some(HoldState::Settling(_))) = (&order, job.map(|job| job.hold.state))
+            if let (Order::Settle { legs, .. }, Some(HoldState::Settling(_))) =
+                (&record.instruction.order, job.map(|job| job.hold.state))
             {
                 let agents = legs.iter().filter(|leg| leg.to != Party::Platform);
                 waiting += agents.map(|leg| i128::from(leg.amount.minor())).sum::<i128>();
             }
-            if effects.times == 0 {
+        }
+        let on_the_way: i128 = self
+            .balances
+            .iter()
+            .filter(|(account, _)| matches!(account, Account::Pending(_) | Account::Clearing(_)))
+            .map(|(_, balance)| *balance)
+            .sum();
+        if on_the_way != waiting {
+            self.problem(format!("{on_the_way} is on its way, explained are {waiting}"));
+        }
+    }
+
+    /// At the end the books are the truth outside, but for what a lie explains.
+    pub(in crate::testkit::world) fn check_place(&mut self, place: &Place, books: &Reconciliation) {
+        let Place { profile, outside: Some(outside) } = place else { return };
+        let mut truth = self.by_the_books(profile);
+        let mut held = -self.balance(Account::Rail(profile.id));
+        for record in self.instructions.iter().filter_map(|id| self.instruction(*id)) {
+            let effects = outside.effects(record.instruction.id);
+            if record.rail != profile.id || !lied(&record.state) || effects.times == 0 {
                 continue;
             }
             // What a liar did is not in the books; it explains the difference to the unit.
-            match order {
+            match &record.instruction.order {
                 // Nobody could say so of a hold that nobody knew of.
-                Order::Fund { hold, .. } if outside.hold(hold).is_none() => {}
+                Order::Fund { hold, .. } if outside.hold(*hold).is_none() => {}
                 Order::Fund { payer, amount, .. } => {
-                    *truth.entry(Some(payer)).or_default() -= i128::from(amount.minor());
+                    *truth.entry(Some(*payer)).or_default() -= i128::from(amount.minor());
                     held += i128::from(amount.minor());
                 }
                 Order::Settle { .. } => {
@@ -216,15 +227,6 @@ impl Auditor {
         if i128::from(books.held.minor()) != held {
             self.problem(format!("the rail holds {}, explained are {held}: {books:?}", books.held));
         }
-        let on_the_way: i128 = self
-            .balances
-            .iter()
-            .filter(|(account, _)| matches!(account, Account::Pending(_) | Account::Clearing(_)))
-            .map(|(_, balance)| *balance)
-            .sum();
-        if on_the_way != waiting {
-            self.problem(format!("{on_the_way} is on its way, explained are {waiting}"));
-        }
         let mut real: BTreeMap<Option<AgentId>, i128> =
             outside.everybody_outside().into_iter().map(|(agent, minor)| (Some(agent), minor)).collect();
         real.insert(None, outside.platform_outside());
@@ -240,7 +242,8 @@ impl Auditor {
     fn by_the_books(&self, profile: &RailProfile) -> BTreeMap<Option<AgentId>, i128> {
         let mut outside = BTreeMap::new();
         let rail = Account::Rail(profile.id);
-        for (contract, transfer) in &self.crossings {
+        let over = |transfer: &Transfer| transfer.debit() == rail || transfer.credit() == rail;
+        for (contract, transfer) in self.crossings.iter().filter(|(_, transfer)| over(transfer)) {
             let buyer = self.job(JobId(*contract)).map(|job| job.buyer);
             let (agent, sign) = match (transfer.debit(), transfer.credit()) {
                 (debit, Account::Available(agent)) if debit == rail => (Some(agent), -1),
@@ -273,4 +276,9 @@ impl Auditor {
         });
         jobs.chain(instructions).min()
     }
+}
+
+/// Whether the rail's answer was another than what was asked for.
+const fn lied(state: &InstructionState) -> bool {
+    matches!(state, InstructionState::Mismatch { .. })
 }

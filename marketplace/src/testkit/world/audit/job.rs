@@ -20,7 +20,7 @@ impl Auditor {
         };
         let mut found = Vec::new();
         self.check_life(before, job, commit, &mut found);
-        let due = self.check_terms(before, job, &policy, &mut found);
+        let due = self.check_terms(before, job, commit, &policy, &mut found);
         self.check_money(before, job, commit, &policy, due, &mut found);
         for problem in found {
             let events: Vec<_> = commit.events.iter().map(|event| event.body.name()).collect();
@@ -63,11 +63,19 @@ impl Auditor {
     }
 
     /// What was agreed stays, and follows from the pinned policy.
-    fn check_terms(&self, before: Option<&Job>, job: &Job, policy: &Policy, found: &mut Vec<String>) -> Due {
+    fn check_terms(
+        &self,
+        before: Option<&Job>,
+        job: &Job,
+        commit: &Commit,
+        policy: &Policy,
+        found: &mut Vec<String>,
+    ) -> Due {
         let terms = &job.terms;
         let fee = i128::from(terms.fee.minor());
         let due_by_terms = Due::at(i128::from(terms.amount.minor()), policy.fees.bearer, fee);
         if let Some(before) = before {
+            let searched = self.check_search(before, job, commit, found);
             let pinned = before.id == job.id
                 && before.buyer == job.buyer
                 && before.policy == job.policy
@@ -75,9 +83,9 @@ impl Auditor {
                 && before.posted_at == job.posted_at
                 && before.time_allowed == job.time_allowed
                 && before.validated == job.validated
-                && before.terms.amount == terms.amount
+                && (searched || before.terms.amount == terms.amount)
                 && before.terms.bearer == terms.bearer
-                && (before.worker.is_none() || (before.worker == job.worker && before.terms == *terms));
+                && (searched || before.worker.is_none() || (before.worker == job.worker && before.terms == *terms));
             if !pinned {
                 found.push("what was agreed was changed".into());
             }
@@ -109,7 +117,7 @@ impl Auditor {
         found: &mut Vec<String>,
     ) {
         let hold = Account::Escrow(job.id.into());
-        let per_hold = self.custody.is_per_hold();
+        let per_hold = self.holds_apart(job.rail);
         let rail = Account::Rail(job.rail);
         let worker = job.worker.unwrap_or(job.buyer);
         let (to_worker, to_buyer) = match per_hold {
@@ -138,8 +146,11 @@ impl Auditor {
             }
         }
         let events: Vec<&JobEvent> = commit.events.iter().filter_map(of_job).collect();
-        let arrives =
-            events.iter().any(|event| matches!(event, JobEvent::Funded { .. } | JobEvent::PaymentReturned { .. }));
+        // The rail had given the hold up before anybody knew that it was there.
+        let gone_before = before.is_some_and(|before| before.hold.expired)
+            && events.iter().any(|event| matches!(event, JobEvent::PaymentLost { .. }));
+        let arrives = gone_before
+            || events.iter().any(|event| matches!(event, JobEvent::Funded { .. } | JobEvent::PaymentReturned { .. }));
         let expected_in = if arrives { due.total } else { 0 };
         if taken != expected_in {
             found.push(format!("{taken} was taken, due is {expected_in}"));
@@ -152,6 +163,7 @@ impl Auditor {
                 && matches!(commit.events[0].actor, Actor::Rail(_))
         });
         let (expected, expected_lost) = match end {
+            _ if gone_before => (Shares::default(), due.total),
             None => (Shares::default(), 0),
             Some(_) if expired_outside => (Shares::default(), reserved_before),
             Some(_) if reserved_before + taken == 0 => (Shares::default(), 0),
@@ -230,7 +242,7 @@ impl Auditor {
                 continue;
             }
             match &record.instruction.order {
-                Order::Fund { hold, payer, amount } => {
+                Order::Fund { hold, payer, amount, .. } => {
                     if hold.0 != job.id.0 || *payer != job.buyer || i128::from(amount.minor()) != due.total {
                         found.push(format!("asked for {amount} of {payer}, due is {}", due.total));
                     }

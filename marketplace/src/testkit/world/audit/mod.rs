@@ -4,6 +4,7 @@
 //! ([`job`]), and every few hundred steps its books are held against what the store says and what
 //! truly happened outside ([`full`]).
 
+mod bid;
 pub(super) mod full;
 mod job;
 mod sums;
@@ -12,24 +13,24 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use rustc_hash::FxHashMap;
 
-use super::{plan::Tiers, trace::Trace};
+use super::{Place, plan::Tiers, trace::Trace};
 use crate::{
+    bid::Bid,
     error::{Error, Rejection},
-    ids::{InstructionId, JobId},
+    ids::{BidId, InstructionId, JobId, RailId},
     job::Job,
     ledger::{Account, LedgerError, Limit, Transfer},
     policy::{Policy, PolicyVersion},
-    rail::Custody,
     store::{
-        Claim, Commit, CommitError, Event, EventBody, InstructionRecord, InstructionState, Key, Kind, Record, Stored,
+        Claim, Commit, CommitError, Event, EventBody, InstructionRecord, InstructionState, Key, Kind, Observed, Record,
+        Stored,
     },
     testkit::OutsideWorld,
 };
 
 /// The auditor of one world.
 pub(super) struct Auditor {
-    pub(super) custody: Custody,
-    outside: Option<OutsideWorld>,
+    places: Vec<Place>,
     tiers: Tiers,
     records: FxHashMap<Key, Kept>,
     balances: FxHashMap<Account, i128>,
@@ -42,6 +43,7 @@ pub(super) struct Auditor {
     seen: usize,
     keys: HashMap<String, UsedKey>,
     policies: BTreeMap<PolicyVersion, Policy>,
+    pub(super) bids: BTreeMap<JobId, BTreeMap<BidId, Bid>>,
     pub(super) jobs: Vec<JobId>,
     pub(super) open: BTreeSet<JobId>,
     instructions: Vec<InstructionId>,
@@ -77,10 +79,9 @@ struct Task {
 }
 
 impl Auditor {
-    pub(super) fn new(custody: Custody, outside: Option<OutsideWorld>, tiers: Tiers) -> Self {
+    pub(super) fn new(places: Vec<Place>, tiers: Tiers) -> Self {
         Self {
-            custody,
-            outside,
+            places,
             tiers,
             records: FxHashMap::default(),
             balances: FxHashMap::default(),
@@ -90,6 +91,7 @@ impl Auditor {
             seen: 0,
             keys: HashMap::new(),
             policies: BTreeMap::new(),
+            bids: BTreeMap::new(),
             jobs: Vec::new(),
             open: BTreeSet::new(),
             instructions: Vec::new(),
@@ -114,6 +116,22 @@ impl Auditor {
         self.faults_injected += 1;
     }
 
+    /// What no rule could take in and nobody has dealt with, oldest id first.
+    pub(super) fn refused(&self) -> Vec<&Observed> {
+        let mut refused: Vec<&Observed> = self
+            .records
+            .values()
+            .filter_map(|kept| match &kept.record {
+                Record::Observation(observed) if observed.refused.is_some() && observed.dismissed.is_none() => {
+                    Some(&**observed)
+                }
+                _ => None,
+            })
+            .collect();
+        refused.sort_unstable_by_key(|observed| observed.id);
+        refused
+    }
+
     pub(super) fn job(&self, id: JobId) -> Option<&Job> {
         match self.records.get(&Key { kind: Kind::Job, id: id.0 }).map(|kept| &kept.record) {
             Some(Record::Job(job)) => Some(job),
@@ -126,6 +144,16 @@ impl Auditor {
             Some(Record::Instruction(record)) => Some(record),
             _ => None,
         }
+    }
+
+    /// The world that a rail leads to.
+    fn outside(&self, rail: RailId) -> Option<&OutsideWorld> {
+        self.places.iter().find(|place| place.profile.id == rail)?.outside.as_ref()
+    }
+
+    /// Whether a rail keeps each contract's money apart.
+    fn holds_apart(&self, rail: RailId) -> bool {
+        self.places.iter().any(|place| place.profile.id == rail && place.profile.custody.is_per_hold())
     }
 
     pub(super) fn balance(&self, account: Account) -> i128 {
@@ -235,7 +263,14 @@ impl Auditor {
                     });
                     self.instruction_written(before, record);
                 }
-                (None, Record::Observation(_)) => {}
+                (None, Record::Observation(_) | Record::Adjustment(_)) => {}
+                (Some(Record::Observation(before)), Record::Observation(now)) => {
+                    let same = Observed { dismissed: None, ..(**now).clone() } == *before;
+                    if !same || before.refused.is_none() || now.dismissed.is_none() {
+                        self.problem(format!("{before:?} became {now:?}"));
+                    }
+                }
+                (_, Record::Bid(_)) => {} // once all of the commit is there
                 (_, Record::Agent(_) | Record::Owner(_)) => {} // the world's people are the embedder's own
                 (_, Record::Endpoint(_) | Record::Delivery(_) | Record::Notice(_)) => {}
                 (Some(_), record) => self.problem(format!("{:?} became another kind of thing", record.key())),
@@ -243,6 +278,7 @@ impl Auditor {
             let kept = Kept { record: write.record.clone(), version: write.expected + 1 };
             self.records.insert(write.record.key(), kept);
         }
+        self.bids_written(commit);
     }
 
     /// Books the movement, and checks every limit afterwards.
@@ -300,7 +336,7 @@ impl Auditor {
                 }
             }
         }
-        let Some(outside) = &self.outside else {
+        let Some(outside) = self.outside(record.rail) else {
             return self.problem(format!("instruction {id} was given to nobody"));
         };
         let truth = outside.effects(id);

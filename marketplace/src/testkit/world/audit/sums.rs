@@ -118,6 +118,7 @@ pub(super) fn may_cause(actor: &Actor, event: &JobEvent, job: &Job) -> bool {
     let rail = *actor == Actor::Rail(job.rail);
     match event {
         JobEvent::Created { .. } | JobEvent::RevisionRequested { .. } => buyer,
+        JobEvent::Awarded { .. } => buyer || worker,
         JobEvent::Funded { .. } => buyer || worker || rail,
         JobEvent::Accepted { .. } => buyer || worker || rail,
         JobEvent::Started {} | JobEvent::Delivered { .. } => worker,
@@ -127,16 +128,18 @@ pub(super) fn may_cause(actor: &Actor, event: &JobEvent, job: &Job) -> bool {
         JobEvent::Cancelled { cause, .. } => match cause {
             CancelCause::Buyer => buyer,
             CancelCause::Worker => worker,
-            CancelCause::Unpaid | CancelCause::Stale | CancelCause::DeadlineExpired => timer,
+            CancelCause::Unpaid | CancelCause::NoAward | CancelCause::Stale | CancelCause::DeadlineExpired => timer,
             CancelCause::HoldExpired => timer || rail,
         },
         JobEvent::Refunded { .. } => worker || operator,
-        JobEvent::PaymentFailed { .. }
+        JobEvent::Reopened { .. }
+        | JobEvent::PaymentFailed { .. }
         | JobEvent::ActionRequired { .. }
         | JobEvent::PaymentReceived { .. }
         | JobEvent::PaymentRetrying { .. }
         | JobEvent::PaymentExpired {}
         | JobEvent::PaymentLost { .. }
+        | JobEvent::SettledOutside { .. }
         | JobEvent::PaymentReturned { .. } => rail,
     }
 }
