@@ -93,6 +93,12 @@ impl<'a> Facts<'a> {
             || self.job.is_some_and(|job| job.buyer == agent)
     }
 
+    /// Whether the agent is one of the job's two parties. Who only wants the job sees no price of it but
+    /// its own offer's.
+    fn is_party(&self, agent: AgentId) -> bool {
+        self.job.is_some_and(|job| job.buyer == agent || job.worker == Some(agent))
+    }
+
     /// What an agent may see at a place.
     fn visible(&self, source: &Source, agent: AgentId) -> Option<Value> {
         let insider = self.is_insider(agent);
@@ -101,7 +107,7 @@ impl<'a> Facts<'a> {
             Root::Event if open => &self.fields,
             Root::Task if open => &self.task,
             Root::Actor if insider => &self.actor,
-            Root::Job if insider => &self.job_fields,
+            Root::Job if self.is_party(agent) => &self.job_fields,
             Root::Job => &self.public_fields,
             Root::Own => &self.own(agent),
             Root::Subject => &self.subject,

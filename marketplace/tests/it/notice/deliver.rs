@@ -42,7 +42,8 @@ async fn vp_37_a_delivery_is_tried_by_the_schedule_and_then_given_up() {
                 assert_eq!(delivery.state, next.unwrap_or(DeliveryState::Failed));
             }
             town.pass(1_000_000).await;
-            let received = town.receiver.received();
+            let mut received = town.receiver.received();
+            received.retain(|one| one.json()["event"] == "job.created");
             let same = |one: &Received| (one.body.clone(), one.header("webhook-id").map(str::to_owned));
             assert_eq!(received.len(), 4);
             assert!(received.iter().all(|one| same(one) == same(&received[0])));
@@ -246,18 +247,18 @@ async fn vp_37_each_event_is_delivered_once_by_any_number_of_processes() {
         async |town: Town| {
             town.subscribed(worker(), "https://worker.example/hook").await;
             town.subscribed(buyer(), "https://buyer.example/hook").await;
-            for _ in 0..20 {
+            for _ in 0..8 {
                 let job = town.posted().await;
                 town.market.agent(worker()).accept(job.id).await.unwrap();
             }
             let twins = [town.twin().await, town.twin().await, town.twin().await];
             futures::future::join_all(twins.iter().map(|twin| async { twin.run_until_idle().await.unwrap() })).await;
-            let received = town.receiver.wait_for(40).await;
+            let received = town.receiver.wait_for(16).await;
             town.pass(0).await;
             let mut ids: Vec<_> = received.iter().filter_map(|one| one.header("webhook-id")).collect();
             ids.sort_unstable();
             ids.dedup();
-            assert_eq!((ids.len(), town.receiver.received().len()), (40, 40));
+            assert_eq!((ids.len(), town.receiver.received().len()), (16, 16));
         },
     )
     .await;

@@ -93,7 +93,7 @@ impl Town {
     }
 
     async fn posted(&self) -> Arc<Job> {
-        let amount = Money::new(1_000_000, self.market.currency());
+        let amount = Money::new(10_000, self.market.currency());
         self.market.agent(buyer()).post_job(order(amount)).await.unwrap()
     }
 

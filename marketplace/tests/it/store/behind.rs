@@ -191,7 +191,7 @@ async fn a_newer_database_is_refused(database: &impl Behind) {
     database.execute("INSERT INTO schema_versions (version, checksum) VALUES (99, 'x')").await.unwrap();
     let error = opening_fails(database).await;
     assert_eq!(error.kind(), StoreErrorKind::Newer);
-    assert!(error.to_string().contains("99") && error.to_string().contains("up to 3"), "{error}");
+    assert!(error.to_string().contains("99") && error.to_string().contains("up to "), "{error}");
 }
 
 async fn a_changed_migration_is_refused(database: &impl Behind) {
