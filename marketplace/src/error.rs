@@ -584,6 +584,22 @@ pub enum Rejection {
         /// The instruction's state.
         state: &'static str,
     },
+    /// A subscription is not in a state that allows this.
+    #[error("{command}: the endpoint is {state}")]
+    WrongEndpoint {
+        /// The command.
+        command: &'static str,
+        /// The subscription's state.
+        state: &'static str,
+    },
+    /// A delivery is not in a state that allows this.
+    #[error("{command}: the delivery is {state}")]
+    WrongDelivery {
+        /// The command.
+        command: &'static str,
+        /// The delivery's state.
+        state: &'static str,
+    },
     /// The command is for rails of another custody.
     #[error("{command}: rail {rail} is not of {needed:?} custody")]
     WrongRail {

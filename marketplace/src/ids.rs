@@ -58,6 +58,12 @@ id! {
     AgreementId;
     /// Money reserved for one contract. A contract's hold has the contract's own id.
     HoldId;
+    /// A subscription: an address that an agent has its notices sent to.
+    EndpointId;
+    /// One notice on its way to one address; also its name in the header `webhook-id`.
+    DeliveryId;
+    /// Something an agent is told.
+    NoticeId;
     /// An instruction to a rail; also its idempotency key there.
     InstructionId;
     /// An agent's wallet. It follows from the agent's id and is another, since the two are written
@@ -70,24 +76,15 @@ id! {
 impl WalletId {
     /// The id of an agent's wallet.
     pub fn of(agent: AgentId) -> Self {
-        Self(beside(agent, b"wallet"))
+        Self(derived(agent.0, "wallet"))
     }
 }
 
 impl BudgetId {
     /// The id of an agent's budget.
     pub fn of(agent: AgentId) -> Self {
-        Self(beside(agent, b"budget"))
+        Self(derived(agent.0, "budget"))
     }
-}
-
-/// The id of something that an agent has one of.
-fn beside(agent: AgentId, what: &[u8]) -> Uuid {
-    let digest = Sha256::new().chain_update(what).chain_update([0]).chain_update(agent.0).finalize();
-    let mut bytes = [0; 16];
-    bytes.copy_from_slice(&digest[..16]);
-    bytes[..6].copy_from_slice(&agent.0.as_bytes()[..6]); // keeps the agent's place in time order
-    uuid::Builder::from_custom_bytes(bytes).into_uuid()
 }
 
 impl InstructionId {
@@ -113,6 +110,17 @@ pub(crate) fn derived(of: Uuid, purpose: &str) -> Uuid {
     bytes.copy_from_slice(&digest[..16]);
     bytes[..6].copy_from_slice(&of.as_bytes()[..6]);
     uuid::Builder::from_custom_bytes(bytes).into_uuid()
+}
+
+/// An id that follows from what it is for: the same words give the same id. It takes its place in time
+/// order from `at`.
+pub(crate) fn derive(at: Timestamp, words: &[&[u8]]) -> Uuid {
+    let digest = words
+        .iter()
+        .fold(Sha256::new(), |hash, word| hash.chain_update((word.len() as u64).to_be_bytes()).chain_update(word));
+    let mut random = [0; 10];
+    random.copy_from_slice(&digest.finalize()[..10]);
+    uuid::Builder::from_unix_timestamp_millis(at.timestamp_millis().unsigned_abs(), &random).into_uuid()
 }
 
 impl BidId {

@@ -15,6 +15,7 @@ pub mod ids;
 pub mod job;
 pub mod ledger;
 pub mod money;
+pub mod notice;
 #[cfg(feature = "http")]
 pub mod outbound;
 pub mod policy;

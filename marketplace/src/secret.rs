@@ -66,6 +66,7 @@ pub(crate) enum Purpose {
     Key,
     Token,
     Owner,
+    Webhook,
 }
 
 impl Purpose {
@@ -74,6 +75,7 @@ impl Purpose {
             Self::Key => "key",
             Self::Token => "token",
             Self::Owner => "owner",
+            Self::Webhook => "webhook",
         }
     }
 }

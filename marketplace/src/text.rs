@@ -34,6 +34,11 @@ pub(crate) fn one_of(field: &'static str, word: &str, allowed: &[String]) -> Res
 /// An `https` address of a host, without a user. Where it leads is judged by whoever connects.
 pub(crate) fn url(field: &'static str, url: &str, characters: Range<u32>) -> Result<(), Rejection> {
     line(field, url, characters)?;
+    https(field, url)
+}
+
+/// The same of any length.
+pub(crate) fn https(field: &'static str, url: &str) -> Result<(), Rejection> {
     let rest = url.strip_prefix("https://").unwrap_or_default();
     let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
     let visible = url.bytes().all(|b| b.is_ascii_graphic() && b != b'\\');

@@ -8,7 +8,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::{AgentParts, AllowAll, Authorizer, Executor, Inner, Marketplace, TierSource};
+use super::{AgentParts, AllowAll, Authorizer, Executor, Inner, Marketplace, NoticeParts, TierSource};
 use crate::{
     agreement::receipt::{ReceiptVerifier, ReceiptVerifiers},
     clock::{Clock, SystemClock},
@@ -44,6 +44,7 @@ pub struct MarketplaceBuilder {
     executor: Option<Arc<dyn Executor>>,
     validators: Vec<Arc<dyn Validator>>,
     verifiers: ReceiptVerifiers,
+    notices: Option<NoticeParts>,
     lease: Span,
     rail_limit: Option<Duration>,
 }
@@ -65,6 +66,7 @@ impl MarketplaceBuilder {
             executor: None,
             validators: Vec::new(),
             verifiers: ReceiptVerifiers::new(),
+            notices: None,
             lease: Span::seconds(60),
             rail_limit: None,
         }
@@ -104,6 +106,13 @@ impl MarketplaceBuilder {
     /// Adds the embedder's own checks, which can only narrow.
     pub fn authorizer(mut self, authorizer: impl Authorizer) -> Self {
         self.authorizer = Arc::new(authorizer);
+        self
+    }
+
+    /// Tells agents what happens: notices, webhooks, streams, by the policy's table. Without this call
+    /// nobody is told anything.
+    pub fn notices(mut self, parts: NoticeParts) -> Self {
+        self.notices = Some(parts);
         self
     }
 
@@ -231,6 +240,8 @@ impl MarketplaceBuilder {
             executor: self.executor,
             validators: self.validators,
             verifiers: self.verifiers,
+            notices: self.notices,
+            tail: super::notices::Tail::default(),
             newest: std::sync::RwLock::new((version, policy.clone())),
             pinned: std::sync::RwLock::new(HashMap::from([(version, policy)])),
             lease: self.lease,

@@ -44,6 +44,11 @@ impl Marketplace {
 }
 
 impl Subscription<'_> {
+    /// How far it has read.
+    pub(super) const fn position(&self) -> Position {
+        self.position
+    }
+
     /// The next events, at most `limit`; empty when there are none yet. Does not wait.
     ///
     /// # Errors

@@ -21,6 +21,7 @@ mod disputes;
 mod execution;
 mod feed;
 mod intervene;
+mod notices;
 mod observe;
 mod opinions;
 mod parties;
@@ -43,6 +44,7 @@ pub use builder::MarketplaceBuilder;
 pub use execution::{Endpoint, Endpoints, HttpExecutor};
 pub use execution::{Executed, Execution, Executor};
 pub use feed::Subscription;
+pub use notices::{DeliveriesOf, NoticeParts, NoticesOf, Receiver, Subscribed, Which};
 pub use receipts::SettlementReceipt;
 pub use reconcile::{Difference, Reconciliation, Unsettled};
 pub use session::Session;
@@ -95,6 +97,8 @@ struct Inner {
     executor: Option<Arc<dyn Executor>>,
     validators: Vec<Arc<dyn Validator>>,
     verifiers: ReceiptVerifiers,
+    notices: Option<NoticeParts>,
+    tail: notices::Tail,
     newest: RwLock<(PolicyVersion, Arc<Policy>)>,
     pinned: RwLock<HashMap<PolicyVersion, Arc<Policy>>>,
     lease: Span,

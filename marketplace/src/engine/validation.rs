@@ -62,7 +62,7 @@ impl Marketplace {
         let now = self.now();
         let within = self.policy().1.validation.map_or(Span::SECOND, |validation| validation.within);
         let until = now + within.delta() + self.inner.lease.delta();
-        let claim = Claim { kind: Kind::Check, now, until, limit: BATCH };
+        let claim = Claim { kind: Kind::Check, now, until, limit: BATCH, except: Vec::new() };
         let claimed = self.inner.store.claim(self.inner.market, &claim).await?;
         let count = claimed.len();
         let work = claimed.into_iter().map(|stored| async move {

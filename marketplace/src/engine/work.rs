@@ -22,6 +22,14 @@ const BATCH: u32 = 64;
 /// How many rails' or arbiters' answers one round waits for at once.
 pub(super) const AT_ONCE: usize = 16;
 
+/// What [`Marketplace::run`] does side by side, so that a slow part keeps nothing else waiting.
+#[derive(Clone, Copy, Debug)]
+enum Duty {
+    Money,
+    Disputes,
+    Validation,
+}
+
 /// What one round of work did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Worked {
@@ -35,18 +43,27 @@ pub struct Worked {
     pub disputes: usize,
     /// Events that said something about agents' trust.
     pub trust: usize,
+    /// Events that were told to those they concern.
+    pub told: usize,
 }
 
 impl Worked {
     /// Whether there was nothing to do.
     pub const fn is_idle(&self) -> bool {
-        self.observed == 0 && self.instructions == 0 && self.timers == 0 && self.disputes == 0 && self.trust == 0
+        self.observed == 0
+            && self.instructions == 0
+            && self.timers == 0
+            && self.disputes == 0
+            && self.trust == 0
+            && self.told == 0
     }
 }
 
 impl Marketplace {
-    /// One round: what rails report, instructions that are due, timers that are due, trust, disputes. Any number
-    /// of processes may do this at once. It waits for the arbiter, which [`Marketplace::run`] does apart.
+    /// One round: what rails report, instructions that are due, timers that are due, trust, notices that follow
+    /// from what happened, disputes. Any number of processes may do this at once. It waits for the arbiter, which
+    /// [`Marketplace::run`] does apart. Webhooks are sent by [`Marketplace::deliver_due`], since receivers may be
+    /// slow, and deliveries of work are validated by [`Marketplace::validate`].
     ///
     /// # Errors
     /// The store's failure. A rail that does not answer is no failure, nor is one record that cannot
@@ -60,7 +77,8 @@ impl Marketplace {
         self.refresh_policy().await?;
         let observed = self.observe_rails().await;
         let (instructions, timers) = (self.settle_due().await?, self.fire_due().await?);
-        Ok(Worked { observed, instructions, timers, disputes: 0, trust: self.keep_trust().await? })
+        let (trust, told) = (self.keep_trust().await?, self.tell().await?);
+        Ok(Worked { observed, instructions, timers, disputes: 0, trust, told })
     }
 
     /// Works until nothing is due any more, for tests and scripts.
@@ -68,18 +86,43 @@ impl Marketplace {
     /// # Errors
     /// See [`Marketplace::work`].
     pub async fn run_until_idle(&self) -> Result<(), Error> {
-        while !self.work().await?.is_idle() || self.validate().await? > 0 {}
-        Ok(())
+        loop {
+            let idle = self.work().await?.is_idle();
+            if self.validate().await? + self.deliver_due().await? == 0 && idle {
+                return Ok(());
+            }
+        }
     }
 
     /// Works for ever: spawn this once or more, in any number of processes. Failures of the store are
     /// logged and tried again. A slow arbiter keeps nothing but disputes waiting, slow validators nothing
     /// but deliveries.
     pub async fn run(&self, idle: Duration) {
-        let money = async || self.round().await.map(|worked| worked.is_idle());
-        let disputes = async || self.arbitrate().await.map(|count| count == 0);
-        let deliveries = async || self.validate().await.map(|count| count == 0);
-        tokio::join!(again(idle, money), again(idle, disputes), again(idle, deliveries));
+        let apart = [Duty::Money, Duty::Disputes, Duty::Validation].map(|duty| self.again(duty, idle));
+        futures::future::join(futures::future::join_all(apart), self.run_deliveries(idle)).await;
+    }
+
+    /// Does rounds of one duty for ever, with a pause after each in which there was nothing to do.
+    async fn again(&self, duty: Duty, idle: Duration) {
+        loop {
+            match self.is_idle_at(duty).await {
+                Ok(false) => {}
+                Ok(true) => tokio::time::sleep(idle).await,
+                Err(error) => {
+                    tracing::error!(?duty, %error, "a round of work failed");
+                    tokio::time::sleep(idle).await;
+                }
+            }
+        }
+    }
+
+    /// Does one round of a duty; whether there was nothing to do.
+    async fn is_idle_at(&self, duty: Duty) -> Result<bool, Error> {
+        Ok(match duty {
+            Duty::Money => self.round().await?.is_idle(),
+            Duty::Disputes => self.arbitrate().await? == 0,
+            Duty::Validation => self.validate().await? == 0,
+        })
     }
 
     /// Works on the instructions that are due; how many there were.
@@ -151,21 +194,7 @@ impl Marketplace {
     /// Claims what is due of a kind, and until when.
     pub(super) async fn claim(&self, kind: Kind) -> Result<(Vec<Stored>, Timestamp), Error> {
         let now = self.now();
-        let claim = Claim { kind, now, until: now + self.inner.lease.delta(), limit: BATCH };
+        let claim = Claim { kind, now, until: now + self.inner.lease.delta(), limit: BATCH, except: Vec::new() };
         Ok((self.inner.store.claim(self.inner.market, &claim).await?, claim.until))
-    }
-}
-
-/// Does a round of work for ever, with a pause after each in which there was nothing to do.
-async fn again(idle: Duration, round: impl AsyncFn() -> Result<bool, Error>) {
-    loop {
-        match round().await {
-            Ok(false) => {}
-            Ok(true) => tokio::time::sleep(idle).await,
-            Err(error) => {
-                tracing::error!(%error, "a round of work failed");
-                tokio::time::sleep(idle).await;
-            }
-        }
     }
 }

@@ -12,6 +12,7 @@
 mod agents;
 mod agreements;
 mod campaigns;
+mod catalogue;
 mod check;
 mod community;
 mod disputes;
@@ -35,6 +36,7 @@ pub use agents::{
 };
 pub use agreements::{AgreementDisputes, AgreementPolicy, ApprovalPolicy, Screening};
 pub use campaigns::CampaignPolicy;
+pub use catalogue::{Envelope, Form, NoticeRule, Recipient, Root, Source};
 pub use community::{Badge, MessagePolicy, ProposalPolicy, ReportPolicy, ReportTarget, ReviewPolicy};
 pub use disputes::{
     AbuseRestriction, AutomatedTier, Disputant, DisputeFee, DisputePolicy, EvidenceKind, EvidencePolicy, FeePayer,

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Span, Switch,
+    Envelope, NoticeRule, Span, Switch, catalogue,
     check::{At, Checked},
 };
 
@@ -23,6 +23,12 @@ pub struct WebhookPolicy {
     pub timeout: Span,
     /// How many bytes of an answer are read and kept in the log.
     pub answer_bytes: u32,
+    /// How many deliveries one receiver is sent at once, by one process.
+    pub at_once: u32,
+    /// After how many deliveries in a row that were given up a subscription is switched off.
+    pub disable_after: u32,
+    /// The longest that a receiver's `Retry-After` is obeyed.
+    pub longest_rest: Span,
     /// How many subscriptions an agent may have (PG-13).
     pub subscriptions: u32,
     /// Whether a job may name its own address, which then replaces the agent's (JP-34).
@@ -31,6 +37,11 @@ pub struct WebhookPolicy {
     pub secret_overlap: Span,
     /// What is shown of an address (AM-10: masked).
     pub shown: ShownUrl,
+    /// The fields around every payload (VP-38).
+    pub envelope: Envelope,
+    /// What is told, to whom (VP-38, JP-34, AM-10).
+    #[serde(default)]
+    pub events: Vec<NoticeRule>,
 }
 
 /// How a delivery is signed, always by HMAC-SHA256 with the subscription's secret.
@@ -78,10 +89,14 @@ const RETRIES_LIMIT: usize = 20;
 const RETRY_LIMIT: Span = Span::hours(30 * 24);
 /// The longest a receiver may hold a connection.
 const TIMEOUT_LIMIT: Span = Span::seconds(60);
+/// The most that is sent to one receiver at once.
+const AT_ONCE_LIMIT: u32 = 64;
+/// The most subscriptions of one agent.
+const SUBSCRIPTIONS_LIMIT: u32 = 100;
 /// The longest header name.
 const HEADER_LIMIT: usize = 64;
 /// Headers that a delivery has anyway.
-const TAKEN: [&str; 8] = [
+const TAKEN: [&str; 11] = [
     "content-type",
     "content-length",
     "content-encoding",
@@ -90,6 +105,9 @@ const TAKEN: [&str; 8] = [
     "user-agent",
     "authorization",
     "connection",
+    "webhook-id",
+    "webhook-timestamp",
+    "webhook-signature",
 ];
 
 impl WebhookPolicy {
@@ -124,7 +142,13 @@ impl WebhookPolicy {
         }
         at.field("timeout").within(self.timeout, Span::SECOND, TIMEOUT_LIMIT)?;
         at.field("answer_bytes").within(self.answer_bytes, 0, 1 << 20)?;
-        at.field("subscriptions").count(self.subscriptions)
+        at.field("at_once").within(self.at_once, 1, AT_ONCE_LIMIT)?;
+        at.field("disable_after").count(self.disable_after)?;
+        at.field("longest_rest").within(self.longest_rest, Span::SECOND, RETRY_LIMIT)?;
+        at.field("subscriptions").within(self.subscriptions, 1, SUBSCRIPTIONS_LIMIT)?;
+        at.field("secret_overlap").within(self.secret_overlap, Span::seconds(0), RETRY_LIMIT)?;
+        self.envelope.check(&at.field("envelope"))?;
+        catalogue::check(&self.events, &at.field("events"))
     }
 }
 

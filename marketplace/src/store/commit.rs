@@ -16,6 +16,7 @@ use crate::{
     job::JobEvent,
     ledger::{LedgerError, Movement},
     money::Money,
+    notice::EndpointEvent,
     rail::Instruction,
     report::ReportEvent,
     review::ReviewEvent,
@@ -144,8 +145,8 @@ macro_rules! events {
             pub fn from_json(kind: Kind, text: &str) -> Result<Self, serde_json::Error> {
                 match kind {
                     $(Kind::$kind => serde_json::from_str(text).map(Self::$kind),)+
-                    Kind::Owner | Kind::Check => {
-                        Err(serde_json::Error::custom("owners and checks have no events of their own"))
+                    Kind::Owner | Kind::Check | Kind::Delivery | Kind::Notice => {
+                        Err(serde_json::Error::custom("this kind of record has no events of its own"))
                     }
                 }
             }
@@ -188,6 +189,8 @@ events! {
     Reputation(ReputationEvent),
     /// To a usage agreement.
     Agreement(AgreementEvent),
+    /// To an address that notices are sent to.
+    Endpoint(EndpointEvent),
 }
 
 /// What happened to an instruction that its contract does not hear of.

@@ -328,7 +328,8 @@ impl Store for MemoryStore {
             due.range((claim.kind, Timestamp::MIN_UTC, Uuid::nil())..=(claim.kind, claim.now, Uuid::max()))
         {
             let row = rows.get_mut(&Key { kind: claim.kind, id: *id }).expect("what is due has a row");
-            if row.claimed_until.is_some_and(|until| until > claim.now) {
+            let busy = row.record.parties()[0].is_some_and(|party| claim.except.contains(&party));
+            if busy || row.claimed_until.is_some_and(|until| until > claim.now) {
                 continue;
             }
             row.version += 1;

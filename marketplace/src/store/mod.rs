@@ -240,7 +240,7 @@ pub struct Tagged {
 }
 
 /// Which due records to take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
     /// Of this kind.
     pub kind: Kind,
@@ -250,6 +250,8 @@ pub struct Claim {
     pub until: Timestamp,
     /// At most so many.
     pub limit: u32,
+    /// None of these first parties' (see [`Record::parties`]).
+    pub except: Vec<Uuid>,
 }
 
 /// A place in the event log. Its parts mean something to the store only; they order.

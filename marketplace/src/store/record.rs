@@ -14,6 +14,7 @@ use crate::{
     dispute::Dispute,
     ids::RailId,
     job::Job,
+    notice::{Delivery, Endpoint, Notice},
     rail::{Action, Decline, Instruction, Observation, Outcome, Receipt},
     report::Report,
     review::Review,
@@ -192,6 +193,12 @@ records! {
     Reputation(Reputation) = "reputation",
     /// Usage agreements.
     Agreement(Agreement) = "agreement",
+    /// Addresses that notices are sent to.
+    Endpoint(Endpoint) = "endpoint",
+    /// Notices on their way to one address.
+    Delivery(Delivery) = "delivery",
+    /// What agents are told.
+    Notice(Notice) = "notice",
 }
 
 /// A record's kind and id.

@@ -11,6 +11,7 @@ mod engine;
 mod job;
 mod ledger;
 mod money;
+mod notice;
 mod operators;
 mod opinions;
 mod outbound;

@@ -242,7 +242,8 @@ fn an_unknown_field_is_refused_at_every_level_and_named() {
         let original = json_of(&policy);
         let mut paths = Vec::new();
         objects(&original, "", &mut paths);
-        for path in paths {
+        // A payload is a template: its fields are the platform's own.
+        for path in paths.into_iter().filter(|path| !path.contains(".payload")) {
             let mut spoilt = original.clone();
             let object = if path.is_empty() { &mut spoilt } else { place(&mut spoilt, &path) };
             object["surprise"] = json!("1");

@@ -48,10 +48,11 @@ pub(super) static DIALECT: Dialect = Dialect {
         include_str!("../../../migrations/postgres/0001_start.sql"),
         include_str!("../../../migrations/postgres/0002_agents.sql"),
         include_str!("../../../migrations/postgres/0003_bids.sql"),
-        include_str!("../../../migrations/postgres/0007_agreements.sql"),
-        include_str!("../../../migrations/postgres/0009_adjustments.sql"),
-        include_str!("../../../migrations/postgres/0005_wallets.sql"),
         include_str!("../../../migrations/postgres/0004_disputes.sql"),
+        include_str!("../../../migrations/postgres/0005_wallets.sql"),
+        include_str!("../../../migrations/postgres/0006_notices.sql"),
+        include_str!("../../../migrations/postgres/0007_agreements.sql"),
+        include_str!("../../../migrations/postgres/0008_adjustments.sql"),
     ],
 };
 

@@ -5,7 +5,7 @@ use uuid::Uuid;
 use super::{
     Failure,
     session::{Cell, Line, Session},
-    tables::{kind, places, record, table, text},
+    tables::{Table, kind, places, record, table, text},
     write::{account, currency, currency_name, int, micros},
 };
 use crate::{
@@ -183,20 +183,31 @@ fn readable(kind: Kind, line: Line) -> Option<Stored> {
 }
 
 pub(super) async fn claim(session: &mut dyn Session, market: MarketId, claim: &Claim) -> Result<Vec<Stored>, Failure> {
-    let (table, dialect) = (table(claim.kind).name, session.dialect());
+    let (Table { name: table, parties }, dialect) = (table(claim.kind), session.dialect());
+    // A text for each power of two, so that there are few.
+    let except = match (parties.first(), claim.except.len()) {
+        (None, _) | (_, 0) => 0,
+        (Some(_), count) => count.next_power_of_two(),
+    };
     // What is due is chosen once, apart from the update, so that a plan cannot choose again.
     let make = || {
         let lock = dialect.skip_locked;
+        let others = match (parties.first(), except) {
+            (None, _) | (_, 0) => String::new(),
+            (Some(party), count) => format!(" AND {party} NOT IN ({})", places(5, count)),
+        };
         format!(
             "WITH due AS MATERIALIZED (SELECT id FROM {table} WHERE market = $1 AND due_at <= $2 \
-             AND (claimed_until IS NULL OR claimed_until <= $2) ORDER BY due_at, id LIMIT $4{lock}) \
+             AND (claimed_until IS NULL OR claimed_until <= $2){others} ORDER BY due_at, id LIMIT $4{lock}) \
              UPDATE {table} SET version = version + 1, claims = claims + 1, claimed_until = $3 \
              WHERE market = $1 AND id IN (SELECT id FROM due) RETURNING due_at, id, version, claims, body"
         )
     };
-    let sql = text(dialect, "claim", table, 1, make);
-    let cells =
+    let sql = text(dialect, "claim", table, except, make);
+    let mut cells =
         vec![market.0.into(), micros(claim.now).into(), micros(claim.until).into(), i64::from(claim.limit).into()];
+    let last = claim.except.last().copied().unwrap_or_default();
+    cells.extend(claim.except.iter().copied().chain(std::iter::repeat(last)).take(except).map(Cell::Id));
     let mut claimed = Vec::new();
     for mut line in session.rows(sql, cells).await? {
         let (due_at, id) = (line.int()?, line.id()?);

@@ -51,10 +51,11 @@ pub(super) static DIALECT: Dialect = Dialect {
         include_str!("../../../migrations/sqlite/0001_start.sql"),
         include_str!("../../../migrations/sqlite/0002_agents.sql"),
         include_str!("../../../migrations/sqlite/0003_bids.sql"),
-        include_str!("../../../migrations/sqlite/0007_agreements.sql"),
-        include_str!("../../../migrations/sqlite/0009_adjustments.sql"),
-        include_str!("../../../migrations/sqlite/0005_wallets.sql"),
         include_str!("../../../migrations/sqlite/0004_disputes.sql"),
+        include_str!("../../../migrations/sqlite/0005_wallets.sql"),
+        include_str!("../../../migrations/sqlite/0006_notices.sql"),
+        include_str!("../../../migrations/sqlite/0007_agreements.sql"),
+        include_str!("../../../migrations/sqlite/0008_adjustments.sql"),
     ],
 };
 

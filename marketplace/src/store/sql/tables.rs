@@ -40,6 +40,9 @@ pub(super) const fn table(kind: Kind) -> Table {
         Kind::Dispute => Table { name: "disputes", parties: &["buyer", "worker"] },
         Kind::Check => Table { name: "checks", parties: &["job"] },
         Kind::Agreement => Table { name: "agreements", parties: &["buyer", "seller"] },
+        Kind::Endpoint => Table { name: "endpoints", parties: &["agent", "job"] },
+        Kind::Delivery => Table { name: "deliveries", parties: &["endpoint", "agent"] },
+        Kind::Notice => Table { name: "notices", parties: &["agent", "job"] },
     }
 }
 

@@ -214,23 +214,23 @@ async fn two_currencies_have_two_balances(stage: &Stage<'_>) -> Result<(), Broke
 async fn a_claim_takes_what_is_due_once(stage: &Stage<'_>) -> Result<(), Broken> {
     let due = stage.due(10).await?;
     stage.due(100).await?;
-    let claim = Claim { kind: Kind::Job, now: moment(10), until: moment(40), limit: 10 };
+    let claim = Claim { kind: Kind::Job, now: moment(10), until: moment(40), limit: 10, except: Vec::new() };
     let claimed = stage.store.claim(stage.market, &claim).await?;
     let keys: Vec<Key> = claimed.iter().map(|stored| stored.record.key()).collect();
     hold!(keys == [due.key()], "claimed were {keys:?}");
     hold!((claimed[0].version, claimed[0].claims) == (2, 1), "version and claims: {claimed:?}");
     hold!(stage.load(due.key()).await? == claimed[0], "it is stored differently");
     hold!(stage.store.claim(stage.market, &claim).await?.is_empty(), "it was claimed twice");
-    let instructions = Claim { kind: Kind::Instruction, ..claim };
+    let instructions = Claim { kind: Kind::Instruction, ..claim.clone() };
     hold!(stage.store.claim(stage.market, &instructions).await?.is_empty(), "another kind was claimed");
     Ok(())
 }
 
 async fn a_claim_ends_and_is_fenced(stage: &Stage<'_>) -> Result<(), Broken> {
     let mut due = stage.due(10).await?;
-    let claim = Claim { kind: Kind::Job, now: moment(10), until: moment(40), limit: 10 };
+    let claim = Claim { kind: Kind::Job, now: moment(10), until: moment(40), limit: 10, except: Vec::new() };
     stage.store.claim(stage.market, &claim).await?;
-    let later = Claim { now: moment(40), until: moment(70), ..claim };
+    let later = Claim { now: moment(40), until: moment(70), ..claim.clone() };
     let second = stage.store.claim(stage.market, &later).await?;
     hold!(second.len() == 1 && second[0].claims == 2, "the second claim: {second:?}");
     due.version = 2;
@@ -252,16 +252,16 @@ async fn a_write_can_keep_its_claim(stage: &Stage<'_>) -> Result<(), Broken> {
     commit.writes[0].claimed_until = Some(moment(30));
     stage.store.commit(commit).await?;
     hold!(stage.load(sample.key()).await?.claims == 1, "the write is no claim");
-    let claim = Claim { kind: Kind::Job, now: moment(29), until: moment(60), limit: 10 };
+    let claim = Claim { kind: Kind::Job, now: moment(29), until: moment(60), limit: 10, except: Vec::new() };
     hold!(stage.store.claim(stage.market, &claim).await?.is_empty(), "it was claimed too early");
-    let claim = Claim { now: moment(30), ..claim };
+    let claim = Claim { now: moment(30), ..claim.clone() };
     hold!(stage.store.claim(stage.market, &claim).await?.len() == 1, "it was not claimed");
     Ok(())
 }
 
 async fn claims_go_by_due_time_and_limit(stage: &Stage<'_>) -> Result<(), Broken> {
     let (third, first, second) = (stage.due(9).await?, stage.due(3).await?, stage.due(5).await?);
-    let claim = Claim { kind: Kind::Job, now: moment(10), until: moment(40), limit: 2 };
+    let claim = Claim { kind: Kind::Job, now: moment(10), until: moment(40), limit: 2, except: Vec::new() };
     let mut order = Vec::new();
     for _ in 0..3 {
         order.push(stage.store.claim(stage.market, &claim).await?.iter().map(|s| s.record.key()).collect::<Vec<_>>());

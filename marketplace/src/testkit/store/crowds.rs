@@ -133,7 +133,7 @@ async fn many_claimants_share_what_is_due(stage: &Stage<'_>) -> Result<(), Broke
         sample.job.timers.deadline = Some(moment(1));
         stage.store.commit(sample.write()).await?;
     }
-    let claim = Claim { kind: Kind::Job, now: moment(5), until: moment(50), limit: 4 };
+    let claim = Claim { kind: Kind::Job, now: moment(5), until: moment(50), limit: 4, except: Vec::new() };
     let (mut claimed, mut all) = (BTreeSet::new(), 0);
     // A claimant may find everything locked by others, so it may take some rounds.
     for _ in 0..CROWD {

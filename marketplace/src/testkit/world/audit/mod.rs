@@ -273,7 +273,8 @@ impl Auditor {
                 (_, Record::Dispute(_)) => {} // the job's own commit says what it did
                 (_, Record::Review(_) | Record::Report(_) | Record::Reputation(_)) => {} // no money is in them
                 (_, Record::Bid(_)) => {}     // once all of the commit is there
-                (_, Record::Check(_)) => {}   // no world has validators
+                // No world has validators, nor sends notices.
+                (_, Record::Check(_) | Record::Endpoint(_) | Record::Delivery(_) | Record::Notice(_)) => {}
                 // The world's people are the embedder's own, and they make no agreements.
                 (
                     _,

@@ -1,0 +1,143 @@
+//! Ten thousand webhooks to a receiver on this machine, with and without a tenth of the receivers
+//! hanging: how long a healthy one waits. `cargo bench -p tradepost-benches --bench notices` prints JSON
+//! lines; `NOTICES_DELIVERIES` sets another number, `NOTICES_STORE` one of `memory` and `sqlite`.
+//!
+//! A hundred agents have an address each. All webhooks are due at once, so the wait is that of a burst:
+//! most of it is the machine's own work, sender and receiver being the same. What is compared is the same
+//! ninety addresses in both runs.
+#![allow(clippy::unwrap_used, reason = "a bench that cannot run says so")]
+#![expect(clippy::float_arithmetic, reason = "ratios of times")]
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde_json::{Map, json};
+use tokio::time::Instant;
+use tradepost::{
+    engine::{Marketplace, NoticeParts},
+    ids::AgentId,
+    job::JobOrder,
+    money::Money,
+    notice::{Courier, Parcel, Reply, Target},
+    outbound::{Outbound, Reach},
+    policy::Policy,
+    rail::CreditsRail,
+    secret::Pepper,
+    store::{MemoryStore, SqliteStore, Store},
+    testkit::receiver::{Manner, Receiver},
+};
+use uuid::Uuid;
+
+const AGENTS: u128 = 100;
+const HANGING: u128 = 10;
+
+/// The real courier, with every host on this machine.
+struct Local {
+    outbound: Outbound,
+    base: String,
+}
+
+#[async_trait]
+impl Courier for Local {
+    async fn carry(&self, parcel: Parcel) -> Result<Reply, String> {
+        let url = parcel.url.replace("https://", &format!("{}/", self.base));
+        self.outbound.carry(Parcel { url, ..parcel }).await
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Tenth {
+    Healthy,
+    Hanging,
+}
+
+fn main() {
+    let number = std::env::var("NOTICES_DELIVERIES").ok().and_then(|text| text.parse().ok()).unwrap_or(10_000);
+    let on = std::env::var("NOTICES_STORE").unwrap_or_else(|_| "sqlite".into());
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut p99 = Vec::new();
+        for tenth in [Tenth::Healthy, Tenth::Healthy, Tenth::Hanging] {
+            let waits = match on.as_str() {
+                "memory" => burst(MemoryStore::new(), number, tenth).await,
+                _ => {
+                    let folder = tempfile::tempdir().unwrap();
+                    burst(SqliteStore::open(folder.path().join("bench.db")).await.unwrap(), number, tenth).await
+                }
+            };
+            let at = |share: usize| waits[(waits.len() * share / 100).min(waits.len() - 1)].as_secs_f64() * 1000.0;
+            let hanging = tenth == Tenth::Hanging;
+            let line = json!({ "bench": "notices", "store": on, "deliveries": number, "tenth_hangs": hanging,
+                "healthy": waits.len(), "p50_ms": at(50), "p99_ms": at(99) });
+            println!("{line}");
+            p99.push(at(99));
+        }
+        // The first run warms up.
+        let line = json!({ "bench": "notices", "store": on, "healthy_p99_ratio": p99[2] / p99[1] });
+        println!("{line}");
+    });
+}
+
+/// How long each healthy delivery took from the moment all were due, ascending.
+async fn burst(store: impl Store, number: u128, tenth: Tenth) -> Vec<Duration> {
+    let receiver = Receiver::start(move |received| match tenth == Tenth::Hanging && received.path.contains("tenth") {
+        true => Manner::Hang,
+        false => Manner::Status(200),
+    });
+    let receiver = receiver.await.unwrap();
+    let policy = Policy::voxpact().unwrap();
+    let courier = Local { outbound: Outbound::new(Reach::Anywhere).unwrap(), base: receiver.url("") };
+    let parts = NoticeParts::new(Pepper::new([7; 32])).courier(courier);
+    let rail = CreditsRail::new(policy.currency);
+    let market = Marketplace::builder("bench", store, policy).rail(rail).notices(parts).build().await.unwrap();
+    let agent = |number: u128| AgentId(Uuid::from_u128(number + 1));
+    let buyer = AgentId(Uuid::from_u128(0xB));
+    for worker in 0..AGENTS {
+        let host = if worker < HANGING { "tenth" } else { "healthy" };
+        let target = Target { agent: agent(1000 + worker), job: None };
+        let url = format!("https://{host}-{worker}.example/hook");
+        market.agent(target.agent).add_endpoint(target, url, Vec::new()).await.unwrap();
+    }
+    let amount = Money::new(1_000, market.currency());
+    let plenty = Money::new(1_000_000_000_000, market.currency());
+    market.operator("bench").record_deposit(CreditsRail::ID, "all", buyer, plenty).await.unwrap();
+    let post = |number: u128| {
+        let market = market.clone();
+        async move {
+            let order = JobOrder {
+                title: "Translate a page".into(),
+                task: Map::new(),
+                amount,
+                worker: Some(agent(1000 + number % AGENTS)),
+                rail: None,
+                deadline: None,
+                validation: None,
+                open: None,
+            };
+            market.agent(buyer).post_job(order).await.unwrap();
+        }
+    };
+    for first in (0..number).step_by(100) {
+        futures::future::join_all((first..number.min(first + 100)).map(post)).await;
+    }
+    while !market.work().await.unwrap().is_idle() {}
+    let healthy = number as usize - (0..number).filter(|number| number % AGENTS < HANGING).count();
+    let started = Instant::now();
+    let sending = tokio::spawn({
+        let market = market.clone();
+        async move { market.run(Duration::from_millis(100)).await }
+    });
+    let mut received = receiver.wait_for(healthy).await;
+    loop {
+        let (arrived, reached) = (received.len(), received.iter().filter(|one| one.path.contains("healthy")).count());
+        if reached == healthy {
+            break;
+        }
+        received = receiver.wait_for(arrived + healthy - reached).await;
+    }
+    sending.abort();
+    let reached = received.iter().filter(|one| one.path.contains("healthy"));
+    let mut waits: Vec<Duration> = reached.map(|one| one.at - started).collect();
+    waits.sort_unstable();
+    waits
+}

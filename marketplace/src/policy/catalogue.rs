@@ -1,0 +1,265 @@
+//! Which events are told to whom, under which name, in which words.
+//!
+//! A marketplace's notices are a table: each row reads one event of the log and makes of it what the
+//! receivers get. What a row may show is bounded by what its receiver may see; that is not policy.
+
+use std::{collections::BTreeMap, fmt, str::FromStr};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use serde_json::Value;
+
+use super::check::{At, Checked};
+
+/// One row of the table: what is told of an event, and to whom (VP-38, JP-34, AM-10).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NoticeRule {
+    /// The event's name in the log: `job.delivered`.
+    pub on: String,
+    /// Its name outside; the same when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// What must be true of the event, by where it is found: a value, or `"*"` for any.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub when: BTreeMap<Source, Value>,
+    /// Who is told.
+    pub to: Vec<Recipient>,
+    /// What they are told: a template of JSON in which each text that begins with `$` is a [`Source`].
+    /// What is not there, or not the receiver's to see, is left out.
+    #[serde(default)]
+    pub payload: BTreeMap<String, Value>,
+}
+
+impl NoticeRule {
+    /// Its name outside.
+    pub fn name(&self) -> &str {
+        self.name.as_deref().unwrap_or(&self.on)
+    }
+
+    /// Whether its payload looks into this.
+    pub(crate) fn reads(&self, root: Root) -> bool {
+        fn any(value: &Value, root: Root) -> bool {
+            match value {
+                Value::String(text) => {
+                    let source = text.strip_prefix('$').and_then(|text| text.parse::<Source>().ok());
+                    source.is_some_and(|source| source.root == root)
+                }
+                Value::Array(list) => list.iter().any(|value| any(value, root)),
+                Value::Object(map) => map.values().any(|value| any(value, root)),
+                Value::Null | Value::Bool(_) | Value::Number(_) => false,
+            }
+        }
+        self.payload.values().any(|value| any(value, root))
+    }
+}
+
+/// Who is told of an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Recipient {
+    /// `capable`: every active agent that lists one of the job's required capabilities, but its buyer
+    /// (AM-10).
+    Capable,
+    /// `other`: the job's parties, without the agent who did it.
+    Other,
+    /// The agent whose id is found there: `job.buyer`, `event.agent`.
+    Found(Source),
+}
+
+/// Where a value is found: `job.buyer`, `event.amount`; for an amount of money with the form that
+/// receivers expect, `event.amount as minor` (a number of minor units) or `event.amount as decimal`
+/// (`"12.50"`).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Source {
+    /// What is looked into.
+    pub root: Root,
+    /// The names of fields, outermost first.
+    pub path: Vec<String>,
+    /// How an amount is written.
+    pub form: Form,
+}
+
+/// What a value is looked for in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Root {
+    /// The event's own fields.
+    Event,
+    /// The job it is about, as it is now.
+    Job,
+    /// What is to be done for the job, as posted.
+    Task,
+    /// What of an event is the receiver's: `own.amount`, its share of a settled payment.
+    Own,
+    /// The record it happened to: `subject.id`.
+    Subject,
+    /// Who did it: `actor.agent`, where an agent did.
+    Actor,
+}
+
+/// How an amount of money is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Form {
+    /// As everywhere in the library: `"12.50 EUR"`.
+    Text,
+    /// As a number of minor units.
+    Minor,
+    /// As a decimal text without the currency.
+    Decimal,
+}
+
+/// The fields around a payload.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Envelope {
+    /// The field that names the event.
+    pub event: String,
+    /// The field with the moment it happened; none when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timestamp: Option<String>,
+    /// The field that holds the payload; its fields stand beside the others when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<String>,
+}
+
+const ROOTS: [(&str, Root); 6] = [
+    ("event", Root::Event),
+    ("job", Root::Job),
+    ("task", Root::Task),
+    ("own", Root::Own),
+    ("subject", Root::Subject),
+    ("actor", Root::Actor),
+];
+/// The most rows of the table.
+const RULES_LIMIT: usize = 500;
+/// The longest event name, in bytes.
+const NAME_LIMIT: usize = 64;
+/// The most fields of a payload, with those inside it.
+const FIELDS_LIMIT: usize = 100;
+/// The most names of one path.
+const PATH_LIMIT: usize = 6;
+
+impl FromStr for Source {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (place, form) = match text.split_once(" as ") {
+            None => (text, Form::Text),
+            Some((place, "minor")) => (place, Form::Minor),
+            Some((place, "decimal")) => (place, Form::Decimal),
+            Some((_, form)) => return Err(format!("{form:?}: allowed are minor and decimal")),
+        };
+        let mut names = place.split('.');
+        let root = names.next().unwrap_or_default();
+        let root = ROOTS.iter().find(|(name, _)| *name == root).map(|(_, root)| *root);
+        let root =
+            root.ok_or_else(|| format!("{text:?}: allowed are places in event, job, task, own, subject and actor"))?;
+        let path: Vec<String> = names.map(str::to_owned).collect();
+        let named = |name: &String| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        match path.len() <= PATH_LIMIT && path.iter().all(named) && (!path.is_empty() || root == Root::Task) {
+            true => Ok(Self { root, path, form }),
+            false => Err(format!("{text:?}: allowed are up to {PATH_LIMIT} names of fields after a point each")),
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let root = ROOTS.iter().find(|(_, root)| *root == self.root).map_or("", |(name, _)| name);
+        f.write_str(root)?;
+        self.path.iter().try_for_each(|name| write!(f, ".{name}"))?;
+        match self.form {
+            Form::Text => Ok(()),
+            Form::Minor => f.write_str(" as minor"),
+            Form::Decimal => f.write_str(" as decimal"),
+        }
+    }
+}
+
+impl FromStr for Recipient {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "capable" => Ok(Self::Capable),
+            "other" => Ok(Self::Other),
+            place => place.parse().map(Self::Found),
+        }
+    }
+}
+
+impl fmt::Display for Recipient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Capable => f.write_str("capable"),
+            Self::Other => f.write_str("other"),
+            Self::Found(place) => place.fmt(f),
+        }
+    }
+}
+
+/// Values that are written as one word.
+macro_rules! as_text {
+    ($($name:ty),+) => {$(
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+            }
+        }
+    )+};
+}
+
+as_text!(Source, Recipient);
+
+pub(super) fn check(rules: &[NoticeRule], at: &At) -> Checked {
+    at.within(rules.len(), 0, RULES_LIMIT)?;
+    for (i, rule) in rules.iter().enumerate() {
+        let at = at.entry(i);
+        check_name(&at.field("on"), &rule.on)?;
+        check_name(&at.field("name"), rule.name())?;
+        at.field("to").within(rule.to.len(), 1, 10)?;
+        let mut fields = 0;
+        rule.payload.values().try_for_each(|value| check_template(&at.field("payload"), value, &mut fields))?;
+    }
+    Ok(())
+}
+
+impl Envelope {
+    pub(super) fn check(&self, at: &At) -> Checked {
+        at.field("event").word(&self.event)?;
+        self.timestamp.as_deref().map_or(Ok(()), |name| at.field("timestamp").word(name))?;
+        self.data.as_deref().map_or(Ok(()), |name| at.field("data").word(name))?;
+        let names: Vec<&String> =
+            [Some(&self.event), self.timestamp.as_ref(), self.data.as_ref()].into_iter().flatten().collect();
+        at.distinct(&names)
+    }
+}
+
+/// Names are compared, sent as a header, and written into logs.
+fn check_name(at: &At, name: &str) -> Checked {
+    let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'.');
+    match (1..=NAME_LIMIT).contains(&name.len()) && name.bytes().all(fits) {
+        true => Ok(()),
+        false => {
+            Err(at.refuse(format_args!("{name:?}"), format_args!("allowed are 1 to {NAME_LIMIT} of a-z, 0-9, _ and .")))
+        }
+    }
+}
+
+fn check_template(at: &At, value: &Value, fields: &mut usize) -> Checked {
+    *fields += 1;
+    at.within(*fields, 1, FIELDS_LIMIT)?;
+    match value {
+        Value::String(text) => match text.strip_prefix('$').map(str::parse::<Source>) {
+            Some(Err(allowed)) => Err(at.refuse(format_args!("{text:?}"), allowed)),
+            Some(Ok(_)) | None => Ok(()),
+        },
+        Value::Array(list) => list.iter().try_for_each(|value| check_template(at, value, fields)),
+        Value::Object(map) => map.values().try_for_each(|value| check_template(at, value, fields)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => Ok(()),
+    }
+}
