@@ -56,7 +56,7 @@ async fn vp_38_a_job_is_told_in_the_catalogues_words() {
                 told.sort();
                 told
             };
-            assert_eq!(told("worker"), ["job.created", "job.revision_requested", "payment.received"]);
+            assert_eq!(told("worker"), ["job.created", "job.revision_requested", "payment.received", "trust.updated"]);
             assert_eq!(told("buyer"), ["job.accepted", "job.delivered", "job.delivered"]);
         },
     )
