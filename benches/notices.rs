@@ -11,7 +11,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use serde_json::{Map, json};
+use serde_json::json;
 use tokio::time::Instant;
 use tradepost::{
     engine::{Marketplace, NoticeParts},
@@ -104,16 +104,8 @@ async fn burst(store: impl Store, number: u128, tenth: Tenth) -> Vec<Duration> {
     let post = |number: u128| {
         let market = market.clone();
         async move {
-            let order = JobOrder {
-                title: "Translate a page".into(),
-                task: Map::new(),
-                amount,
-                worker: Some(agent(1000 + number % AGENTS)),
-                rail: None,
-                deadline: None,
-                validation: None,
-                open: None,
-            };
+            let worker = Some(agent(1000 + number % AGENTS));
+            let order = JobOrder { worker, ..JobOrder::new("Translate a page", amount) };
             market.agent(buyer).post_job(order).await.unwrap();
         }
     };

@@ -128,7 +128,7 @@ async fn step(market: &Marketplace, job: &Job, delivery: &Delivery, end: End, cl
             market.agent(worker).keyed("refund").refund(job.id, "It was not my best work").await?
         }
         JobStatus::Delivered if end == End::AutoRelease => {
-            let release_at = job.due_at().context("a delivered job is released by itself")?;
+            let release_at = job.next_timer().context("a delivered job is released by itself")?;
             clock.advance(release_at - clock.now());
             market.run_until_idle().await?;
             market.job(job.id).await?

@@ -83,7 +83,7 @@ impl World {
                 let kept = legs.iter().filter(|leg| leg.to == Party::Platform);
                 self.kept += kept.map(|leg| leg.amount.minor()).sum::<i64>();
             }
-            Order::Payout { .. } => {}
+            Order::Payout { .. } | Order::Reverse { .. } | Order::Refund { .. } => {} // refused before
         }
         self.effects.insert(effect.instruction.id, effect);
     }
@@ -122,7 +122,7 @@ impl World {
         let fits = match order {
             Order::Fund { hold, .. } => !self.holds.contains_key(hold),
             Order::Settle { hold, .. } => self.holds.get(hold) == Some(&order.amount()),
-            Order::Payout { .. } => false,
+            Order::Payout { .. } | Order::Reverse { .. } | Order::Refund { .. } => false,
         };
         if fits { Ok(()) } else { Err(RailError::new(RailErrorKind::Refused, "the hold is not so")) }
     }

@@ -44,6 +44,15 @@ pub struct JobOrder {
     pub schemas: Option<Schemas>,
 }
 
+impl JobOrder {
+    /// An order of which nothing else is said, to be filled in: `JobOrder { worker, ..JobOrder::new(title, amount) }`.
+    pub fn new(title: impl Into<String>, amount: Money) -> Self {
+        let (task, title) = (Map::new(), title.into());
+        let (worker, rail, deadline, validation, open, schemas) = (None, None, None, None, None, None);
+        Self { title, task, amount, worker, rail, deadline, validation, open, schemas }
+    }
+}
+
 /// A named agent to be hired for an immediate result (AM-09).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -259,7 +259,7 @@ async fn an_operator_moves_money_by_hand_and_says_why() {
         let given = give().await.unwrap();
         assert_eq!(give().await.unwrap(), given);
         assert_eq!(market.available(worker()).await.unwrap(), euros(5));
-        assert_eq!(market.adjustments().await.unwrap(), [given.clone()]);
+        assert_eq!(market.adjustments().await.unwrap(), std::slice::from_ref(&given));
         assert_eq!((given.what.clone(), &*given.reason), (Adjusted::Booked(vec![gift(500)]), "for the outage"));
         let entry = market.history(available(worker()), 0, 10).await.unwrap().pop().unwrap();
         assert_eq!((entry.contract, entry.version, entry.kind.as_str()), (given.id, 1, "adjustment"));

@@ -382,8 +382,8 @@ proptest! {
             }
             prop_assert_eq!(desk.books.sum(), 0);
         }
-        for which in 0..2 {
-            let Some(minor) = amounts[which] else { continue };
+        for (which, minor) in amounts.into_iter().enumerate() {
+            let Some(minor) = minor else { continue };
             let (hold, reference, amount) = (desk.job().id.into(), format!("dispute-{which}"), desk.money(minor));
             let stage = ChargebackStage::Lost;
             let chargeback = Chargeback { hold, reference, amount, cost: desk.money(0), stage };

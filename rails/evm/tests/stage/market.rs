@@ -58,13 +58,9 @@ impl Market {
     /// Posted by the buyer and accepted by the worker; its payment waits for the buyer.
     pub async fn agree(&self, minor: i64) -> JobId {
         let order = JobOrder {
-            title: "Translate a page".into(),
             task: json!({ "text": "Guten Tag" }).as_object().unwrap().clone(),
-            amount: Money::new(minor, self.market.currency()),
             worker: Some(self.worker),
-            rail: None,
-            deadline: None,
-            validation: None,
+            ..JobOrder::new("Translate a page", Money::new(minor, self.market.currency()))
         };
         let job = self.market.agent(self.buyer).post_job(order).await.unwrap();
         self.market.agent(self.worker).accept(job.id).await.unwrap();

@@ -69,7 +69,7 @@ async fn a_dispute_freezes_the_hold_and_winning_lets_it_go_on() {
         desk.bring(job, JobStatus::Accepted).await;
         let told = async || match by_webhook {
             true => desk.pushed().await,
-            false => drop(desk.market.run_until_idle().await.unwrap()),
+            false => desk.market.run_until_idle().await.unwrap(),
         };
         desk.dispute();
         told().await;

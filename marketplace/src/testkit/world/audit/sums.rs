@@ -124,8 +124,8 @@ pub(super) fn may_cause(actor: &Actor, event: &JobEvent, job: &Job) -> bool {
         JobEvent::Started {} | JobEvent::Delivered { .. } => worker,
         JobEvent::ValidationPassed { .. }
         | JobEvent::ValidationFailed { .. }
-        | JobEvent::ValidationUnavailable { .. }
-        | JobEvent::RefundedAfterPayout { .. } => operator,
+        | JobEvent::ValidationUnavailable { .. } => operator || timer,
+        JobEvent::RefundedAfterPayout { .. } => operator,
         JobEvent::Frozen { .. } | JobEvent::Unfrozen {} => operator || rail,
         JobEvent::Disputed { .. } => buyer || worker,
         JobEvent::DisputeEnded { .. } => buyer || worker || operator || timer,
