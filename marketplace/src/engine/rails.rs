@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::reconcile::{UNSETTLED, every};
 use crate::{
+    agreement::AgreementStatus,
     error::Error,
     ids::{MarketId, RailId},
     job::JobStatus,
@@ -46,7 +47,10 @@ async fn under_way(store: &dyn Store, market: MarketId) -> Result<BTreeSet<(Rail
     let not_over = JobStatus::ALL.into_iter().filter(|status| !status.is_final()).map(JobStatus::as_str).collect();
     let mut records = every(store, market, Kind::Job, not_over).await?;
     records.append(&mut every(store, market, Kind::Instruction, UNSETTLED.to_vec()).await?);
+    let open = AgreementStatus::ALL.into_iter().filter(|status| !status.is_final()).map(AgreementStatus::as_str);
+    records.append(&mut every(store, market, Kind::Agreement, open.collect()).await?);
     let contract = |record| match record {
+        Record::Agreement(agreement) => Some((agreement.rail, agreement.id.0)),
         Record::Job(job) => Some((job.rail, job.id.0)),
         Record::Instruction(record) => Some((record.rail, record.instruction.contract)),
         _ => None,

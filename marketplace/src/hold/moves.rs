@@ -145,6 +145,7 @@ impl Holding<'_> {
             }
             Outcome::Declined(decline) if funding => {
                 self.hold.state = HoldState::Empty;
+                self.hold.expired = false; // that was this payment
                 Answered::NotFunded(decline.clone())
             }
             Outcome::Declined(decline) => {
@@ -255,9 +256,7 @@ impl Holding<'_> {
     }
 
     fn book_cost(&mut self, receipt: &Receipt) -> Result<(), Rejection> {
-        let (rail, Some(cost)) = (self.rail.id, receipt.cost) else { return Ok(()) };
-        self.movement.transfer(Account::Cost(rail), Account::Rail(rail), cost, TransferKind::RailCost)?;
-        Ok(())
+        Ok(self.movement.rail_cost(self.rail.id, receipt.cost)?)
     }
 
     fn escrow(&self) -> Account {

@@ -33,7 +33,9 @@ impl Draft<'_> {
             }
             Outcome::Declined(decline) if funding => {
                 self.job.hold.state = HoldState::Empty;
+                self.job.hold.expired = false; // that was this payment
                 self.give_back_to_budget(self.job.terms.total()?)?;
+                self.job.hold.charged = None;
                 let (instruction, decline) = (instruction.id, decline.clone());
                 self.events.push(JobEvent::PaymentFailed { instruction, decline });
                 self.reopen()?;
@@ -105,6 +107,7 @@ impl Draft<'_> {
                 self.give_back_to_budget(refunded.minus(self.buyers_leg())?)?;
                 self.take_shares_back(Account::Rail(rail.id))?;
                 self.job.hold.state = HoldState::Settled;
+                self.note_nobody_paid();
                 self.events.push(JobEvent::PaymentLost { amount: refunded });
                 return Ok(());
             }

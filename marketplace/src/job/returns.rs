@@ -189,6 +189,28 @@ impl Draft<'_> {
         Ok(())
     }
 
+    /// Notes that nobody got anything of the hold, whatever the terms say.
+    pub(super) fn note_nobody_paid(&mut self) {
+        let none = Money::zero(self.job.terms.amount.currency());
+        self.job.returns.paid = Some(Paid { worker: none, leg: None, platform: none, buyer: none });
+    }
+
+    /// What was kept for the worker's debt is the worker's share again, and owed again.
+    fn undo_withholding(&mut self, legs: &mut Vec<Leg>) -> Result<(), Rejection> {
+        let (Some(worker), Some(repaid)) = (self.job.worker, self.job.hold.repaid.take()) else { return Ok(()) };
+        self.movement.transfer(Account::Debt(worker), Account::Pending(worker), repaid, TransferKind::Reversal)?;
+        let to = Party::Worker(worker);
+        match legs.iter_mut().find(|leg| leg.to == to) {
+            Some(leg) => leg.amount = leg.amount.plus(repaid)?,
+            None => legs.insert(0, Leg { to, amount: repaid }),
+        }
+        if let Some(leg) = legs.iter_mut().find(|leg| leg.to == Party::Platform) {
+            leg.amount = leg.amount.minus(repaid)?;
+        }
+        legs.retain(|leg| !leg.amount.is_zero());
+        Ok(())
+    }
+
     /// Notes who got what of a hold that the ledger has divided, if that is not what the terms say.
     pub(super) fn note_division(&mut self, worker: Money, platform: Money) -> Result<(), Rejection> {
         let buyer = Money::zero(worker.currency());
@@ -343,6 +365,7 @@ impl Draft<'_> {
         let none = Money::zero(self.job.terms.amount.currency());
         let contested = Account::Contested(self.ctx.rail.id);
         let mut legs = std::mem::take(&mut self.job.hold.legs);
+        self.undo_withholding(&mut legs)?;
         for index in 0..self.job.returns.chargebacks.len() {
             let Contest { reference, amount, stage } = self.job.returns.chargebacks[index].clone();
             if stage != ContestStage::Lost {
@@ -371,7 +394,9 @@ impl Draft<'_> {
         }
         legs.retain(|leg| !leg.amount.is_zero());
         self.job.hold.state = HoldState::Settled;
-        if !legs.is_empty() {
+        if legs.is_empty() {
+            self.note_nobody_paid();
+        } else {
             let (hold, funding) = (self.job.id.into(), self.job.hold.funding.clone());
             self.job.hold.legs.clone_from(&legs);
             self.job.hold.state = HoldState::Settling(self.instruct(Order::Settle { hold, funding, legs }));

@@ -280,7 +280,10 @@ impl Draft<'_> {
     pub(super) fn take_shares_back(&mut self, to_account: Account) -> Result<(), Rejection> {
         for Leg { to, mut amount } in std::mem::take(&mut self.job.hold.legs) {
             // What was kept for the worker's debt is owed again.
-            if let (Party::Platform, Some(worker), Some(repaid)) = (to, self.job.worker, self.job.hold.repaid.take()) {
+            if to == Party::Platform
+                && let Some(worker) = self.job.worker
+                && let Some(repaid) = self.job.hold.repaid.take()
+            {
                 amount = amount.minus(repaid)?;
                 self.movement.transfer(Account::Debt(worker), to_account, repaid, TransferKind::Reversal)?;
             }
@@ -337,22 +340,15 @@ impl Draft<'_> {
         let (Some(allowance), Some(charged)) = (self.ctx.purse.allowance, self.job.hold.charged) else {
             return Ok(());
         };
-        let budget = self.budget.take().unwrap_or_else(|| allowance.budget.clone());
-        self.budget = Allowance { budget, policy: allowance.policy }.give_back(amount, charged)?;
+        let before = self.budget.take();
+        let budget = before.clone().unwrap_or_else(|| allowance.budget.clone());
+        self.budget = Allowance { budget, policy: allowance.policy }.give_back(amount, charged)?.or(before);
         Ok(())
     }
 
     /// What the rail charged for its work left it; what an exchange brought came to it.
     pub(super) fn book_cost(&mut self, cost: Option<Money>) -> Result<(), Rejection> {
-        let Some(cost) = cost else { return Ok(()) };
-        let none = Money::zero(self.job.terms.amount.currency());
-        let (cost, gain) = (none.plus(cost)?, none.minus(cost)?);
-        let (spent, rail) = (Account::Cost(self.ctx.rail.id), Account::Rail(self.ctx.rail.id));
-        match gain.is_positive() {
-            true => self.movement.transfer(rail, spent, gain, TransferKind::RailCost)?,
-            false => self.movement.transfer(spent, rail, cost, TransferKind::RailCost)?,
-        }
-        Ok(())
+        Ok(self.movement.rail_cost(self.ctx.rail.id, cost)?)
     }
 
     /// Writes down the job's next instruction.

@@ -17,7 +17,7 @@ pub use statement::{Entry, Finding, TrialBalance};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ids::{AgentId, HoldId},
+    ids::{AgentId, HoldId, RailId},
     money::Money,
 };
 
@@ -197,6 +197,19 @@ impl Movement {
         }
         self.transfers.push(Transfer { debit, credit, amount, kind });
         Ok(())
+    }
+
+    /// Adds what a rail charged for its work, which left it, or what an exchange brought, which came to it.
+    ///
+    /// # Errors
+    /// See [`Movement::transfer`].
+    pub fn rail_cost(&mut self, rail: RailId, cost: Option<Money>) -> Result<(), LedgerError> {
+        let Some(cost) = cost else { return Ok(()) };
+        let (spent, rail) = (Account::Cost(rail), Account::Rail(rail));
+        match cost.minor().checked_neg().filter(|gain| *gain > 0) {
+            Some(gain) => self.transfer(rail, spent, Money::new(gain, cost.currency()), TransferKind::RailCost),
+            None => self.transfer(spent, rail, cost, TransferKind::RailCost),
+        }
     }
 
     /// Adds another movement's transfers after this one's: both stand or fall together.

@@ -285,9 +285,7 @@ impl<'a> Draft<'a> {
         let (fees, kind) = (Account::Revenue(RevenueKind::Withdrawals), TransferKind::WithdrawalFee);
         self.movement.transfer(pending, Account::Rail(rail), receipt.amount, TransferKind::Payout)?;
         self.movement.transfer(pending, fees, payout.fee, kind)?;
-        if let Some(cost) = receipt.cost {
-            self.movement.transfer(Account::Cost(rail), Account::Rail(rail), cost, TransferKind::RailCost)?;
-        }
+        self.movement.rail_cost(rail, receipt.cost)?;
         self.events.push(WalletEvent::PaidOut {
             agent,
             instruction: payout.instruction,

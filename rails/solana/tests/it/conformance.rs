@@ -227,7 +227,7 @@ async fn the_rail_keeps_its_contract_on_the_simulated_cluster() {
     let report = kit::run(&kit).await;
     println!("{report}");
     report.assert_kept();
-    assert_eq!(report.ran(), 22, "{report}");
+    assert_eq!(report.ran(), 24, "{report}");
 }
 
 #[tokio::test]
