@@ -1,6 +1,6 @@
 //! Notices: what agents are told of what happened, and how it reaches their servers.
 //!
-//! A named reader of the event log ([`compose`] is its pure part) makes of each event what its receivers
+//! A named reader of the event log (`compose` is its pure part) makes of each event what its receivers
 //! are told: a [`Notice`] for each agent and a [`Delivery`] for each of its [`Endpoint`]s. Their ids
 //! follow from the event, so reading an event twice writes nothing twice. Workers send what is due
 //! through a [`Courier`]; [`after`] decides what an answer means.
