@@ -237,6 +237,12 @@ impl Books {
         *self.0.entry(Account::Rail(RailId::new("elsewhere"))).or_default() += i128::from(minor);
     }
 
+    /// An agent owes from before.
+    pub(crate) fn owe(&mut self, agent: AgentId, minor: i64) {
+        *self.0.entry(Account::Debt(agent)).or_default() -= i128::from(minor);
+        *self.0.entry(Account::Rail(RailId::new("elsewhere"))).or_default() += i128::from(minor);
+    }
+
     pub(crate) fn sum(&self) -> i128 {
         self.0.values().sum()
     }
@@ -347,6 +353,11 @@ impl Desk {
         Spendable { buyer: of(buyer()), worker: of(worker()) }
     }
 
+    fn owed(&self) -> Option<Money> {
+        let owed = i64::try_from(-self.books.of(Account::Debt(worker()))).unwrap();
+        Some(self.money(owed)).filter(|owed| owed.is_positive())
+    }
+
     /// Decides without writing.
     pub(crate) fn ask(&self, actor: &Actor, command: &JobCommand) -> Result<Decision, Rejection> {
         let context = Context {
@@ -356,7 +367,7 @@ impl Desk {
             version: PolicyVersion(1),
             rail: &self.rail,
             worker: Candidate { tier: &self.tier, active_jobs: 0, capabilities: None },
-            purse: Purse { spendable: self.spendable(), ..Purse::default() },
+            purse: Purse { spendable: self.spendable(), owed: self.owed(), ..Purse::default() },
             client: self.client,
         };
         decide(self.job.as_ref(), command, &context)

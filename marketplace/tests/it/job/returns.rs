@@ -340,6 +340,34 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// What was withheld for a debt was never the platform's: if the rail gives the hold up before it is divided,
+/// it is owed again, and there is nothing to refund.
+#[test]
+fn vp_39_a_debt_that_was_withheld_from_a_hold_that_expires_is_owed_again() {
+    let mut desk = desk(by_worker(0)).funded(AMOUNT);
+    desk.books.owe(worker(), 6_000);
+    deliver_and_approve(&mut desk);
+    assert_eq!(balances(&desk, &[Account::Debt(worker()), Account::Pending(worker())]), [0, 3_000]);
+    desk.must(Actor::Rail(RAIL), JobCommand::RecordHoldExpired);
+    let fees = Account::Revenue(RevenueKind::Fees);
+    assert_eq!(balances(&desk, &[Account::Debt(worker()), Account::Pending(worker()), fees]), [-6_000, 0, 0]);
+    assert!(desk.ask(&operator(), &refund_paid(None)).is_err(), "the payer has it all");
+}
+
+/// The same when the payer's bank keeps the money and the rail will not divide what it has not.
+#[test]
+fn vp_43_a_debt_that_was_withheld_from_a_hold_that_the_bank_keeps_is_owed_again() {
+    let mut desk = desk(by_worker(0)).funded(AMOUNT);
+    desk.books.owe(worker(), 6_000);
+    deliver_and_approve(&mut desk);
+    bank(&mut desk, OPENED);
+    bank(&mut desk, ChargebackStage::Lost);
+    answer(&mut desk, |_| declined());
+    let fees = Account::Revenue(RevenueKind::Fees);
+    assert_eq!(balances(&desk, &[Account::Debt(worker()), Account::Pending(worker()), fees]), [-6_000, 0, 0]);
+    assert!(desk.ask(&operator(), &refund_paid(None)).is_err(), "nobody was paid");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
 
