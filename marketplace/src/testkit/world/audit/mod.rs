@@ -202,8 +202,9 @@ impl Auditor {
         result: &Result<(), CommitError>,
         trace: &mut Trace,
     ) {
-        let versions_fit = commit.writes.iter().find(|write| self.version(write.record.key()) != write.expected);
-        let clash = versions_fit.map(|write| write.record.key());
+        let written = commit.writes.iter().map(|write| (write.record.key(), write.expected));
+        let mut relied_on = written.chain(commit.guards.iter().copied());
+        let clash = relied_on.find(|(key, version)| self.version(*key) != *version).map(|(key, _)| key);
         let known_key = commit.key.as_ref().is_some_and(|used| self.keys.contains_key(&used.key));
         trace.line(format_args!("  commit {:?} {:?}: {}", commit.contract, clash, named(result)));
         match result {
