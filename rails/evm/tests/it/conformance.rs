@@ -224,5 +224,5 @@ async fn the_conformance_kit() {
     let report = kit::run(&Kit::new(stage).await).await;
     println!("{report}");
     report.assert_kept();
-    assert_eq!(report.ran(), 33, "{report}");
+    assert_eq!(report.ran(), 35, "{report}");
 }

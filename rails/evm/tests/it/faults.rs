@@ -90,7 +90,7 @@ async fn play(stage: &mut Stage, seed: u64) -> usize {
             5 => stage.automine(Automine::Off).await,
             6 => stage.automine(Automine::On).await,
             7 => drop(stage.ask::<Value>("anvil_dropAllTransactions", json!([])).await),
-            8 => drop(stage.send(rail.relayer(), rail.relayer(), Vec::new()).await),
+            8 => drop(stage.submit(rail.relayer(), rail.relayer(), Vec::new()).await),
             9 => stage.mine(rng.random_range(1..=DEPTH)).await,
             10 => drop(rail.observe(&Cursor::default()).await),
             _ => {

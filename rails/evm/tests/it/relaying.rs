@@ -98,7 +98,7 @@ async fn a_nonce_that_somebody_else_took_is_replaced_by_the_next() {
     stage.automine(Automine::Off).await;
     rail.execute(&fund).await.unwrap();
     let _: Value = stage.ask("anvil_dropAllTransactions", json!([])).await;
-    stage.send(rail.relayer(), rail.relayer(), Vec::new()).await;
+    stage.submit(rail.relayer(), rail.relayer(), Vec::new()).await;
     stage.automine(Automine::On).await;
     for _ in 0..4 {
         stage.mine(2).await;

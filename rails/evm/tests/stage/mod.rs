@@ -137,7 +137,15 @@ impl Stage {
     }
 
     /// A transaction of any account's own, the key of which nobody needs; its hash.
+    /// Sends a transaction and waits for its block.
     pub async fn send(&self, from: Address, to: Address, data: Vec<u8>) -> B256 {
+        let hash = self.submit(from, to, data).await;
+        self.mined(hash).await;
+        hash
+    }
+
+    /// Sends a transaction.
+    pub async fn submit(&self, from: Address, to: Address, data: Vec<u8>) -> B256 {
         self.enrich(from).await;
         let _: Value = self.ask("anvil_impersonateAccount", json!([from])).await;
         let data = Bytes::from(data);
@@ -145,6 +153,18 @@ impl Stage {
         let bid = json!({ "from": from, "to": to, "data": data, "gas": U64::from(1_000_000),
                           "maxFeePerGas": fee, "maxPriorityFeePerGas": fee });
         self.ask("eth_sendTransaction", json!([bid])).await
+    }
+
+    /// Waits for a transaction's block: a busy node answers before it has made it.
+    async fn mined(&self, hash: B256) {
+        for _ in 0..1000 {
+            let receipt: Option<Value> = self.ask("eth_getTransactionReceipt", json!([hash])).await;
+            if receipt.is_some() {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        panic!("{hash} is in no block after 10 s");
     }
 
     pub async fn mine(&self, blocks: u64) {
