@@ -201,7 +201,7 @@ impl Kit {
                 Message::WaiveIntent(waive) => (self.stage.config.escrow, revoke(waive.nonce)),
                 _ => continue,
             };
-            self.stage.send(ask.signer, data.0, data.1).await;
+            self.stage.submit(ask.signer, data.0, data.1).await;
         }
         self.stage.pass(20).await;
         if let Some(amount) = bystander {
