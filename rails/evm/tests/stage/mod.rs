@@ -126,7 +126,7 @@ impl Stage {
 
     pub async fn mint(&self, to: Address, amount: u128) {
         let call = mintCall { to, amount: U256::from(amount) };
-        self.send(DEPLOYER, self.config.token, call.abi_encode()).await;
+        self.submit(DEPLOYER, self.config.token, call.abi_encode()).await;
         self.mine(1).await;
     }
 
