@@ -126,8 +126,9 @@ impl Stage {
 
     pub async fn mint(&self, to: Address, amount: u128) {
         let call = mintCall { to, amount: U256::from(amount) };
-        self.submit(DEPLOYER, self.config.token, call.abi_encode()).await;
+        let hash = self.submit(DEPLOYER, self.config.token, call.abi_encode()).await;
         self.mine(1).await;
+        self.mined(hash).await;
     }
 
     pub async fn balance(&self, owner: Address) -> u128 {
