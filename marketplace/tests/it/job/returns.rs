@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use tradepost::{
     actor::Actor,
     error::Rejection,
-    job::{CancelCause, ContestStage, HoldState, JobCommand, JobEvent, JobStatus},
+    job::{CancelCause, ContestStage, HoldEvent, HoldState, JobCommand, JobEvent, JobStatus},
     ledger::{Account, RevenueKind},
     money::Money,
     policy::{LossBearer, Policy, ReversalPolicy, Span},
@@ -158,7 +158,7 @@ fn what_no_balance_covers_is_the_platforms_up_to_its_backstop_and_then_a_debt() 
     answer(&mut desk, |_| declined());
     assert_eq!(balances(&desk, &RESTS), [6_500 + 2_500, 0, 0]);
     assert_eq!(balances(&desk, &[Account::Debt(worker()), LOSSES, FEES]), [-6_500, -2_500, 0]);
-    assert!(matches!(desk.events.last(), Some(JobEvent::Owed { .. })));
+    assert!(matches!(desk.events.last(), Some(JobEvent::Hold(HoldEvent::Owed { .. }))));
     assert!(desk.job().returns.under_way.is_empty());
 }
 
@@ -263,7 +263,9 @@ fn a_refund_after_payout_is_shared_at_the_contracts_rates() {
         let amount = Some(desk.money(minor));
         let before = desk.instructions.len();
         let events = desk.give(operator(), refund_paid(amount)).unwrap();
-        assert!(matches!(&events[0], JobEvent::RefundedAfterPayout { worker, .. } if worker.minor() == worker_gives));
+        assert!(
+            matches!(&events[0], JobEvent::Hold(HoldEvent::RefundedAfterPayout { worker, .. }) if worker.minor() == worker_gives)
+        );
         let orders: Vec<Instruction> = desk.instructions[before..].iter().map(|(i, _)| i.clone()).collect();
         let shape: Vec<i64> = orders.iter().map(|i| i.order.amount().minor()).collect();
         assert_eq!(shape, [worker_gives, minor]);
