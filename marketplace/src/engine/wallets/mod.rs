@@ -217,7 +217,7 @@ impl Marketplace {
         let pending = self.balance(Account::Pending(agent.id), None).await?;
         let holds = self.available(agent.id).await?.plus(pending).map_err(Rejection::from)?;
         let owes = self.owed(agent.id).await?;
-        let some = |money: Money| Some(money).filter(Money::is_positive);
+        let some = |money: Money| money.is_positive().then_some(money);
         Ok((some(holds).filter(|_| leaves), some(owes)))
     }
 }
