@@ -1,10 +1,11 @@
 //! Money that goes back: chargebacks and refunds after payout, on rails that hold each contract's money.
 
 use proptest::prelude::*;
+use serde_json::json;
 use tradepost::{
     actor::Actor,
     error::Rejection,
-    job::{CancelCause, ContestStage, HoldEvent, HoldState, JobCommand, JobEvent, JobStatus},
+    job::{CancelCause, ContestStage, HoldEvent, HoldState, JobCommand, JobEvent, JobStatus, Returns},
     ledger::{Account, RevenueKind},
     money::Money,
     policy::{LossBearer, Policy, ReversalPolicy, Span},
@@ -317,6 +318,42 @@ fn refunds_after_payout_are_refused_with_their_reason() {
     let mut unable = desk.clone();
     unable.rail.capabilities.retain(|capability| *capability != Capability::Reverse);
     assert!(matches!(refused(&unable, None), Rejection::Unsupported { .. }));
+}
+
+/// What jobs and the log had before holds were shared is read, and written the same.
+#[test]
+fn what_was_stored_before_is_read() {
+    let stored = json!({
+        "paid": { "worker": "90.00 EUR", "leg": "tr_1", "platform": "10.00 EUR", "buyer": "0.00 EUR" },
+        "chargebacks": [
+            { "reference": "dp_1", "amount": "60.00 EUR", "stage": { "open": { "evidence_due": "2027-01-15T08:00:00Z" } } },
+            { "reference": "dp_2", "amount": "40.00 EUR", "stage": "lost" },
+        ],
+        "under_way": ["00000000-0000-8000-8000-000000000007"],
+    });
+    let returns: Returns = serde_json::from_value(stored.clone()).unwrap();
+    assert_eq!(returns.chargebacks[1].stage, ContestStage::Lost);
+    assert_eq!(serde_json::to_value(&returns).unwrap(), stored);
+    let agent = worker();
+    for event in [
+        json!({ "type": "job.started" }),
+        json!({ "type": "payment.debt_repaid", "worker": agent, "amount": "9.00 EUR" }),
+        json!({ "type": "payment.chargeback_opened", "reference": "dp_1", "amount": "60.00 EUR", "cost": "20.00 EUR",
+                "evidence_due": null }),
+        json!({ "type": "payment.chargeback_won", "reference": "dp_1", "amount": "60.00 EUR" }),
+        json!({ "type": "payment.chargeback_lost", "reference": "dp_1", "amount": "60.00 EUR", "worker": "54.00 EUR",
+                "platform": "6.00 EUR", "buyer": "0.00 EUR" }),
+        json!({ "type": "payment.refunded_after_payout", "reason": "late", "amount": "10.00 EUR",
+                "worker": "9.00 EUR", "platform": "1.00 EUR" }),
+        json!({ "type": "payment.reversed", "agent": agent, "reference": "trr_1", "amount": "54.00 EUR" }),
+        json!({ "type": "payment.owed", "agent": agent, "amount": "54.00 EUR", "borne": "0.00 EUR" }),
+        json!({ "type": "payment.kept", "agent": agent, "amount": "10.00 EUR",
+                "decline": { "code": "expired", "message": "the card is gone" } }),
+    ] {
+        let read: JobEvent = serde_json::from_value(event.clone()).unwrap();
+        assert_eq!(read.name(), event["type"]);
+        assert_eq!(serde_json::to_value(&read).unwrap(), event);
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
