@@ -8,7 +8,7 @@ use crate::{
     error::Rejection,
     ids::{HoldId, InstructionId},
     ledger::{Account, Movement, TransferKind, available, escrow},
-    money::Money,
+    money::{Money, MoneyError},
     policy::Policy,
     rail::{
         Action, Custody, Decline, HoldTerms, Instruction, Landing, Leg, LegReceipt, Order, Outcome, Party, RailProfile,
@@ -371,5 +371,14 @@ impl Hold {
     pub(crate) fn to_buyer(&self, total: Money) -> Money {
         let leg = self.legs.iter().find(|leg| matches!(leg.to, Party::Buyer(_)));
         leg.map_or(Money::zero(total.currency()), |leg| leg.amount)
+    }
+
+    /// While the rail is asked to divide it: the shares of worker and platform. What is kept for the worker's
+    /// debt is the worker's.
+    pub(crate) fn asked(&self, none: Money) -> Result<Paid, MoneyError> {
+        let share = |is: fn(&Party) -> bool| self.legs.iter().find(|leg| is(&leg.to)).map_or(none, |leg| leg.amount);
+        let repaid = self.repaid.unwrap_or(none);
+        let worker = share(|to| matches!(to, Party::Worker(_))).plus(repaid)?;
+        Ok(Paid::shares(worker, share(|to| *to == Party::Platform).minus(repaid)?))
     }
 }

@@ -172,9 +172,6 @@ impl<E: From<HoldEvent>> Holding<'_, E> {
 
     /// Notes who got what of a hold that the rail has divided.
     pub(super) fn note_paid(&mut self, receipt: &Receipt) -> Result<(), Rejection> {
-        if !self.rail.can(Capability::Reverse) && self.rail.reversible_for.is_none() {
-            return Ok(());
-        }
         let mut paid = Paid::nobody(self.none());
         for LegReceipt { to, amount, landing, reference } in &receipt.legs {
             match to {
@@ -192,7 +189,11 @@ impl<E: From<HoldEvent>> Holding<'_, E> {
             paid.worker = paid.worker.plus(repaid)?;
             paid.platform = paid.platform.minus(repaid)?;
         }
-        self.returns.paid = Some(paid);
+        let reversible = self.rail.can(Capability::Reverse) || self.rail.reversible_for.is_some();
+        let by_terms = |terms: &Paid| (terms.worker, terms.platform) == (paid.worker, paid.platform);
+        if reversible || !self.by_terms.as_ref().is_none_or(by_terms) {
+            self.returns.paid = Some(paid);
+        }
         Ok(())
     }
 

@@ -75,6 +75,7 @@ impl Draft<'_> {
         let promised = self.job.hold.to_buyer(self.job.terms.total()?);
         let division = self.holding()?.settled_outside(reference, legs)?;
         self.give_back_to_budget(division.buyer.minus(promised)?)?;
+        self.note_division(division)?;
         let status = if division.worker.is_zero() { JobStatus::Refunded } else { JobStatus::Completed };
         match self.job.status.is_final() {
             true => self.job.timers = Timers::default(),

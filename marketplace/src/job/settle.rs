@@ -5,7 +5,7 @@ use rust_decimal::{Decimal, RoundingStrategy};
 use super::{Job, JobEvent, JobStatus, decide::Draft};
 use crate::{
     error::Rejection,
-    hold::{Division, Holding, Means, Paid, Parties},
+    hold::{Division, HoldState, Holding, Means, Paid, Parties},
     ledger::{Account, RevenueKind, TransferKind},
     money::{Money, MoneyError, Rate, Rounding},
     policy::Bearer,
@@ -55,6 +55,29 @@ impl Division {
     }
 }
 
+impl Job {
+    /// What its hold gives by its terms; `None` while it is not carried out.
+    fn by_terms(&self) -> Result<Option<Paid>, MoneyError> {
+        match self.status {
+            JobStatus::Completed => Ok(Some(Paid::shares(self.terms.net()?, self.terms.fee))),
+            _ => Ok(None),
+        }
+    }
+
+    /// What its hold gave or gives its worker and the platform, less what has gone back since; `None` for
+    /// a job that nobody was paid for.
+    ///
+    /// # Errors
+    /// [`MoneyError::Overflow`]
+    pub fn paid(&self) -> Result<Option<Paid>, MoneyError> {
+        match (&self.returns.paid, self.hold.state) {
+            (Some(paid), _) => Ok(Some(paid.clone())),
+            (None, HoldState::Settling(_)) => self.hold.asked(Money::zero(self.terms.amount.currency())).map(Some),
+            (None, _) => self.by_terms(),
+        }
+    }
+}
+
 impl Draft<'_> {
     /// The job's money, to be moved.
     pub(super) fn holding(&mut self) -> Result<Holding<'_, JobEvent>, Rejection> {
@@ -63,10 +86,7 @@ impl Draft<'_> {
             JobStatus::Completed => RevenueKind::Fees,
             _ => RevenueKind::Cancellations,
         };
-        let by_terms = match job.status {
-            JobStatus::Completed => Some(Paid::shares(job.terms.net()?, job.terms.fee)),
-            _ => None,
-        };
+        let by_terms = job.by_terms()?;
         Ok(Holding {
             contract: job.id.0,
             command: self.command,
@@ -119,14 +139,15 @@ impl Draft<'_> {
     pub(super) fn settle(&mut self, division: Division) -> Result<(), Rejection> {
         self.holding()?.settle(division)?;
         self.give_back_to_budget(division.buyer)?;
-        self.note_division(division)
+        match self.ctx.rail.custody.is_per_hold() {
+            true => Ok(()), // the receipt says so
+            false => self.note_division(division),
+        }
     }
 
-    /// Notes who got what of a hold that the ledger has divided, if that is not what the terms say.
-    fn note_division(&mut self, Division { worker, platform, .. }: Division) -> Result<(), Rejection> {
-        let in_ledger = !self.ctx.rail.custody.is_per_hold();
-        let by_terms = worker == self.job.terms.net()? && platform == self.job.terms.fee;
-        if in_ledger && self.ctx.policy.reversals.is_some() && !by_terms {
+    /// Notes who got what of a hold that is divided, if that is not what the terms say.
+    pub(super) fn note_division(&mut self, Division { worker, platform, .. }: Division) -> Result<(), Rejection> {
+        if worker != self.job.terms.net()? || platform != self.job.terms.fee {
             self.job.returns.paid = Some(Paid::shares(worker, platform));
         }
         Ok(())

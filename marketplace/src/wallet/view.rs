@@ -180,9 +180,9 @@ pub struct Earnings {
 pub struct EarningsLine {
     /// Which job.
     pub job: JobId,
-    /// What its buyer paid for the work.
+    /// What the worker earned before the fee: of a divided job, its share; what went back since is off.
     pub gross: Money,
-    /// What of it the platform kept.
+    /// What of it the platform kept; nothing where the buyer bears the fee.
     pub fee: Money,
     /// What the worker got.
     pub net: Money,

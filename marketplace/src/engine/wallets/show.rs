@@ -8,10 +8,12 @@ use crate::{
     clock::Timestamp,
     engine::{JobsOf, Marketplace, Role, command::Call, transact::Attempt},
     error::{Error, Rejection},
+    hold::Paid,
     ids::{AgentId, WalletId},
     job::{HoldState, Job, JobStatus},
     ledger::{Account, Entry, TransferKind, escrow},
     money::Money,
+    policy::Bearer,
     spending::Allowance,
     store::{InstructionRecord, Kept, Key, Kind, LoggedEvent, OfKind as _, Query},
     wallet::{Balances, Earnings, EarningsLine, HistoryKind, HistoryLine, Wallet, in_history, spent},
@@ -75,7 +77,9 @@ impl Marketplace {
         let mut earnings = Earnings { total_earned: none, total_jobs: 0, jobs: Vec::new() };
         let statuses = vec![JobStatus::Completed.as_str()];
         self.each(1, agent, statuses, |job: &Job| {
-            earnings.total_earned = earnings.total_earned.plus(job.terms.net()?)?;
+            if let Some(paid) = job.paid()? {
+                earnings.total_earned = earnings.total_earned.plus(paid.worker)?;
+            }
             earnings.total_jobs += 1;
             Ok(())
         })
@@ -83,9 +87,12 @@ impl Marketplace {
         let statuses = vec![JobStatus::Completed];
         let of = JobsOf { role: Role::Worker(agent), statuses, offset, limit };
         for job in self.jobs(of).await? {
-            let net = job.terms.net().map_err(Rejection::from)?;
-            let (id, gross) = (job.id, job.terms.amount);
-            let fee = gross.minus(net).map_err(Rejection::from)?;
+            let Some(Paid { worker: net, platform, .. }) = job.paid().map_err(Rejection::from)? else { continue };
+            let fee = match job.terms.bearer {
+                Bearer::Buyer => none,
+                Bearer::Worker => platform,
+            };
+            let (id, gross) = (job.id, net.plus(fee).map_err(Rejection::from)?);
             earnings.jobs.extend(self.completed_at(&job).await?.map(|at| EarningsLine {
                 job: id,
                 gross,
