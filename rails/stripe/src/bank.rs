@@ -147,7 +147,8 @@ impl Connect<'_> {
     /// The payout of a name, among the newest hundred.
     async fn named(&self, account: &str, name: &str) -> Result<Option<BankPayout>, StripeError> {
         let page = self.rail.inner.http.send::<List<Payout>>(&ListPayout::new().limit(PAGE), of(account)).await?;
-        let has_it = |payout: &Payout| payout.metadata.as_ref().and_then(|m| m.get(marks::PAYOUT)).is_some_and(|n| n == name);
+        let has_it =
+            |payout: &Payout| payout.metadata.as_ref().and_then(|m| m.get(marks::PAYOUT)).is_some_and(|n| n == name);
         page.object.data.into_iter().find(has_it).map(|payout| self.bank_payout(payout)).transpose()
     }
 

@@ -233,7 +233,12 @@ impl StripeRail {
     }
 
     /// What a refund gave back, and what it cost beyond that.
-    pub(crate) fn refunded(&self, division: &Division<'_>, leg: Leg, refund: &Refund) -> Result<(LegReceipt, i64), RailError> {
+    pub(crate) fn refunded(
+        &self,
+        division: &Division<'_>,
+        leg: Leg,
+        refund: &Refund,
+    ) -> Result<(LegReceipt, i64), RailError> {
         match refund.status.as_deref() {
             Some("succeeded" | "pending" | "requires_action") | None => {}
             Some(status) => {

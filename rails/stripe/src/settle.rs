@@ -237,6 +237,9 @@ impl StripeRail {
                 return self.keep(division, index, charge, Keep::Refused(generation)).await;
             }
             let spent = self.is_spent(&error, charge).await?;
+            if !spent && error.kind() == StripeErrorKind::Invalid && self.is_lost(charge).await? {
+                return self.lost(division, index, charge, generation).await;
+            }
             if !spent && error.kind() != StripeErrorKind::KeyReused {
                 return Err(error.into());
             }
@@ -325,12 +328,8 @@ impl StripeRail {
                 Some(error) => self.is_spent(error, charge).await?,
                 None => false,
             };
-            // The payer has it from the bank: what others got already stays so, and this is kept.
             if error.as_ref().is_some_and(StripeError::is_about_a_dispute) && !spent && self.is_lost(charge).await? {
-                return match division.landed.iter().any(Option::is_some) {
-                    true => self.keep(division, index, charge, Keep::Refused(generation)).await,
-                    false => Err(RailError::new(RailErrorKind::Refused, "the payer's bank has kept the payment")),
-                };
+                return self.lost(division, index, charge, generation).await;
             }
             let asks = error.as_ref().is_none_or(|e| spent || e.kind() == StripeErrorKind::KeyReused);
             if asks && let Some(receipt) = self.landed(division, index).await? {
@@ -343,6 +342,23 @@ impl StripeRail {
             }
         }
         Err(no_generation_left())
+    }
+
+    /// A leg that Stripe refuses because the payer has the money from the bank. What others got already stays so,
+    /// and what was captured is not given up any more: then this is kept, and the engine takes back from each what
+    /// the bank took. Otherwise nothing is divided.
+    async fn lost(
+        &self,
+        division: &Division<'_>,
+        index: usize,
+        charge: &str,
+        refused: u32,
+    ) -> Result<LegReceipt, RailError> {
+        let captured = matches!(self.inner.config.hold, HoldMode::Authorise { .. });
+        match captured || division.landed.iter().any(Option::is_some) {
+            true => self.keep(division, index, charge, Keep::Refused(refused)).await,
+            false => Err(RailError::new(RailErrorKind::Refused, "the payer's bank has kept the payment")),
+        }
     }
 
     async fn is_lost(&self, charge: &str) -> Result<bool, RailError> {

@@ -182,6 +182,33 @@ async fn a_division_waits_for_the_bank() {
     }
 }
 
+/// A share that the bank took before it was transferred is not transferred: the division ends, and nobody keeps
+/// what is not there.
+#[tokio::test]
+async fn a_division_that_the_bank_overtakes_ends() {
+    for hold in [HoldMode::Charge, AUTHORISE] {
+        let desk = Desk::new(hold).await;
+        let job = desk.post(10_000).await.id;
+        desk.bring(job, JobStatus::Delivered).await;
+        if hold == AUTHORISE {
+            desk.double.arrange(Trouble::None); // the capture
+        }
+        desk.double.arrange(Trouble::LostBefore); // the transfer
+        desk.market.agent(BUYER).approve(job).await.unwrap();
+        desk.dispute();
+        desk.double.lock().world.pass(60);
+        desk.market.run_until_idle().await.unwrap();
+        assert!(desk.double.lock().world.transfers.is_empty(), "{hold:?}: the bank has the money");
+        desk.decide(false);
+        settle_everything(0, &desk).await;
+        assert!(desk.double.lock().world.transfers.is_empty(), "{hold:?}");
+        for account in [Account::Available(WORKER), Account::Pending(WORKER), Account::Debt(WORKER)] {
+            assert_eq!(desk.owns(account).await, 0, "{hold:?}, {account:?}");
+        }
+        desk.agrees(&format!("{hold:?}")).await;
+    }
+}
+
 /// A bank that only asks takes nothing.
 #[tokio::test]
 async fn an_inquiry_moves_nothing() {

@@ -53,7 +53,11 @@ impl Desk {
     }
 
     /// One whose marketplace has something besides.
-    pub async fn with(double: Double, rail: StripeRail, besides: impl FnOnce(MarketplaceBuilder) -> MarketplaceBuilder) -> Self {
+    pub async fn with(
+        double: Double,
+        rail: StripeRail,
+        besides: impl FnOnce(MarketplaceBuilder) -> MarketplaceBuilder,
+    ) -> Self {
         let builder = Marketplace::builder("stripe", MemoryStore::new(), Policy::voxpact().unwrap())
             .rail(rail)
             .clock(Arc::new(DoubleClock(double.clone())))
@@ -191,7 +195,9 @@ async fn vp_43_a_transfer_that_fails_is_retried_and_the_job_says_so() {
     desk.market.agent(BUYER).approve(job).await.unwrap();
     let history = desk.market.job_history(job).await.unwrap();
     let retrying = history.iter().find_map(|logged| match &logged.event.body {
-        EventBody::Job(JobEvent::PaymentRetrying { decline, payout_status, .. }) => Some((&*decline.code, *payout_status)),
+        EventBody::Job(JobEvent::PaymentRetrying { decline, payout_status, .. }) => {
+            Some((&*decline.code, *payout_status))
+        }
         _ => None,
     });
     assert_eq!(retrying, Some(("hold_gone", PayoutStatus::PendingRetry)));

@@ -161,7 +161,11 @@ async fn webhooks_about_unknown_objects_move_nothing() {
         ("payment_intent.succeeded", object(json!({})), 0),
         ("payment_intent.succeeded", object(json!({ "tradepost_instruction": "nonsense" })), 0),
         ("payment_intent.succeeded", object(json!({ "tradepost_instruction": &stranger })), 1),
-        ("charge.expired", json!({ "id": "ch_77", "object": "charge", "metadata": { "tradepost_hold": &stranger } }), 2),
+        (
+            "charge.expired",
+            json!({ "id": "ch_77", "object": "charge", "metadata": { "tradepost_hold": &stranger } }),
+            2,
+        ),
         ("charge.dispute.funds_withdrawn", json!({ "id": "dp_77", "object": "dispute", "charge": "ch_77" }), 2),
         ("invoice.paid", json!({ "id": "in_77", "object": "invoice" }), 2),
     ];

@@ -1,7 +1,8 @@
 //! How requests go over the wire: their pace, their keys, their version.
 
-use std::time::Instant;
+use std::time::Duration;
 
+use tokio::time::Instant;
 use tradepost::{
     job::JobStatus,
     rail::{RailErrorKind, SettlementRail},
@@ -31,7 +32,7 @@ async fn requests_leave_no_faster_than_configured() {
         answer.await.unwrap();
     }
     // A tenth of a second's worth may go at once, and the first one.
-    let least = std::time::Duration::from_millis((60 - 10 - 1) * 10);
+    let least = Duration::from_millis((60 - 10 - 1) * 10);
     assert!(begun.elapsed() >= least, "60 requests in {:?}", begun.elapsed());
 }
 

@@ -180,7 +180,8 @@ impl Double {
             return Some((401, error("invalid_request_error", None, "Invalid API Key provided: sk_test_****"), false));
         }
         if self.lock().revoked {
-            let body = error("invalid_request_error", Some("api_key_expired"), "Expired API Key provided: sk_test_****");
+            let body =
+                error("invalid_request_error", Some("api_key_expired"), "Expired API Key provided: sk_test_****");
             return Some((401, body, false));
         }
         let params: HashMap<String, String> = pairs.iter().cloned().collect();

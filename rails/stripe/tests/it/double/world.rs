@@ -702,7 +702,8 @@ impl World {
         for charge in &mut self.charges {
             charge["balance_transaction"] = charge["fee_comes"].clone();
         }
-        let overdue = |i: &&Value| i["status"] == "requires_capture" && int(&i["created"]) + self.authorised <= self.now;
+        let overdue =
+            |i: &&Value| i["status"] == "requires_capture" && int(&i["created"]) + self.authorised <= self.now;
         let dead: Vec<String> =
             self.intents.iter().filter(overdue).map(|i| i["id"].as_str().unwrap().to_owned()).collect();
         dead.iter().for_each(|id| self.expire(id));
