@@ -84,7 +84,8 @@ impl Connect<'_> {
 
     /// Sends money from a worker's account on to its bank, for accounts whose payouts are manual, or sooner than
     /// Stripe would by itself. `name` is the caller's own for this payout, 1 to 100 visible ASCII characters:
-    /// repeated under the same name, it is sent once.
+    /// repeated under the same name, it is sent once, for a day at least and as long as it is among the account's
+    /// newest hundred. One that the bank sent back keeps its name; another try has another.
     ///
     /// # Errors
     /// [`StripeErrorKind::Unknown`] without an account, [`StripeErrorKind::Configuration`] for a name or an amount
