@@ -8,7 +8,7 @@ use tradepost::{
     testkit::postgres::PostgresServer,
 };
 
-use crate::{Outcome, bare::BareSql, cast, load, memory::BareMemory, next_number, ours, template};
+use crate::{Outcome, bare::BareSql, cast, load, memory::BareMemory, next_number, note, ours, template};
 
 /// Both sides, ready.
 pub(crate) struct Stand {
@@ -100,9 +100,6 @@ fn compare(store: &str, counts: &[Vec<(&'static str, i64)>]) -> Outcome<()> {
     }
     let rows: serde_json::Map<String, serde_json::Value> =
         ours.into_iter().map(|(name, count)| (name.into(), count.into())).collect();
-    println!(
-        "{}",
-        serde_json::json!({ "note": "rows of one life, ours and bare alike", "store": store, "rows": rows })
-    );
+    note(&serde_json::json!({ "note": "rows of one life, ours and bare alike", "store": store, "rows": rows }));
     Ok(())
 }
