@@ -223,7 +223,7 @@ where
 fn running() -> Option<Duration> {
     let threads = std::fs::read_dir("/proc/self/task").ok()?;
     let times = threads.filter_map(|thread| std::fs::read_to_string(thread.ok()?.path().join("schedstat")).ok());
-    let running = times.filter_map(|times| times.split_whitespace().next()?.parse().ok());
+    let running = times.filter_map(|times| times.split_whitespace().next()?.parse::<u64>().ok());
     Some(Duration::from_nanos(running.sum()))
 }
 

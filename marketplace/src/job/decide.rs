@@ -134,7 +134,7 @@ pub(super) struct Draft<'a> {
 impl<'a> Draft<'a> {
     pub(super) fn begin(job: Job, command: &'static str, ctx: &'a Context<'a>) -> Self {
         let (movement, budget) = (Movement::new(), None);
-        Self { job, command, events: Vec::new(), movement, instructions: Vec::new(), budget, ctx }
+        Self { job, command, events: Vec::with_capacity(2), movement, instructions: Vec::new(), budget, ctx }
     }
 
     pub(super) fn finish(self) -> Decision {
