@@ -114,7 +114,7 @@ pub(super) async fn counts(
     let table = table(query.kind);
     let Some((place, _)) = query.party else { return Ok(Vec::new()) };
     let Some(column) = table.parties.get(place) else { return Ok(Vec::new()) };
-    let (asked, mut cells, size) = list("uuid", parties, session.dialect());
+    let (asked, mut cells, size) = list(parties, session.dialect());
     let first = cells.len() + 1;
     let make = || {
         let statuses = match query.statuses.len() {

@@ -125,18 +125,18 @@ pub(super) async fn lookup(
     Ok(found)
 }
 
-/// Values as a table of one column, `id`, that comes first in a statement: its text, its arguments, and a
-/// number that tells its size from others'.
-pub(super) fn list(kind: &str, mut values: Vec<Cell>, dialect: &Dialect) -> (String, Vec<Cell>, usize) {
+/// Ids as a table of one column, `id`, that comes first in a statement: its text, its arguments, and a number
+/// that tells its size from others'.
+pub(super) fn list(ids: Vec<Cell>, dialect: &Dialect) -> (String, Vec<Cell>, usize) {
     match dialect.bulk {
         #[cfg(feature = "postgres")]
-        Bulk::Arrays => (format!("(SELECT UNNEST($1::{kind}[]) AS id)"), vec![Cell::List(values)], 0),
+        Bulk::Arrays => ("(SELECT UNNEST($1::uuid[]) AS id)".into(), vec![Cell::List(ids)], 0),
         #[cfg(feature = "sqlite")]
         Bulk::Values => {
-            let size = values.len().next_power_of_two();
-            values.resize(size, values.last().cloned().unwrap_or(Cell::NoId));
+            let (size, mut cells) = (ids.len().next_power_of_two(), ids);
+            cells.resize(size, cells.last().cloned().unwrap_or(Cell::NoId));
             let rows = vec!["(?)"; size].join(", ");
-            (format!("(SELECT column1 AS id FROM (VALUES {rows}))"), values, 1 + size.ilog2() as usize)
+            (format!("(SELECT column1 AS id FROM (VALUES {rows}))"), cells, 1 + size.ilog2() as usize)
         }
     }
 }
