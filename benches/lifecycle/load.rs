@@ -1,11 +1,12 @@
 //! Finished jobs by the thousand and by the million, with set-based SQL: the rows that the last
 //! command of each life leaves behind, in every table and index.
 //!
-//! A million lives are some sixteen million rows and gigabytes, so nothing is done twice: one
+//! A million lives are some sixteen million rows and gigabytes, so nothing is written twice: one
 //! transaction without a journal, every table filled in the order of its key, and the other indexes
-//! laid aside and made again in the end.
+//! laid aside and made again in the end. PostgreSQL leaves out its journal (at `wal_level = minimal`) for
+//! tables that were emptied in the same transaction, so what is in them already is put aside for that.
 
-use sqlx::{AssertSqlSafe, Connection, Executor, IntoArguments};
+use sqlx::{AssertSqlSafe, Connection, Executor, IntoArguments, PgConnection, SqliteConnection};
 
 use crate::{
     Outcome, cast,
@@ -23,6 +24,9 @@ pub(crate) struct Dialect {
     /// The indexes that are no constraints: how each is dropped, and how it is made.
     indexes: &'static str,
     before: &'static str,
+    /// What is done to each table before and after, `@` standing for its name.
+    before_table: &'static str,
+    after_table: &'static str,
     after: &'static str,
 }
 
@@ -46,6 +50,8 @@ pub(crate) const SQLITE: Dialect = Dialect {
     indexes: "SELECT 'DROP INDEX ' || name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL",
     before: "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -524288; \
              PRAGMA temp_store = MEMORY; BEGIN",
+    before_table: "",
+    after_table: "",
     after: "COMMIT; PRAGMA temp_store = DEFAULT; PRAGMA analysis_limit = 1000; ANALYZE; PRAGMA journal_mode = WAL",
 };
 
@@ -67,7 +73,10 @@ pub(crate) const POSTGRES: Dialect = Dialect {
     indexes: "SELECT 'DROP INDEX ' || indexname, indexdef FROM pg_indexes WHERE schemaname = current_schema() \
               AND indexname NOT IN (SELECT conname FROM pg_constraint)",
     before: "BEGIN; SET LOCAL work_mem = '256MB'; SET LOCAL maintenance_work_mem = '512MB'",
-    after: "COMMIT; VACUUM ANALYZE; CHECKPOINT",
+    before_table: "ALTER TABLE @ DISABLE TRIGGER USER; CREATE TEMP TABLE aside AS SELECT * FROM @; TRUNCATE @; \
+                   INSERT INTO @ OVERRIDING SYSTEM VALUE SELECT * FROM aside; DROP TABLE aside",
+    after_table: "ALTER TABLE @ ENABLE TRIGGER USER",
+    after: "COMMIT; ANALYZE; CHECKPOINT",
 };
 
 fn lives(with: &str, from: &str, job: &str, agent: impl Fn(&str) -> String, nonce: &str) -> String {
@@ -81,6 +90,27 @@ fn lives(with: &str, from: &str, job: &str, agent: impl Fn(&str) -> String, nonc
     )
 }
 
+/// Prepares a PostgreSQL server for [`load`], once it was started again: nothing but commits is to be written
+/// while it measures.
+pub(crate) async fn configure(connection: &mut PgConnection) -> Outcome<()> {
+    for setting in ["wal_level = minimal", "max_wal_senders = 0", "autovacuum = off", "max_wal_size = '8GB'"] {
+        connection.execute(sqlx::raw_sql(AssertSqlSafe(format!("ALTER SYSTEM SET {setting}")))).await?;
+    }
+    Ok(())
+}
+
+/// Waits until an SQLite file is nobody else's: only then can it do without a journal.
+pub(crate) async fn alone(connection: &mut SqliteConnection) -> Outcome<()> {
+    for _ in 0..200 {
+        let mode = sqlx::query_scalar::<_, String>("PRAGMA journal_mode = OFF").fetch_one(&mut *connection).await;
+        if mode.is_ok_and(|mode| mode == "off") {
+            return Ok(());
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    Err("another connection stays open".into())
+}
+
 /// Adds `count` finished jobs.
 pub(crate) async fn load<C>(connection: &mut C, dialect: &Dialect, template: &Template, count: u64) -> Outcome<()>
 where
@@ -91,9 +121,21 @@ where
 {
     let indexes: Vec<(String, String)> = sqlx::query_as(dialect.indexes).fetch_all(&mut *connection).await?;
     let (drops, makes): (Vec<String>, Vec<String>) = indexes.into_iter().unzip();
-    let script = |script: &str| script.split("; ").map(String::from).collect();
-    let steps: [Vec<String>; 5] =
-        [script(dialect.before), drops, statements(dialect, template, count), makes, script(dialect.after)];
+    let script =
+        |script: &str| -> Vec<String> { script.split("; ").filter(|sql| !sql.is_empty()).map(String::from).collect() };
+    let each = |sql: &str| -> Vec<String> {
+        let names = TABLES.iter().map(|table| table.name).chain(["accounts"]);
+        names.flat_map(|name| script(&sql.replace('@', name))).collect()
+    };
+    let steps: [Vec<String>; 7] = [
+        script(dialect.before),
+        each(dialect.before_table),
+        drops,
+        statements(dialect, template, count),
+        makes,
+        each(dialect.after_table),
+        script(dialect.after),
+    ];
     for sql in steps.into_iter().flatten() {
         connection.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await?;
     }

@@ -50,11 +50,26 @@ pub(crate) fn https(field: &'static str, url: &str) -> Result<(), Rejection> {
 
 /// A value of at most `bytes` bytes as JSON.
 pub(crate) fn json(field: &'static str, value: &impl Serialize, bytes: u32) -> Result<(), Rejection> {
-    let text = serde_json::to_string(value).unwrap_or_default();
-    if text.len() > bytes as usize {
-        return Err(Rejection::Length { field, unit: "bytes of JSON", min: 0, max: bytes, actual: text.len() });
+    let mut counted = Counted(0);
+    let _ = serde_json::to_writer(&mut counted, value);
+    match counted.0 > bytes as usize {
+        true => Err(Rejection::Length { field, unit: "bytes of JSON", min: 0, max: bytes, actual: counted.0 }),
+        false => Ok(()),
     }
-    Ok(())
+}
+
+/// Counts what is written to it.
+struct Counted(usize);
+
+impl std::io::Write for Counted {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 /// A text that others wrote, as a log may keep it: hidden characters are blanks, and the end is cut off.

@@ -370,10 +370,8 @@ impl Operation for Closing {
         }
         let decision = bid::close(&job, &bids)?;
         let mut commit = on.commit(job.key(), job_version);
-        let parties = on
-            .market
-            .parties(on.journal, "close_bids", Beginning::default(), &*on.market.pinned(job.policy).await?)
-            .await?;
+        let policy = on.market.pinned(job.policy).await?;
+        let parties = on.market.parties(on.journal, "close_bids", Beginning::default(), &policy).await?;
         on.write_job(on.actor, &mut commit, Some((&job, job_version)), decision.job, &parties)?;
         for ((bid, event), version) in decision.bids.into_iter().zip(versions) {
             commit.write(bid, version, on.actor, [event]);

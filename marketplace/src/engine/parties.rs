@@ -6,7 +6,7 @@
 //! other. Where agents are the embedder's own there is no such record, and jobs begun in the same moment
 //! may pass the limit.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use super::Marketplace;
 use crate::{
@@ -65,17 +65,17 @@ impl Beginning {
 
 /// The agents of a [`Beginning`], as they are now.
 #[derive(Debug)]
-pub(super) struct Parties {
+pub(super) struct Parties<'a> {
     /// None where agents are the embedder's own.
     agents: Vec<(Arc<Agent>, u64)>,
     worker: Option<AgentId>,
-    tier: String,
+    tier: Cow<'a, str>,
     active_jobs: u32,
     /// Whether the worker's jobs were counted.
     counted: bool,
 }
 
-impl Parties {
+impl Parties<'_> {
     pub(super) fn candidate(&self) -> Candidate<'_> {
         let worker = self.agents.iter().find(|(agent, _)| Some(agent.id) == self.worker);
         let capabilities = worker.map(|(agent, _)| agent.profile.capabilities.as_slice());
@@ -95,13 +95,13 @@ impl Parties {
 
 impl Marketplace {
     /// Looks up whom a command brings together: active agents, where they are kept here.
-    pub(super) async fn parties(
+    pub(super) async fn parties<'a>(
         &self,
         journal: &dyn Journal,
         command: &'static str,
         beginning: Beginning,
-        policy: &Policy,
-    ) -> Result<Parties, Error> {
+        policy: &'a Policy,
+    ) -> Result<Parties<'a>, Error> {
         let Beginning { agents: ids, worker, takes_on } = beginning;
         let mut agents = Vec::new();
         for id in ids.into_iter().flatten().filter(|_| self.inner.agents.is_some()) {
@@ -116,7 +116,7 @@ impl Marketplace {
             Some(worker) => self.tier_of(worker, policy).await?,
             None => None,
         };
-        let tier = known.unwrap_or_else(|| policy.initial_tier().to_owned());
+        let tier = known.map_or_else(|| Cow::Borrowed(policy.initial_tier()), Cow::Owned);
         let limit = policy.trust.tiers.iter().find(|known| known.name == tier).and_then(|tier| tier.active_jobs_max);
         let active_jobs = match (worker, limit) {
             (Some(worker), Some(limit)) if takes_on => self.active_jobs(worker, limit).await?,

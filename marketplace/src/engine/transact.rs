@@ -215,7 +215,7 @@ impl<'a> Attempt<'a> {
         commit: &mut Commit,
         before: Option<(&Job, u64)>,
         decided: impl Into<Decided>,
-        parties: &Parties,
+        parties: &Parties<'_>,
     ) -> Result<Arc<Job>, Error> {
         let Decided { decision, allowance } = decided.into();
         let (job, version) = (Arc::new(decision.job), before.map_or(0, |(_, version)| version));

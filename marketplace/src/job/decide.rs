@@ -135,7 +135,8 @@ pub(super) struct Draft<'a> {
 impl<'a> Draft<'a> {
     pub(super) fn begin(job: Job, command: &'static str, ctx: &'a Context<'a>) -> Self {
         let (movement, budget, was_counted) = (Movement::new(), None, job.is_counted());
-        Self { job, command, events: Vec::new(), movement, instructions: Vec::new(), budget, was_counted, ctx }
+        let events = Vec::with_capacity(2); // most commands have one or two
+        Self { job, command, events, movement, instructions: Vec::new(), budget, was_counted, ctx }
     }
 
     pub(super) fn finish(self) -> Decision {

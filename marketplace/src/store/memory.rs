@@ -37,8 +37,7 @@ struct Market {
     policies: Vec<Policy>,
     rows: FxHashMap<Key, Row>,
     due: BTreeSet<(Kind, Timestamp, Uuid)>,
-    /// Each list ascending, since new ids are the highest.
-    ids: FxHashMap<Listed, Vec<Uuid>>,
+    lists: FxHashMap<Listed, Listing>,
     tags: BTreeMap<(Kind, String), BTreeSet<Uuid>>,
     keys: FxHashMap<String, KeyRecord>,
     /// Names and texts, by the record they are kept beside.
@@ -59,6 +58,34 @@ struct Moved {
 
 /// What records are listed by: all of a kind, or those with a party in a place.
 type Listed = (Kind, Option<(usize, Uuid)>);
+
+/// What is listed together.
+#[derive(Debug, Default)]
+struct Listing {
+    /// Ascending, since new ids are the highest.
+    ids: Vec<Uuid>,
+    /// How many of a party's are in which status, so that they are counted however many there are.
+    statuses: Vec<(&'static str, u32)>,
+}
+
+impl Listing {
+    /// Keeps the list ascending; most often the new one is the last.
+    fn insert(&mut self, id: Uuid) {
+        let place = match self.ids.last() {
+            Some(last) if *last > id => self.ids.partition_point(|other| *other < id),
+            _ => self.ids.len(),
+        };
+        self.ids.insert(place, id);
+    }
+
+    fn count(&mut self, status: &'static str) -> &mut u32 {
+        let place = self.statuses.iter().position(|(known, _)| *known == status).unwrap_or_else(|| {
+            self.statuses.push((status, 0));
+            self.statuses.len() - 1
+        });
+        &mut self.statuses[place].1
+    }
+}
 
 #[derive(Debug)]
 struct Row {
@@ -155,19 +182,19 @@ impl Market {
 
     fn put(&mut self, record: Record, version: u64, claimed_until: Option<Timestamp>) {
         let key = record.key();
-        let (due, parties) = (record.due_at(), record.parties());
+        let (due, parties, status) = (record.due_at(), record.parties(), record.status());
         let claims = claimed_until.is_some().into();
-        let (due_before, parties_before) = match self.rows.entry(key) {
+        let (due_before, parties_before, status_before) = match self.rows.entry(key) {
             Entry::Occupied(mut row) => {
                 let row = row.get_mut();
-                let before = (row.record.due_at(), row.record.parties());
+                let before = (row.record.due_at(), row.record.parties(), row.record.status());
                 (row.record, row.version, row.claimed_until, row.claims) = (record, version, claimed_until, claims);
                 before
             }
             Entry::Vacant(row) => {
                 row.insert(Row { record, version, claimed_until, claims, events: vec![], tags: vec![] });
-                insert_sorted(self.ids.entry((key.kind, None)).or_default(), key.id);
-                Default::default()
+                self.lists.entry((key.kind, None)).or_default().insert(key.id);
+                (None, [None, None], status)
             }
         };
         if due != due_before {
@@ -175,12 +202,20 @@ impl Market {
             due.map(|at| self.due.insert((key.kind, at, key.id)));
         }
         for (place, (now, before)) in parties.into_iter().zip(parties_before).enumerate() {
-            if now != before {
-                if let Some(ids) = before.and_then(|party| self.ids.get_mut(&(key.kind, Some((place, party))))) {
-                    ids.retain(|id| *id != key.id);
+            if (now, status) == (before, status_before) {
+                continue;
+            }
+            if let Some(list) = before.and_then(|party| self.lists.get_mut(&(key.kind, Some((place, party))))) {
+                *list.count(status_before) -= 1;
+                if now != before {
+                    list.ids.retain(|id| *id != key.id);
                 }
-                if let Some(party) = now {
-                    insert_sorted(self.ids.entry((key.kind, Some((place, party)))).or_default(), key.id);
+            }
+            if let Some(party) = now {
+                let list = self.lists.entry((key.kind, Some((place, party)))).or_default();
+                *list.count(status) += 1;
+                if now != before {
+                    list.insert(key.id);
                 }
             }
         }
@@ -211,15 +246,6 @@ impl Market {
             transfers.filter(|t| t.transfer.amount().currency() == currency && at.is_none_or(|at| t.at <= at));
         counted.map(|t| signed(&t.transfer, account)).sum()
     }
-}
-
-/// Keeps a list of ids ascending; most often the new one is the last.
-fn insert_sorted(ids: &mut Vec<Uuid>, id: Uuid) {
-    let place = match ids.last() {
-        Some(last) if *last > id => ids.partition_point(|other| *other < id),
-        _ => ids.len(),
-    };
-    ids.insert(place, id);
 }
 
 /// What a transfer adds to one of its accounts.
@@ -316,14 +342,21 @@ impl Store for MemoryStore {
             let wanted = query.statuses.is_empty() || query.statuses.contains(&row.record.status());
             wanted.then(|| row.stored())
         };
-        let ids = market.ids.get(&(query.kind, query.party)).map_or(&[][..], Vec::as_slice);
+        let ids = market.lists.get(&(query.kind, query.party)).map_or(&[][..], |list| &list.ids);
         let found = ids.iter().rev().filter_map(|id| matches(*id));
         Ok(found.skip(query.offset as usize).take(query.limit as usize).collect())
     }
 
     async fn count(&self, market: MarketId, query: &Query) -> Result<u32, StoreError> {
-        let found = self.find(market, &Query { offset: 0, ..query.clone() }).await?;
-        Ok(u32::try_from(found.len()).unwrap_or(u32::MAX))
+        if query.party.is_none() {
+            let found = self.find(market, &Query { offset: 0, ..query.clone() }).await?;
+            return Ok(u32::try_from(found.len()).unwrap_or(u32::MAX));
+        }
+        let markets = self.lock();
+        let Some(list) = markets.market(market).lists.get(&(query.kind, query.party)) else { return Ok(0) };
+        let wanted = |status: &&'static str| query.statuses.is_empty() || query.statuses.contains(status);
+        let counts = list.statuses.iter().filter(|(status, _)| wanted(status)).map(|(_, count)| *count);
+        Ok(counts.sum::<u32>().min(query.limit))
     }
 
     async fn tagged(&self, market: MarketId, tagged: &Tagged) -> Result<Vec<Stored>, StoreError> {

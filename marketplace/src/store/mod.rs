@@ -211,7 +211,7 @@ pub trait Store: Journal + 'static {
 }
 
 /// Which records to find.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Query {
     /// Of this kind.
     pub kind: Kind,

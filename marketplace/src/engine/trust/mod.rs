@@ -216,8 +216,8 @@ impl Marketplace {
         if policy.trust.tiers.len() < 2 {
             return Ok(None);
         }
-        let trust = self.trust_by(policy);
-        Ok(self.trust_record(agent).await?.map(|record| trust.tier(&record, self.now()).into()))
+        let Some(record) = self.trust_record(agent).await? else { return Ok(None) };
+        Ok(Some(self.trust_by(policy).tier(&record, self.now()).into()))
     }
 }
 

@@ -59,7 +59,7 @@ pub(super) static DIALECT: Dialect = Dialect {
     ],
 };
 
-/// The writing transaction's id, or that of the record's event before if it is higher.
+/// The writing transaction's id, or that of the record's event before if there is one and it is higher.
 ///
 /// A transaction may have got its id before it had to wait for a record's lock, and another with a
 /// higher id may have written the record meanwhile. Raising the epoch keeps the record's events in
@@ -69,7 +69,8 @@ pub(super) static DIALECT: Dialect = Dialect {
 /// A server that a dump was restored into counts its transactions from a low number again: `feed.base`
 /// lifts them above every epoch that came with the dump.
 const EPOCH: &str = "GREATEST(pg_current_xact_id()::text::bigint + (SELECT base FROM feed), \
-     (SELECT MAX(epoch) FROM events AS before WHERE before.market = added.market AND before.subject = added.subject))";
+     CASE WHEN added.version > 1 THEN (SELECT MAX(epoch) FROM events AS before \
+     WHERE before.market = added.market AND before.subject = added.subject) END)";
 
 /// Refuses a standby, which may lag behind.
 async fn primary(mut connection: PgConnection) -> Result<Box<dyn Session>, Failure> {

@@ -5,7 +5,7 @@ use uuid::Uuid;
 use super::{
     Failure,
     session::{Cell, Line, Session},
-    tables::{Table, kind, places, record, table, text},
+    tables::{Table, kind, list, places, record, table, text},
     write::{account, currency, currency_name, int, micros},
 };
 use crate::{
@@ -27,7 +27,7 @@ pub(super) async fn load(session: &mut dyn Session, market: MarketId, key: Key) 
     lines.into_iter().next().map(|line| stored(key.kind, line)).transpose()
 }
 
-fn stored(kind: Kind, mut line: Line) -> Result<Stored, Failure> {
+pub(super) fn stored(kind: Kind, mut line: Line) -> Result<Stored, Failure> {
     let (version, claims) = (line.int()?.unsigned_abs(), u32::try_from(line.int()?).unwrap_or(u32::MAX));
     Ok(Stored { record: record(kind, &line.text()?)?, version, claims })
 }
@@ -102,6 +102,38 @@ pub(super) async fn count(session: &mut dyn Session, market: MarketId, query: &Q
     };
     let line = matching(session, "count", market, query, 0, make).await?.pop();
     Ok(line.map(|mut line| line.int()).transpose()?.map_or(0, small))
+}
+
+/// The same for each of many parties in the place of the query's own, each counted up to the limit.
+pub(super) async fn counts(
+    session: &mut dyn Session,
+    market: MarketId,
+    query: &Query,
+    parties: Vec<Cell>,
+) -> Result<Vec<(Uuid, u32)>, Failure> {
+    let table = table(query.kind);
+    let Some((place, _)) = query.party else { return Ok(Vec::new()) };
+    let Some(column) = table.parties.get(place) else { return Ok(Vec::new()) };
+    let (asked, mut cells, size) = list(parties, session.dialect());
+    let first = cells.len() + 1;
+    let make = || {
+        let statuses = match query.statuses.len() {
+            0 => String::new(),
+            count => format!(" AND status IN ({})", places(first + 2, count)),
+        };
+        format!(
+            "SELECT asked.id, (SELECT COUNT(*) FROM (SELECT 1 AS one FROM {} WHERE market = ${first} \
+             AND {column} = asked.id{statuses} LIMIT ${}) AS found) FROM {asked} AS asked",
+            table.name,
+            first + 1
+        )
+    };
+    let shape = (place * STATUSES + query.statuses.len()) * STATUSES + size;
+    let sql = text(session.dialect(), "counts", table.name, shape, make);
+    cells.extend([market.0.into(), i64::from(query.limit).into()]);
+    cells.extend(query.statuses.iter().map(|status| Cell::from(*status)));
+    let lines = session.rows(sql, cells).await?;
+    lines.into_iter().map(|mut line| Ok((line.id()?, small(line.int()?)))).collect()
 }
 
 /// The lines of a statement about the records that match; `make` writes it, of the table's name and the

@@ -86,6 +86,7 @@ impl SqliteStore {
             .foreign_keys(true)
             .busy_timeout(BUSY)
             .statement_cache_capacity(512)
+            .row_buffer_size(512) // the facts of a group come without the reader and the writer waiting for each other
             .pragma("cache_size", "-32768") // KiB
             .disable_statement_logging();
         let shelf = |places| {

@@ -8,9 +8,12 @@ use std::{
 
 use super::{
     Bulk, Dialect, Failure,
-    session::{Cell, Session},
+    session::{Cell, Line, Session},
 };
-use crate::store::{Kind, Record};
+use crate::{
+    ids::MarketId,
+    store::{Kind, Record},
+};
 
 /// The most rows or keys of one statement: as many as a group has commits, since each statement is a
 /// round trip to a server.
@@ -91,6 +94,53 @@ pub(super) fn nameless(count: usize) -> String {
     list
 }
 
+/// `select IN (keys) tail`, with the market first.
+pub(super) async fn lookup(
+    session: &mut dyn Session,
+    purpose: &'static str,
+    table: &'static str,
+    select: &str,
+    tail: &str,
+    market: MarketId,
+    keys: Vec<Cell>,
+) -> Result<Vec<Line>, Failure> {
+    let mut found = Vec::new();
+    if keys.is_empty() {
+        return Ok(found);
+    }
+    #[cfg(feature = "postgres")]
+    if session.dialect().bulk == Bulk::Arrays {
+        let sql = text(session.dialect(), purpose, table, 0, || format!("{select} = ANY($2){tail}"));
+        return session.rows(sql, vec![market.0.into(), Cell::List(keys)]).await;
+    }
+    // Sizes are powers of two, filled up with the last key, so that each is prepared once.
+    for chunk in keys.chunks(BULK) {
+        let size = chunk.len().next_power_of_two();
+        let make = || format!("{} IN ({}){tail}", select.replacen("$1", "?", 1), nameless(size));
+        let sql = text(session.dialect(), purpose, table, size, make);
+        let padding = chunk.last().into_iter().cycle().take(size - chunk.len());
+        let cells = [Cell::Int(market.0)].into_iter().chain(chunk.iter().chain(padding).cloned());
+        found.append(&mut session.rows(sql, cells.collect()).await?);
+    }
+    Ok(found)
+}
+
+/// Ids as a table of one column, `id`, that comes first in a statement: its text, its arguments, and a number
+/// that tells its size from others'.
+pub(super) fn list(ids: Vec<Cell>, dialect: &Dialect) -> (String, Vec<Cell>, usize) {
+    match dialect.bulk {
+        #[cfg(feature = "postgres")]
+        Bulk::Arrays => ("(SELECT UNNEST($1::uuid[]) AS id)".into(), vec![Cell::List(ids)], 0),
+        #[cfg(feature = "sqlite")]
+        Bulk::Values => {
+            let (size, mut cells) = (ids.len().next_power_of_two(), ids);
+            cells.resize(size, cells.last().cloned().unwrap_or(Cell::NoId));
+            let rows = vec!["(?)"; size].join(", ");
+            (format!("(SELECT column1 AS id FROM (VALUES {rows}))"), cells, 1 + size.ilog2() as usize)
+        }
+    }
+}
+
 /// What is inserted in bulk, and what happens to rows that are there already.
 pub(super) struct Insert {
     pub(super) table: &'static str,
@@ -118,7 +168,7 @@ impl Insert {
     }
 
     /// Writes all rows. Every row must be written: one that is not was changed by somebody else.
-    pub(super) async fn write(&self, session: &mut dyn Session, rows: &[Vec<Cell>]) -> Result<(), Failure> {
+    pub(super) async fn write(&self, session: &mut dyn Session, rows: &[&[Cell]]) -> Result<(), Failure> {
         if rows.is_empty() {
             return Ok(());
         }
@@ -137,13 +187,13 @@ impl Insert {
 
     /// As few statements as a handful of sizes allows, so that each is prepared once.
     #[cfg(feature = "sqlite")]
-    async fn write_values(&self, session: &mut dyn Session, rows: &[Vec<Cell>]) -> Result<(), Failure> {
+    async fn write_values(&self, session: &mut dyn Session, rows: &[&[Cell]]) -> Result<(), Failure> {
         let mut rest = rows;
         while !rest.is_empty() {
             let size = 1 << rest.len().min(BULK).ilog2();
             let (now, later) = rest.split_at(size);
             let sql = text(session.dialect(), "insert", self.table, size, || self.values_text(size));
-            self.all_written(session.run(sql, now.iter().flatten().cloned().collect()).await?, size)?;
+            self.all_written(session.run(sql, now.iter().copied().flatten().cloned().collect()).await?, size)?;
             rest = later;
         }
         Ok(())

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::{
     Failure,
     session::{Cell, Session},
-    tables::{BULK, Insert, Table, kind, nameless, record, table, text},
+    tables::{Insert, Table, kind, lookup, record, table},
 };
 use crate::{
     clock::Timestamp,
@@ -39,7 +39,6 @@ pub(super) struct Prepared {
 }
 
 /// What a record is listed under from now on.
-#[derive(Clone)]
 struct Tags {
     key: Key,
     /// Whether it may be listed already.
@@ -298,37 +297,6 @@ impl Known {
     }
 }
 
-/// `select IN (keys) tail`, with the market first.
-async fn lookup(
-    session: &mut dyn Session,
-    purpose: &'static str,
-    table: &'static str,
-    select: &str,
-    tail: &str,
-    market: MarketId,
-    keys: Vec<Cell>,
-) -> Result<Vec<super::session::Line>, Failure> {
-    let mut found = Vec::new();
-    if keys.is_empty() {
-        return Ok(found);
-    }
-    #[cfg(feature = "postgres")]
-    if session.dialect().bulk == super::Bulk::Arrays {
-        let sql = text(session.dialect(), purpose, table, 0, || format!("{select} = ANY($2){tail}"));
-        return session.rows(sql, vec![market.0.into(), Cell::List(keys)]).await;
-    }
-    // Sizes are powers of two, filled up with the last key, so that each is prepared once.
-    for chunk in keys.chunks(BULK) {
-        let size = chunk.len().next_power_of_two();
-        let make = || format!("{} IN ({}){tail}", select.replacen("$1", "?", 1), nameless(size));
-        let sql = text(session.dialect(), purpose, table, size, make);
-        let padding = chunk.last().into_iter().cycle().take(size - chunk.len());
-        let cells = [Cell::Int(market.0)].into_iter().chain(chunk.iter().chain(padding).cloned());
-        found.append(&mut session.rows(sql, cells.collect()).await?);
-    }
-    Ok(found)
-}
-
 pub(super) fn account(name: &str) -> Result<Account, Failure> {
     name.parse().map_err(|e: crate::ledger::BadAccount| Failure::corrupt(e.to_string()))
 }
@@ -341,55 +309,55 @@ pub(super) fn currency(name: &str) -> Result<Currency, Failure> {
 
 /// The rows of all admitted commits of a group.
 #[derive(Default)]
-struct Rows {
+struct Rows<'a> {
     /// For each kind: the first versions written in this group, the second ones, and so on, since one
     /// statement cannot write a row twice.
-    records: BTreeMap<Kind, Vec<Vec<Vec<Cell>>>>,
-    written: HashMap<(MarketId, Key), usize>,
-    events: Vec<Vec<Cell>>,
-    transfers: Vec<Vec<Cell>>,
-    documents: Vec<Vec<Cell>>,
-    keys: BTreeMap<(MarketId, String), Vec<Cell>>,
-    /// As the last commit of the group leaves each record's.
-    tags: BTreeMap<(MarketId, Key), Tags>,
+    records: BTreeMap<Kind, Vec<BTreeMap<(MarketId, Key), &'a [Cell]>>>,
+    events: Vec<&'a [Cell]>,
+    transfers: Vec<&'a [Cell]>,
+    documents: Vec<&'a [Cell]>,
+    keys: BTreeMap<(MarketId, &'a str), &'a [Cell]>,
+    /// As the last commit of the group leaves each record's, and whether it may be listed already.
+    tags: BTreeMap<(MarketId, Key), (bool, &'a [Vec<Cell>])>,
 }
 
-impl Rows {
-    fn add(&mut self, prepared: &Prepared) {
+impl<'a> Rows<'a> {
+    fn add(&mut self, prepared: &'a Prepared) {
         let market = prepared.commit.market;
         for (key, _, row) in &prepared.records {
-            let before = self.written.entry((market, *key)).or_default();
             let waves = self.records.entry(key.kind).or_default();
-            if waves.len() == *before {
-                waves.push(Vec::new());
+            let wave = waves.iter().position(|wave| !wave.contains_key(&(market, *key))).unwrap_or(waves.len());
+            if wave == waves.len() {
+                waves.push(BTreeMap::new());
             }
-            waves[*before].push(row.clone());
-            *before += 1;
+            waves[wave].insert((market, *key), row);
         }
-        self.events.extend(prepared.events.iter().cloned());
-        self.transfers.extend(prepared.transfers.iter().cloned());
-        self.documents.extend(prepared.documents.iter().cloned());
-        for tags in &prepared.tags {
-            let before = self.tags.get(&(market, tags.key)).is_some_and(|before| before.known);
-            self.tags.insert((market, tags.key), Tags { known: tags.known || before, ..tags.clone() });
+        self.events.extend(prepared.events.iter().map(Vec::as_slice));
+        self.transfers.extend(prepared.transfers.iter().map(Vec::as_slice));
+        self.documents.extend(prepared.documents.iter().map(Vec::as_slice));
+        for Tags { key, known, rows } in &prepared.tags {
+            let before = self.tags.get(&(market, *key)).is_some_and(|(known, _)| *known);
+            self.tags.insert((market, *key), (*known || before, rows));
         }
         if let (Some(used), Some(row)) = (&prepared.commit.key, &prepared.key) {
-            self.keys.insert((market, used.key.clone()), row.clone());
+            self.keys.insert((market, &used.key), row);
         }
     }
 
     async fn write(self, session: &mut dyn Session, known: &Known) -> Result<(), Failure> {
-        let keys: Vec<Vec<Cell>> = self.keys.into_values().collect();
+        let keys: Vec<&[Cell]> = self.keys.into_values().collect();
         Insert::new("keys", &["market", "key", "fingerprint", "kind", "answer"]).write(session, &keys).await?;
         for (kind, waves) in self.records {
             let insert = into_records(&table(kind));
             for wave in waves {
-                insert.write(session, &wave).await?;
+                let rows: Vec<&[Cell]> = wave.into_values().collect();
+                insert.write(session, &rows).await?;
             }
         }
         let columns = ["market", "account", "currency", "balance", "version"];
         let accounts = Insert::new("accounts", &columns).or_next_version(&["market", "account", "currency"]);
-        accounts.write(session, &balance_rows(known)).await?;
+        let balances = balance_rows(known);
+        accounts.write(session, &slices(&balances)).await?;
         into_transfers().write(session, &self.transfers).await?;
         into_events(session.dialect().epoch).write(session, &self.events).await?;
         let columns = ["market", "subject", "name", "body"];
@@ -399,17 +367,24 @@ impl Rows {
 }
 
 /// Lists records anew: what they were listed under goes first.
-async fn write_tags(session: &mut dyn Session, tags: BTreeMap<(MarketId, Key), Tags>) -> Result<(), Failure> {
+async fn write_tags(
+    session: &mut dyn Session,
+    tags: BTreeMap<(MarketId, Key), (bool, &[Vec<Cell>])>,
+) -> Result<(), Failure> {
     let mut listed: BTreeMap<(MarketId, Kind), Vec<Cell>> = BTreeMap::new();
-    for ((market, key), _) in tags.iter().filter(|(_, tags)| tags.known) {
+    for ((market, key), _) in tags.iter().filter(|(_, (known, _))| *known) {
         listed.entry((*market, key.kind)).or_default().push(key.id.into());
     }
     for ((market, kind), ids) in listed {
         let delete = format!("DELETE FROM tags WHERE market = $1 AND kind = '{}' AND id", kind.as_str());
         lookup(session, "untag", kind.as_str(), &delete, "", market, ids).await?;
     }
-    let rows: Vec<Vec<Cell>> = tags.into_values().flat_map(|tags| tags.rows).collect();
+    let rows: Vec<&[Cell]> = tags.into_values().flat_map(|(_, rows)| slices(rows)).collect();
     Insert::new("tags", &["market", "kind", "tag", "id"]).write(session, &rows).await
+}
+
+fn slices(rows: &[Vec<Cell>]) -> Vec<&[Cell]> {
+    rows.iter().map(Vec::as_slice).collect()
 }
 
 fn into_records(table: &Table) -> Insert {

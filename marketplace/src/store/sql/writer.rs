@@ -25,7 +25,7 @@ const GROUP: usize = 256;
 const QUEUE: usize = 4 * GROUP;
 /// How often a group is tried again when others wrote the same rows in between.
 const ATTEMPTS: usize = 8;
-/// How long one transaction may take before the database counts as gone.
+/// How long one transaction, or one statement of a reader's, may take before the database counts as gone.
 const ANSWER_WITHIN: Duration = Duration::from_secs(120);
 
 type Answer = Result<(), CommitError>;
@@ -92,20 +92,20 @@ fn refuse(failure: &Failure) -> Answer {
 
 /// Writes a group in one transaction, again while others come in between.
 async fn persist(shelf: &Shelf, group: &[&Prepared]) -> Result<Vec<Answer>, Failure> {
-    let mut answers = bounded(shelf, group).await;
+    let mut answers = within(attempt(shelf, group)).await;
     for _ in 1..ATTEMPTS {
         if !matches!(&answers, Err(failure) if failure.raced) {
             break;
         }
-        answers = bounded(shelf, group).await;
+        answers = within(attempt(shelf, group)).await;
     }
     answers
 }
 
-/// One attempt, given up when a server does not answer any more: dropping it closes the connection.
-async fn bounded(shelf: &Shelf, group: &[&Prepared]) -> Result<Vec<Answer>, Failure> {
+/// What is asked of a server, given up when it does not answer any more: dropping it closes the connection.
+pub(super) async fn within<T>(asked: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let late = |_| Failure::new(StoreErrorKind::Unknown, "the database did not answer in time");
-    tokio::time::timeout(ANSWER_WITHIN, attempt(shelf, group)).await.map_err(late)?
+    tokio::time::timeout(ANSWER_WITHIN, asked).await.map_err(late)?
 }
 
 async fn attempt(shelf: &Shelf, group: &[&Prepared]) -> Result<Vec<Answer>, Failure> {

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     ledger::{Account, LedgerError, TransferKind},
-    store::{Claim, Commit, CommitError, Kind, LoggedEvent, Position},
+    store::{Claim, Commit, CommitError, Kind, LoggedEvent, Position, Query},
 };
 
 cases! {
@@ -24,6 +24,7 @@ cases! {
     many_claimants_share_what_is_due,
     a_reader_of_the_log_misses_nothing_of_many_writers,
     money_going_round_stays,
+    many_readers_are_each_told_what_they_asked,
 }
 
 async fn of_many_on_one_version_one_wins(stage: &Stage<'_>) -> Result<(), Broken> {
@@ -204,4 +205,27 @@ impl Stage<'_> {
     async fn at_once(&self, commits: impl IntoIterator<Item = Commit>) -> Vec<Result<(), CommitError>> {
         join_all(commits.into_iter().map(|commit| self.store.commit(commit))).await
     }
+}
+
+async fn many_readers_are_each_told_what_they_asked(stage: &Stage<'_>) -> Result<(), Broken> {
+    let mut known = Vec::new();
+    for amount in 1..=8 {
+        known.push((stage.funded(euros(amount)).await?, euros(amount)));
+    }
+    let elsewhere = stage.store.open_market("elsewhere").await?;
+    let ask = async |i: usize| -> Result<(), Broken> {
+        let ((sample, amount), stranger) = (&known[i % known.len()], stage.sample());
+        let stored = stage.load(sample.key()).await?;
+        hold!(stored.record.key() == sample.key(), "another record was told");
+        hold!(stage.balance(sample.escrow()).await? == *amount, "another balance was told");
+        let party = Some((0, sample.job.buyer.0));
+        let query = Query { kind: Kind::Job, party, statuses: vec![sample.job.status.as_str()], offset: 0, limit: 9 };
+        hold!(stage.store.count(stage.market, &query).await? == 1, "other records were counted");
+        hold!(stage.store.load(stage.market, stranger.key()).await?.is_none(), "an unknown record was told");
+        hold!(stage.balance(stranger.escrow()).await? == euros(0), "an unknown account has a balance");
+        hold!(stage.store.load(elsewhere, sample.key()).await?.is_none(), "another market's record was told");
+        Ok(())
+    };
+    try_join_all((0..CROWD as usize).map(|i| ask(i))).await?;
+    Ok(())
 }
