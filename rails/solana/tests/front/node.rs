@@ -25,8 +25,8 @@ use solana_system_interface::{instruction::SystemInstruction, program::ID as SYS
 use solana_transaction::versioned::VersionedTransaction;
 use solana_transaction_error::TransactionError;
 use solana_transaction_status_client_types::{
-    UiCompiledInstruction, UiInnerInstructions, UiInstruction, UiLoadedAddresses, UiTransactionStatusMeta, UiTransactionTokenBalance,
-    option_serializer::OptionSerializer,
+    UiCompiledInstruction, UiInnerInstructions, UiInstruction, UiLoadedAddresses, UiTransactionStatusMeta,
+    UiTransactionTokenBalance, option_serializer::OptionSerializer,
 };
 
 /// How many blocks behind the last one the confirmed and the finalized one are.

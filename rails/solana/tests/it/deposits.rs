@@ -21,7 +21,9 @@ use tradepost::{
     ids::AgentId,
     rail::{Cursor, Observation, ObservationBody, RailErrorKind, SettlementRail},
 };
-use tradepost_solana::{DepositAddress, Finality, Incident, Key, SeedSigner, Signer, SignerError, SolanaRail, WatchOnly};
+use tradepost_solana::{
+    DepositAddress, Finality, Incident, Key, SeedSigner, Signer, SignerError, SolanaRail, WatchOnly,
+};
 
 use crate::{front::Fault, world::World};
 
@@ -227,8 +229,10 @@ async fn look_alikes_self_transfers_and_failures_are_no_deposits() {
     }
     // To itself, and a transaction that fails in the end.
     scene.send(2_000_000).await;
-    let (pay, too_much) =
-        (world.transfer(&scene.someone.pubkey(), &wallet, 1), world.transfer(&scene.someone.pubkey(), &wallet, 1 << 40));
+    let (pay, too_much) = (
+        world.transfer(&scene.someone.pubkey(), &wallet, 1),
+        world.transfer(&scene.someone.pubkey(), &wallet, 1 << 40),
+    );
     let failed = world.front().node().run_now(&[pay, too_much], &[&world.issuer, &scene.someone]);
     world.block().await;
     assert!(world.front().node().is_failed(&failed), "it is in a block, and failed");

@@ -61,7 +61,8 @@ async fn a_withdrawal_outlives_its_blockhash() {
     world.front().node().lose = 1000;
     assert_eq!(rail.work().await.unwrap().sent, 1);
     let first = written_down(&world).await;
-    for _ in 0..3 * world.front().node().valid_for {
+    let valid_for = world.front().node().valid_for;
+    for _ in 0..3 * valid_for {
         rail.work().await.unwrap();
         world.block().await;
         assert_eq!(written_down(&world).await, first);
@@ -82,7 +83,8 @@ async fn lanes_are_found_again_by_the_seed_alone() {
     let (mut world, rail) = on_nonces(81, 16, 1_000).await;
     let accounts = rail.nonce_accounts();
     let system = solana_system_interface::program::ID;
-    let derived = |i: usize| Pubkey::create_with_seed(&rail.treasury(), &format!("tradepost-nonce-{i}"), &system).unwrap();
+    let derived =
+        |i: usize| Pubkey::create_with_seed(&rail.treasury(), &format!("tradepost-nonce-{i}"), &system).unwrap();
     assert_eq!(accounts, (0..16).map(derived).collect::<Vec<_>>());
     while world.rpc.get_multiple_accounts(&accounts).await.unwrap().iter().any(Option::is_none) {
         rail.work().await.unwrap();
@@ -185,7 +187,10 @@ async fn what_does_not_land_is_called_off_and_signed_anew_once() {
     assert!(world.front().node().is_settled());
     assert_eq!(world.tokens(&wallet).await, 5_000_000);
     let told = world.incidents();
-    assert!(matches!(&told[..], [Incident::CalledOff { signature, .. }] if first == [signature.to_string()]), "{told:?}");
+    assert!(
+        matches!(&told[..], [Incident::CalledOff { signature, .. }] if first == [signature.to_string()]),
+        "{told:?}"
+    );
 }
 
 /// It lands while it is called off, whichever of the two the chain takes first: it counts, once.
@@ -231,7 +236,10 @@ async fn a_nonce_advanced_by_hand_is_proof_enough() {
     rail.work().await.unwrap();
     assert_eq!(signatures(&world).await, first);
     let told = world.incidents();
-    assert!(matches!(&told[..], [Incident::HistoryGone { signature, .. }] if first == [signature.to_string()]), "{told:?}");
+    assert!(
+        matches!(&told[..], [Incident::HistoryGone { signature, .. }] if first == [signature.to_string()]),
+        "{told:?}"
+    );
     world.front().node().oldest = 0;
     // A status from before the nonce was gone proves nothing either.
     world.front().node().status_lag = 10;
@@ -346,10 +354,10 @@ async fn a_signer_may_take_its_time() {
     let rail = SolanaRail::connect(world.config.clone(), world.rpc.clone(), slow.clone(), world.memory.clone());
     let rail = rail.await.unwrap();
     let (first, wallet) = accepted(&world, &rail, 5_000_000).await;
-    let mut second = None;
+    let (valid_for, mut second) = (world.front().node().valid_for, None);
     let (worked, ()) = futures::join!(rail.work(), async {
         // What is on its way is written down once it is signed, not before.
-        for _ in 0..3 * world.front().node().valid_for {
+        for _ in 0..3 * valid_for {
             world.block().await;
             assert_eq!(signatures(&world).await, Vec::<String>::new());
             tokio::task::yield_now().await;
