@@ -15,6 +15,7 @@ use solana_client::{
 };
 use solana_commitment_config::CommitmentConfig;
 use solana_hash::Hash;
+use solana_nonce::{state::State, versions::Versions};
 use solana_program_pack::Pack;
 use solana_pubkey::Pubkey;
 use solana_signature::Signature;
@@ -55,11 +56,37 @@ impl Account {
         (self.owner == spl_token_interface::ID).then(|| TokenAccount::unpack(&self.data).ok()).flatten()
     }
 
+    /// What it says as a nonce account.
+    pub(crate) fn nonce(&self) -> Option<Nonce> {
+        if self.owner != solana_system_interface::program::ID {
+            return None;
+        }
+        let versions: Versions = bincode::deserialize(&self.data).ok()?;
+        let durable = matches!(versions, Versions::Current(_));
+        let State::Initialized(data) = versions.state() else { return None };
+        let (value, authority) = (data.blockhash(), data.authority);
+        Some(Nonce { value, authority, durable })
+    }
+
+    /// Whether nothing was made of it yet: it may have lamports all the same.
+    pub(crate) fn is_blank(&self) -> bool {
+        self.owner == solana_system_interface::program::ID && self.data.is_empty()
+    }
+
     /// What it says as a mint of the classic program.
     pub(crate) fn mint(&self) -> Option<spl_token_interface::state::Mint> {
         let mint = || spl_token_interface::state::Mint::unpack(&self.data).ok();
         (self.owner == spl_token_interface::ID).then(mint).flatten()
     }
+}
+
+/// What a nonce account says.
+pub(crate) struct Nonce {
+    pub(crate) value: Hash,
+    /// Who may advance it.
+    pub(crate) authority: Pubkey,
+    /// Whether it is of the version that transactions can be signed on.
+    pub(crate) durable: bool,
 }
 
 /// The minor units in a token account; nothing if there is none.
@@ -85,8 +112,11 @@ impl Chain {
         Self { rpc, finality }
     }
 
-    pub(crate) async fn genesis(&self) -> Result<Hash, RailError> {
-        self.rpc.get_genesis_hash().await.map_err(failed)
+    /// Fails if the node is of another cluster than that of a genesis.
+    pub(crate) async fn is_of(&self, genesis: &Hash) -> Result<(), RailError> {
+        let found = self.rpc.get_genesis_hash().await.map_err(failed)?;
+        let other = || format!("the node is of cluster {found}, configured is {genesis}");
+        if found == *genesis { Ok(()) } else { Err(RailError::new(RailErrorKind::Refused, other())) }
     }
 
     /// The last slot that counts.

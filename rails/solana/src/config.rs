@@ -32,6 +32,21 @@ impl Finality {
     }
 }
 
+/// Withdrawals signed on durable nonces instead of blockhashes, so that they stay good until they land: for
+/// signers that take longer than the minute or so that a blockhash lives.
+///
+/// Each lane is a nonce account of the treasury's, and carries one transaction at a time. The rail makes the
+/// accounts by itself; the README says where they are and how to get them back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DurableNonces {
+    /// How many transactions may be on their way at once: 1 to 16. Each lane costs the rent of a nonce account
+    /// once, about 0.0015 SOL.
+    pub lanes: u8,
+    /// A transaction that has not landed this many slots after it was signed is called off: its nonce is advanced,
+    /// and once that is final its withdrawals are signed anew. 1500 slots are about ten minutes.
+    pub call_off_after: u64,
+}
+
 /// How the rail behaves. Begin with [`SolanaConfig::mainnet`] or [`SolanaConfig::devnet`].
 #[derive(Clone, Debug)]
 pub struct SolanaConfig {
@@ -53,6 +68,8 @@ pub struct SolanaConfig {
     pub approval_above: Option<i64>,
     /// How many withdrawals share a transaction at most (10); what does not fit goes into the next.
     pub batch: usize,
+    /// Durable nonces for withdrawals (`None`: a transaction lives as long as its blockhash).
+    pub durable_nonces: Option<DurableNonces>,
     /// What the treasury bids for a compute unit, in millionths of a lamport (0: no bid, base fee only).
     pub priority_fee: u64,
     /// A deposit address is swept once it holds this much, in minor units (1 USDC): less is credited
@@ -94,6 +111,7 @@ impl SolanaConfig {
             amounts: Range { min: 1, max: 1_000_000_000_000 },
             approval_above: None,
             batch: 10,
+            durable_nonces: None,
             priority_fee: 0,
             sweep_from: 1_000_000,
             low_sol: 100_000_000,

@@ -59,6 +59,29 @@ pub enum Incident {
         /// What the chain said.
         reason: String,
     },
+    /// A lane of durable nonces cannot be used: its account is not a nonce account of the treasury's any more.
+    /// Withdrawals go by the other lanes, and wait if there are none.
+    #[error("lane {lane}: {account} is no nonce account that the treasury may advance")]
+    NonceUnusable {
+        /// Which lane, from 0.
+        lane: u8,
+        /// Its account.
+        account: Pubkey,
+    },
+    /// Nonce accounts cannot be made, or a nonce cannot be advanced. It is tried again by itself.
+    #[error("durable nonces: {reason}")]
+    NonceFailed {
+        /// What the chain said.
+        reason: String,
+    },
+    /// A transaction on a durable nonce has not landed for long, so it is called off and signed anew.
+    #[error("{signature}, signed in slot {signed_in}, has not landed and is called off")]
+    CalledOff {
+        /// The transaction.
+        signature: Signature,
+        /// When it was signed.
+        signed_in: u64,
+    },
     /// The node has forgotten the time when this was signed, so nothing proves that it never landed.
     /// It waits until a node with the history is asked.
     #[error("the node has no history of {signature}, signed in slot {signed_in}; it starts at slot {first}")]

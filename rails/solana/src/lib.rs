@@ -9,6 +9,7 @@ mod deposits;
 mod error;
 mod incident;
 mod keys;
+mod nonces;
 mod notes;
 mod payouts;
 mod plan;
@@ -19,7 +20,7 @@ mod work;
 
 pub use address::{AddressError, AddressWarning, CheckedAddress};
 pub use agents::DepositAddress;
-pub use config::{Finality, SolanaConfig};
+pub use config::{DurableNonces, Finality, SolanaConfig};
 pub use incident::Incident;
 pub use keys::{Key, SeedSigner, Signer, SignerError, WatchOnly};
 pub use notes::Spent;

@@ -11,7 +11,8 @@
 //!    one step, and sends only after that. Bytes that lost the race are thrown away unsent.
 //! 3. A batch stays until its transaction is final. Then the outcomes are written into the
 //!    withdrawals' notes, and after that the batch is taken out. Only when the chain can never take the
-//!    bytes any more do its ids go back into the queue, in the step that takes the batch out.
+//!    bytes any more do its ids go back into the queue, in the step that takes the batch out. That is so
+//!    when the block height is past its blockhash's end, or its nonce is gone (`nonces`).
 //! 4. What can never be paid goes from the queue into [`Outgoing::declined`] first, then into its note.
 //!
 //! So an id is in one place at a time, and a reader that looks into `Outgoing` before it reads a
@@ -40,6 +41,9 @@ pub(crate) struct Outgoing {
     /// one, so no two have the same blockhash: two withdrawals of one amount to one wallet would
     /// otherwise be the same bytes, with one signature and one effect.
     pub(crate) last_height: u64,
+    /// The slot from which on nonces may be read to sign on; see `nonces`.
+    #[serde(default)]
+    pub(crate) nonces_from: u64,
     pub(crate) queue: Vec<Queued>,
     pub(crate) batches: Vec<Batch>,
     pub(crate) declined: Vec<(InstructionId, Decline)>,
@@ -60,11 +64,21 @@ pub(crate) struct Batch {
     pub(crate) signature: String,
     /// The bytes, in base64: what is sent again and again is this.
     pub(crate) bytes: String,
-    /// The last block height at which a block can take it.
-    pub(crate) last_height: u64,
+    #[serde(flatten)]
+    pub(crate) life: Life,
     /// The node's slot just before it was signed.
     pub(crate) signed_in: u64,
     pub(crate) what: What,
+}
+
+/// For how long a block can take a transaction.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Life {
+    /// Up to a block height, that of its blockhash's end.
+    Height { last_height: u64 },
+    /// Until the nonce of a lane is another one.
+    Nonce { lane: u8, nonce: String },
 }
 
 /// What a transaction does.
@@ -73,6 +87,10 @@ pub(crate) struct Batch {
 pub(crate) enum What {
     Pay(Vec<Placed>),
     Sweep(Vec<NonZeroU32>),
+    /// Makes the nonce accounts of lanes.
+    Open(Vec<u8>),
+    /// Advances the nonce of a lane, so that what was signed on it cannot land any more.
+    CallOff(u8),
 }
 
 /// A withdrawal in a transaction.

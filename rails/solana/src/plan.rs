@@ -11,6 +11,7 @@ use crate::{
     chain::{Account, nonsense, tokens},
     incident::Incident,
     keys::Key,
+    nonces::{Lane, Lanes},
     notes::{PayoutNote, PayoutState, Placed, Queued, Stand, What},
     payouts::check_found,
     rail::SolanaRail,
@@ -23,7 +24,7 @@ const BATCH: usize = 20;
 /// How many addresses a sweep empties; each adds a signature.
 const SWEEP: usize = 6;
 /// What a signature costs, in lamports.
-const SIGNATURE_FEE: u64 = 5_000;
+pub(crate) const SIGNATURE_FEE: u64 = 5_000;
 /// The token program's error for a balance that is too small.
 const INSUFFICIENT: u32 = 1;
 
@@ -49,6 +50,8 @@ pub(crate) struct Plan {
     pub(crate) what: What,
     pub(crate) keys: Vec<(Key, Pubkey)>,
     pub(crate) units: u64,
+    /// The nonce that it is signed on; a recent blockhash if none.
+    pub(crate) lane: Option<Lane>,
 }
 
 impl SolanaRail {
@@ -78,9 +81,17 @@ impl SolanaRail {
     }
 
     /// The next withdrawals to pay. What cannot be paid at all is declined on the way.
-    pub(crate) async fn plan_payouts(&self, treasury: &Treasury) -> Result<Option<(Plan, Stand)>, RailError> {
+    pub(crate) async fn plan_payouts(
+        &self,
+        treasury: &Treasury,
+        lanes: &Lanes,
+    ) -> Result<Option<(Plan, Stand)>, RailError> {
         loop {
             let stand = Stand::read(&*self.memory).await?;
+            let lane = self.free_lane(&stand.outgoing, lanes);
+            if lane.is_none() && self.config.durable_nonces.is_some() {
+                return Ok(None);
+            }
             let mut candidates = Vec::new();
             let (mut stale, mut declined) = (Vec::new(), Vec::new());
             for queued in next_in(&stand.outgoing.queue, self.config.batch.clamp(1, BATCH)) {
@@ -116,13 +127,14 @@ impl SolanaRail {
                 stand.write(&*self.memory, next).await?;
                 continue;
             }
-            let Some(plan) = self.plan_of(good, treasury, stand.outgoing.promised())? else { return Ok(None) };
-            let run = self.chain.simulate(&self.unsigned(&self.with_bid(&plan.instructions, UNITS))).await?;
+            let Some(plan) = self.plan_of(good, treasury, stand.outgoing.promised(), lane)? else { return Ok(None) };
+            let whole = self.whole(lane.as_ref(), &plan.instructions, UNITS);
+            let run = self.chain.simulate(&self.unsigned(&whole)).await?;
             let Some(error) = run.error else {
                 return Ok(Some((Plan { units: run.units, ..plan }, stand)));
             };
             let What::Pay(placed) = &plan.what else { return Ok(None) };
-            match self.blame(placed, &error) {
+            match self.blame(placed, lane.is_some(), &error) {
                 Some(culprit) if !is_short(&error) => {
                     let mut next = stand.outgoing.clone();
                     next.queue.retain(|queued| queued.id != culprit);
@@ -140,7 +152,14 @@ impl SolanaRail {
     }
 
     /// As many withdrawals as the treasury can pay and a transaction can hold.
-    fn plan_of(&self, good: Vec<Candidate>, treasury: &Treasury, promised: i64) -> Result<Option<Plan>, RailError> {
+    fn plan_of(
+        &self,
+        good: Vec<Candidate>,
+        treasury: &Treasury,
+        promised: i64,
+        lane: Option<Lane>,
+    ) -> Result<Option<Plan>, RailError> {
+        let first = self.first(lane.as_ref());
         let mut free = treasury.held.saturating_sub(promised);
         let mut lamports = treasury.lamports.saturating_sub(SIGNATURE_FEE);
         let (mut instructions, mut placed) = (Vec::new(), Vec::new());
@@ -160,14 +179,14 @@ impl SolanaRail {
             longer.extend(one.missing.then(|| self.create(&one.wallet)));
             let minor = u64::try_from(one.minor).map_err(|_| nonsense("a withdrawal of less than nothing"))?;
             longer.push(self.transfer(&self.treasury_account, &one.account, &self.treasury, minor)?);
-            if !self.fits(&longer) {
+            if !self.fits(lane.as_ref(), &longer) {
                 break;
             }
             let Queued { id, failures } = one.queued;
-            placed.push(Placed { id, failures, place: self.bids() + longer.len() - 1, minor: one.minor, rent });
+            placed.push(Placed { id, failures, place: first + longer.len() - 1, minor: one.minor, rent });
             (instructions, free, lamports) = (longer, free - one.minor, lamports - rent);
         }
-        let plan = Plan { instructions, what: What::Pay(placed), keys: Vec::new(), units: 0 };
+        let plan = Plan { instructions, what: What::Pay(placed), keys: Vec::new(), units: 0, lane };
         Ok((!plan.instructions.is_empty()).then_some(plan))
     }
 
@@ -196,7 +215,7 @@ impl SolanaRail {
             }
             let mut longer = instructions.clone();
             longer.push(self.transfer(&address.token_account, &self.treasury_account, &address.wallet, held)?);
-            if !self.fits(&longer) {
+            if !self.fits(None, &longer) {
                 break;
             }
             instructions = longer;
@@ -207,12 +226,12 @@ impl SolanaRail {
         if numbers.is_empty() || lamports < fees {
             return Ok(None); // low SOL was told
         }
-        let run = self.chain.simulate(&self.unsigned(&self.with_bid(&instructions, UNITS))).await?;
+        let run = self.chain.simulate(&self.unsigned(&self.whole(None, &instructions, UNITS))).await?;
         if let Some(error) = run.error {
             self.tell(&Incident::SweepFailed { addresses: numbers.len(), reason: error.to_string() });
             return Ok(None);
         }
-        Ok(Some(Plan { instructions, what: What::Sweep(numbers), keys, units: run.units }))
+        Ok(Some(Plan { instructions, what: What::Sweep(numbers), keys, units: run.units, lane: None }))
     }
 }
 

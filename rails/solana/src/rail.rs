@@ -25,6 +25,7 @@ use crate::{
     error::unsigned,
     incident::Incident,
     keys::{Key, Signer},
+    nonces::NONCE,
     notes::{PayoutNote, PayoutState, Spent},
 };
 
@@ -45,6 +46,7 @@ pub struct SolanaRail {
     pub(crate) treasury: Pubkey,
     pub(crate) treasury_account: Pubkey,
     pub(crate) rent: u64,
+    pub(crate) nonce_rent: u64,
     /// Where the round of sweeping stands.
     pub(crate) sweep_at: AtomicUsize,
     profile: RailProfile,
@@ -66,10 +68,7 @@ impl SolanaRail {
     ) -> Result<Self, RailError> {
         let refuse = |what: String| Err(RailError::new(RailErrorKind::Refused, what));
         let chain = Chain::new(rpc, config.finality);
-        let genesis = chain.genesis().await?;
-        if genesis != config.genesis {
-            return refuse(format!("the node is of cluster {genesis}, configured is {}", config.genesis));
-        }
+        chain.is_of(&config.genesis).await?;
         let (_, found) = chain.accounts(&[config.mint]).await?;
         let Some(mint) = found[0].as_ref().and_then(|account| account.mint()) else {
             return refuse(format!("{} is no mint of the classic token program", config.mint));
@@ -82,6 +81,7 @@ impl SolanaRail {
         let rail = Self {
             profile: config.profile(),
             rent: chain.rent(spl_token_interface::state::Account::LEN).await?,
+            nonce_rent: if config.durable_nonces.is_some() { chain.rent(NONCE).await? } else { 0 },
             agents: Agents::new(config.mint),
             treasury_account: token_account(&treasury, &config.mint),
             sweep_at: AtomicUsize::new(0),

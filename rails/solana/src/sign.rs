@@ -7,6 +7,7 @@ use solana_instruction::Instruction;
 use solana_message::{Message, VersionedMessage};
 use solana_pubkey::Pubkey;
 use solana_signature::Signature;
+use solana_system_interface::instruction::advance_nonce_account;
 use solana_transaction::versioned::VersionedTransaction;
 use spl_associated_token_account_interface::instruction::create_associated_token_account_idempotent;
 use spl_token_interface::instruction::transfer_checked;
@@ -16,6 +17,7 @@ use crate::{
     chain::nonsense,
     error::unsigned,
     keys::{Key, SignerError},
+    nonces::Lane,
     rail::SolanaRail,
 };
 
@@ -51,16 +53,18 @@ impl SolanaRail {
         VersionedTransaction { signatures, message: VersionedMessage::Legacy(message) }
     }
 
-    /// Whether instructions fit into one transaction, together with a bid for its compute units.
-    pub(crate) fn fits(&self, instructions: &[Instruction]) -> bool {
-        let transaction = self.unsigned(&self.with_bid(instructions, UNITS));
+    /// Whether instructions fit into one transaction, together with what comes before them.
+    pub(crate) fn fits(&self, lane: Option<&Lane>, instructions: &[Instruction]) -> bool {
+        let transaction = self.unsigned(&self.whole(lane, instructions, UNITS));
         bincode::serialized_size(&transaction).is_ok_and(|bytes| bytes <= PACKET as u64)
     }
 
-    /// The instructions with the bid that the configuration makes for up to so many units. Without one
-    /// there is nothing to add: the base fee does not depend on the units.
-    pub(crate) fn with_bid(&self, instructions: &[Instruction], units: u64) -> Vec<Instruction> {
-        let mut all = Vec::with_capacity(instructions.len() + 2);
+    /// The instructions after those that a transaction needs first: the one that advances its lane's nonce, and the
+    /// bid that the configuration makes for up to so many units. Without a bid there is nothing to say about
+    /// units: the base fee does not depend on them.
+    pub(crate) fn whole(&self, lane: Option<&Lane>, instructions: &[Instruction], units: u64) -> Vec<Instruction> {
+        let mut all = Vec::with_capacity(instructions.len() + 3);
+        all.extend(lane.map(|lane| advance_nonce_account(&lane.account, &self.treasury)));
         if self.config.priority_fee > 0 {
             let limit = u32::try_from(units.min(UNITS)).unwrap_or(u32::MAX);
             all.push(ComputeBudgetInstruction::set_compute_unit_limit(limit));
@@ -70,9 +74,9 @@ impl SolanaRail {
         all
     }
 
-    /// How many instructions the bid comes before the others.
-    pub(crate) const fn bids(&self) -> usize {
-        if self.config.priority_fee > 0 { 2 } else { 0 }
+    /// How many instructions come first.
+    pub(crate) fn first(&self, lane: Option<&Lane>) -> usize {
+        self.whole(lane, &[], UNITS).len()
     }
 
     /// Signs with the treasury's key and those given, and checks what the signer gave.

@@ -14,7 +14,8 @@ use crate::{
     address::{parse, token_account},
     chain::{ACCOUNTS_AT_ONCE, Tip, nonsense},
     incident::Incident,
-    notes::{Batch, Outgoing, PayoutNote, PayoutState, Placed, Queued, Spent, Stand, What},
+    nonces::{Lane, Lanes},
+    notes::{Batch, Life, Outgoing, PayoutNote, PayoutState, Placed, Queued, Spent, Stand, What},
     plan::Plan,
     rail::SolanaRail,
     sign::{from_text, to_text},
@@ -40,8 +41,8 @@ pub struct Worked {
 }
 
 impl SolanaRail {
-    /// One round: follows what was sent, then sends the next withdrawals or sweeps the next deposits,
-    /// at most one new transaction a block. Any number of processes may do this at once.
+    /// One round: follows what was sent, then sends the next withdrawals or sweeps the next deposits, at most one
+    /// new transaction, and without durable nonces at most one a block. Any number of processes may do this at once.
     ///
     /// An idle round is one request.
     ///
@@ -80,18 +81,19 @@ impl SolanaRail {
             return Ok(0);
         }
         let signatures = batches.iter().map(signature_of).collect::<Result<Vec<_>, _>>()?;
-        // The height before the statuses: what had not landed by then can be judged by them.
+        // The height and the nonces before the statuses: what had not landed by then can be judged by them.
         let tip = self.chain.tip().await?;
+        let lanes = self.lanes_now(&batches).await?;
         let (known_at, statuses) = self.chain.statuses(&signatures).await?;
         let mut ended = 0;
         for ((batch, signature), status) in batches.iter().zip(signatures).zip(statuses) {
             match status {
                 Some(status) if status.satisfies_commitment(self.chain.finality.commitment()) => match status.err {
-                    None => ended += self.landed(batch, &signature).await?,
-                    Some(error) => self.failed(batch, &error).await?,
+                    None => ended += self.landed(batch, &signature, status.slot).await?,
+                    Some(error) => self.failed(batch, &error, status.slot).await?,
                 },
                 Some(_) => {}
-                None if is_past(batch, tip, known_at) => self.expired(batch, signature).await?,
+                None if is_past(batch, tip, &lanes, known_at) => self.expired(batch, signature, lanes.at).await?,
                 None => self.chain.send(&from_text(&batch.bytes)?).await,
             }
         }
@@ -99,7 +101,7 @@ impl SolanaRail {
     }
 
     /// A transaction took effect: its outcomes are written down, then it is taken out.
-    async fn landed(&self, batch: &Batch, signature: &Signature) -> Result<usize, RailError> {
+    async fn landed(&self, batch: &Batch, signature: &Signature, slot: u64) -> Result<usize, RailError> {
         let mut ended = 0;
         if let What::Pay(placed) = &batch.what {
             let found = self.chain.transaction(signature).await?;
@@ -131,43 +133,54 @@ impl SolanaRail {
                 ended += usize::from(note.write(&*self.memory, one.id, state).await?);
             }
         }
-        self.take_out(batch, |_, _| {}).await?;
+        self.take_out(batch, slot, |_, _| {}).await?;
         Ok(ended)
     }
 
     /// A transaction failed on chain: nothing of it took effect, so all of it is tried again, the one
     /// that made it fail by itself.
-    async fn failed(&self, batch: &Batch, error: &TransactionError) -> Result<(), RailError> {
+    async fn failed(&self, batch: &Batch, error: &TransactionError, slot: u64) -> Result<(), RailError> {
         match &batch.what {
             What::Sweep(numbers) => {
                 self.tell(&Incident::SweepFailed { addresses: numbers.len(), reason: error.to_string() });
-                self.take_out(batch, |_, _| {}).await
+                self.take_out(batch, slot, |_, _| {}).await
+            }
+            What::Open(_) | What::CallOff(_) => {
+                self.tell(&Incident::NonceFailed { reason: error.to_string() });
+                self.take_out(batch, slot, |_, _| {}).await
             }
             What::Pay(placed) => {
-                let culprit = self.blame(placed, error);
-                self.take_out(batch, |next, placed| requeue(next, placed, culprit, error)).await
+                let culprit = self.blame(placed, batch.life.lane().is_some(), error);
+                self.take_out(batch, slot, |next, placed| requeue(next, placed, culprit, error)).await
             }
         }
     }
 
     /// The chain can never take a transaction any more, if the node's history goes back far enough to
     /// prove it.
-    async fn expired(&self, batch: &Batch, signature: Signature) -> Result<(), RailError> {
+    async fn expired(&self, batch: &Batch, signature: Signature, at: u64) -> Result<(), RailError> {
+        // Another cluster's node knows nothing of it either.
+        self.chain.is_of(&self.config.genesis).await?;
         // Asked after the status: what the node still has now, it had then.
         let first = self.chain.first_slot().await?;
         if first > batch.signed_in {
             self.tell(&Incident::HistoryGone { signature, signed_in: batch.signed_in, first });
             return Ok(());
         }
-        self.take_out(batch, |next, placed| {
+        self.take_out(batch, at, |next, placed| {
             let again = placed.iter().map(|one| Queued { id: one.id, failures: one.failures });
             next.queue.splice(0..0, again);
         })
         .await
     }
 
-    /// Takes a transaction out, together with what else has to change in the same step.
-    async fn take_out(&self, batch: &Batch, change: impl Fn(&mut Outgoing, &[Placed])) -> Result<(), RailError> {
+    /// Takes a transaction out that ended in a slot, together with what else has to change in the same step.
+    async fn take_out(
+        &self,
+        batch: &Batch,
+        slot: u64,
+        change: impl Fn(&mut Outgoing, &[Placed]),
+    ) -> Result<(), RailError> {
         loop {
             let stand = Stand::read(&*self.memory).await?;
             let mut next = stand.outgoing.clone();
@@ -175,6 +188,9 @@ impl SolanaRail {
                 return Ok(()); // another process did it
             };
             let taken = next.batches.remove(at);
+            if taken.life.lane().is_some() {
+                next.nonces_from = next.nonces_from.max(slot).max(taken.signed_in + 1);
+            }
             change(&mut next, if let What::Pay(placed) = &taken.what { placed } else { &[] });
             if stand.write(&*self.memory, next).await?.is_some() {
                 return Ok(());
@@ -206,22 +222,28 @@ impl SolanaRail {
     /// Sends the next withdrawals, or sweeps if there are none to send; how many transactions.
     async fn send_next(&self) -> Result<usize, RailError> {
         self.agents.refresh(&*self.memory).await?;
-        let deposits = self.next_round(ACCOUNTS_AT_ONCE - 2);
-        let keys = [self.treasury, self.treasury_account].into_iter();
-        let keys: Vec<Pubkey> = keys.chain(deposits.iter().map(|address| address.token_account)).collect();
-        let (slot, found) = self.chain.accounts(&keys).await?;
         let stand = Stand::read(&*self.memory).await?;
+        let lanes = self.lanes(&stand.outgoing.batches);
+        let deposits = self.next_round(ACCOUNTS_AT_ONCE - 2 - lanes.len());
+        let keys = [self.treasury, self.treasury_account].into_iter().chain(lanes.iter().map(|(_, account)| *account));
+        let keys: Vec<Pubkey> = keys.chain(deposits.iter().map(|address| address.token_account)).collect();
+        let (slot, mut found) = self.chain.accounts(&keys).await?;
+        let swept = found.split_off(2 + lanes.len());
+        let lanes = Lanes::new(slot, &lanes, found.split_off(2));
+        let lamports = found[0].as_ref().map_or(0, |account| account.lamports);
         let treasury = self.look_after(&stand, found[0].as_ref(), found[1].as_ref());
+        if let Some(plan) = self.plan_nonces(&stand.outgoing, &lanes, lamports).await? {
+            return self.sign_and_send(plan, slot, stand).await;
+        }
         if stand.outgoing.batches.len() >= IN_FLIGHT {
             return Ok(0);
         }
         if let Some(treasury) = &treasury
-            && let Some((plan, stand)) = self.plan_payouts(treasury).await?
+            && let Some((plan, stand)) = self.plan_payouts(treasury, &lanes).await?
         {
             return self.sign_and_send(plan, slot, stand).await;
         }
-        let lamports = found[0].as_ref().map_or(0, |account| account.lamports);
-        match self.plan_sweep(&stand, lamports, found[1].is_some(), deposits.iter().zip(&found[2..])).await? {
+        match self.plan_sweep(&stand, lamports, found[1].is_some(), deposits.iter().zip(&swept)).await? {
             Some(plan) => self.sign_and_send(plan, slot, stand).await,
             None => Ok(0),
         }
@@ -229,36 +251,80 @@ impl SolanaRail {
 
     /// Signs, writes down, and only then sends. Nothing is sent if another process was faster.
     async fn sign_and_send(&self, plan: Plan, slot: u64, stand: Stand) -> Result<usize, RailError> {
-        let (blockhash, last_height) = self.chain.blockhash().await?;
-        if last_height <= stand.outgoing.last_height {
-            return Ok(0); // this block's is used up; see `Outgoing::last_height`
-        }
         // A tenth more than the simulation took: the accounts may look otherwise by then.
-        let instructions = self.with_bid(&plan.instructions, plan.units.saturating_mul(11) / 10);
-        let transaction = self.signed(&instructions, blockhash, &plan.keys).await?;
+        let units = plan.units.saturating_mul(11) / 10;
+        let instructions = self.whole(plan.lane.as_ref(), &plan.instructions, units);
+        let (hash, life) = match &plan.lane {
+            Some(Lane { number, nonce, .. }) => (*nonce, Life::Nonce { lane: *number, nonce: nonce.to_string() }),
+            None => {
+                let (blockhash, last_height) = self.chain.blockhash().await?;
+                if last_height <= stand.outgoing.last_height {
+                    return Ok(0); // this block's is used up; see `Outgoing::last_height`
+                }
+                (blockhash, Life::Height { last_height })
+            }
+        };
+        let transaction = self.signed(&instructions, hash, &plan.keys).await?;
         let signature = transaction.signatures.first().map(ToString::to_string).unwrap_or_default();
-        let batch = Batch { signature, bytes: to_text(&transaction)?, last_height, signed_in: slot, what: plan.what };
-        let mut next = stand.outgoing.clone();
-        if let What::Pay(placed) = &batch.what {
-            next.queue.retain(|queued| placed.iter().all(|one| one.id != queued.id));
+        let batch = Batch { signature, bytes: to_text(&transaction)?, life, signed_in: slot, what: plan.what };
+        if self.place(stand, batch).await? {
+            self.chain.send(&transaction).await;
+            return Ok(1);
         }
-        next.last_height = last_height;
-        next.batches.push(batch);
-        if stand.write(&*self.memory, next).await?.is_none() {
-            return Ok(0);
+        Ok(0)
+    }
+
+    /// Writes a transaction down, if all that it was planned by still holds: that others were accepted while it was
+    /// signed does not matter.
+    async fn place(&self, planned: Stand, batch: Batch) -> Result<bool, RailError> {
+        let before = planned.outgoing.clone();
+        let mut stand = planned;
+        loop {
+            let mut next = stand.outgoing.clone();
+            if let What::Pay(placed) = &batch.what {
+                next.queue.retain(|queued| placed.iter().all(|one| one.id != queued.id));
+                if stand.outgoing.queue.len() != next.queue.len() + placed.len() {
+                    return Ok(false);
+                }
+            }
+            if let Life::Height { last_height } = batch.life {
+                next.last_height = last_height;
+            }
+            next.batches.push(batch.clone());
+            if stand.write(&*self.memory, next).await?.is_some() {
+                return Ok(true);
+            }
+            stand = Stand::read(&*self.memory).await?;
+            let now = &stand.outgoing;
+            if (&now.batches, now.last_height, now.nonces_from)
+                != (&before.batches, before.last_height, before.nonces_from)
+            {
+                return Ok(false);
+            }
         }
-        self.chain.send(&transaction).await;
-        Ok(1)
     }
 
     /// Which withdrawal a transaction failed by.
-    pub(crate) fn blame(&self, placed: &[Placed], error: &TransactionError) -> Option<InstructionId> {
+    pub(crate) fn blame(&self, placed: &[Placed], on_nonce: bool, error: &TransactionError) -> Option<InstructionId> {
         let TransactionError::InstructionError(at, _) = error else { return None };
+        if on_nonce && *at == 0 {
+            return None; // the nonce could not be advanced
+        }
         let culprit = placed.iter().find(|one| one.place >= usize::from(*at))?;
         let reason = error.to_string();
         let failures = culprit.failures + 1;
         self.tell(&Incident::WithdrawalFailed { instruction: culprit.id, failures, reason });
         Some(culprit.id)
+    }
+
+    /// The lanes that transactions are on, as they are now; nothing is asked if there are none.
+    async fn lanes_now(&self, batches: &[Batch]) -> Result<Lanes, RailError> {
+        if batches.iter().all(|batch| batch.life.lane().is_none()) {
+            return Ok(Lanes::new(0, &[], Vec::new()));
+        }
+        let lanes = self.lanes(batches);
+        let (at, found) = self.chain.accounts(&lanes.iter().map(|(_, account)| *account).collect::<Vec<_>>()).await?;
+        Ok(Lanes::new(at, &lanes, found))
     }
 
     pub(crate) fn wallet_of(&self, note: &PayoutNote) -> Result<Pubkey, RailError> {
@@ -291,8 +357,11 @@ pub(crate) fn requeue(
 }
 
 /// Whether no block can take a transaction any more and the node's answer about it is from later.
-const fn is_past(batch: &Batch, tip: Tip, known_at: u64) -> bool {
-    tip.height > batch.last_height && known_at >= tip.slot
+fn is_past(batch: &Batch, tip: Tip, lanes: &Lanes, known_at: u64) -> bool {
+    match &batch.life {
+        Life::Height { last_height } => tip.height > *last_height && known_at >= tip.slot,
+        Life::Nonce { lane, nonce } => lanes.is_gone(*lane, nonce, batch.signed_in) && known_at >= lanes.at,
+    }
 }
 
 /// One withdrawal's share of a transaction's fee; the first ones bear the remainder.

@@ -1,22 +1,32 @@
 //! The chain: blocks of transactions that the real programs ran, and what a node knows of them.
 
-use std::collections::{HashMap, VecDeque};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{LazyLock, Mutex},
+};
 
 use litesvm::LiteSVM;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use solana_account::Account;
+use solana_address_lookup_table_interface::state::LOOKUP_TABLE_META_SIZE;
 use solana_commitment_config::CommitmentLevel;
 use solana_hash::Hash;
 use solana_keypair::Keypair;
+use solana_message::VersionedMessage;
+use solana_nonce::{
+    state::{DurableNonce, State},
+    versions::Versions,
+};
 use solana_program_pack::Pack;
 use solana_pubkey::Pubkey;
 use solana_signature::Signature;
 use solana_signer::Signer;
+use solana_system_interface::{instruction::SystemInstruction, program::ID as SYSTEM};
 use solana_transaction::versioned::VersionedTransaction;
 use solana_transaction_error::TransactionError;
 use solana_transaction_status_client_types::{
-    UiCompiledInstruction, UiInnerInstructions, UiInstruction, UiTransactionStatusMeta, UiTransactionTokenBalance,
-    option_serializer::OptionSerializer,
+    UiCompiledInstruction, UiInnerInstructions, UiInstruction, UiLoadedAddresses, UiTransactionStatusMeta,
+    UiTransactionTokenBalance, option_serializer::OptionSerializer,
 };
 
 /// How many blocks behind the last one the confirmed and the finalized one are.
@@ -24,6 +34,11 @@ const CONFIRMED: usize = 1;
 const FINALIZED: usize = 3;
 /// The token programs whose accounts a node tells the balances of.
 const TOKEN_2022: Pubkey = solana_pubkey::pubkey!("TokenzQdBNbLqP5VEhdkAS6EPFLC1PHnBqCXEpPxuEb");
+
+/// A chain without accounts. Its programs are compiled once, for all nodes of the process. Signatures and blockhashes
+/// are checked by the node, see [`Node::take`] and [`Node::tick`].
+static EMPTY: LazyLock<Mutex<LiteSVM>> =
+    LazyLock::new(|| Mutex::new(LiteSVM::new().with_sigverify(false).with_blockhash_check(false)));
 
 /// A chain, and a node that may be behind it or have forgotten its beginning.
 pub struct Node {
@@ -36,6 +51,8 @@ pub struct Node {
     rng: StdRng,
     /// For how many blocks a blockhash is good.
     pub valid_for: u64,
+    /// What the node says its genesis is, if it lies or is of another cluster.
+    pub other_genesis: Option<Hash>,
     /// How many blocks the node is behind.
     pub lag: usize,
     /// How many blocks further behind the node is that tells statuses.
@@ -68,7 +85,7 @@ pub(super) struct Block {
 
 impl Node {
     pub(super) fn new(seed: u64) -> Self {
-        let mut svm = LiteSVM::new().with_sigverify(false).with_blockhash_check(false);
+        let mut svm = EMPTY.lock().unwrap().clone();
         let mut rng = StdRng::seed_from_u64(seed ^ 0x5eed);
         let faucet = Keypair::new_from_array(rng.random());
         let rich = Account { lamports: 1_000_000_000_000_000, ..Account::default() };
@@ -86,6 +103,7 @@ impl Node {
             faucet,
             rng,
             valid_for: 20,
+            other_genesis: None,
             lag: 0,
             status_lag: 0,
             oldest: 0,
@@ -99,7 +117,7 @@ impl Node {
     }
 
     pub(super) fn genesis(&self) -> Hash {
-        self.blocks[0].hash
+        self.other_genesis.unwrap_or(self.blocks[0].hash)
     }
 
     /// Takes a transaction in, as a node does: what it says is that it will pass it on.
@@ -126,7 +144,7 @@ impl Node {
         let pay = solana_system_interface::instruction::transfer(&self.faucet.pubkey(), to, lamports);
         let blockhash = self.blocks.last().unwrap().hash;
         let message = solana_message::Message::new_with_blockhash(&[pay], Some(&self.faucet.pubkey()), &blockhash);
-        let message = solana_message::VersionedMessage::Legacy(message);
+        let message = VersionedMessage::Legacy(message);
         let transaction = VersionedTransaction::try_new(message, &[&self.faucet]).unwrap();
         let signature = transaction.signatures[0];
         self.pool.push_back(Held { transaction, blocks: 0 });
@@ -134,13 +152,19 @@ impl Node {
     }
 
     /// Instructions of somebody who has a node of their own: in the next block, whatever goes wrong here.
-    pub fn run_now(&mut self, instructions: &[solana_instruction::Instruction], signers: &[&Keypair]) {
+    pub fn run_now(&mut self, instructions: &[solana_instruction::Instruction], signers: &[&Keypair]) -> Signature {
         let blockhash = self.blocks.last().unwrap().hash;
         let payer = signers[0].pubkey();
         let message = solana_message::Message::new_with_blockhash(instructions, Some(&payer), &blockhash);
-        let message = solana_message::VersionedMessage::Legacy(message);
-        let transaction = VersionedTransaction::try_new(message, signers).unwrap();
+        let transaction = VersionedTransaction::try_new(VersionedMessage::Legacy(message), signers).unwrap();
+        let signature = transaction.signatures[0];
         self.pool.push_back(Held { transaction, blocks: 0 });
+        signature
+    }
+
+    /// Whether a transaction is in a block, and failed.
+    pub fn is_failed(&self, signature: &Signature) -> bool {
+        self.landed.get(signature).is_some_and(|(_, error)| error.is_some())
     }
 
     /// One more block, with what is due.
@@ -160,8 +184,11 @@ impl Node {
             if held.blocks > 0 {
                 held.blocks -= 1;
                 self.pool.push_back(held);
-            } else if self.is_valid(held.transaction.message.recent_blockhash(), height) {
-                transactions.extend(self.run(held.transaction, slot));
+                continue;
+            }
+            let nonce = self.nonce_of(&held.transaction.message, &previous);
+            if nonce.is_some() || self.is_valid(held.transaction.message.recent_blockhash(), height) {
+                transactions.extend(self.run(held.transaction, slot, &previous, nonce));
             }
         }
         self.blocks.push(Block { slot, height, parent, hash, previous, transactions });
@@ -172,20 +199,74 @@ impl Node {
         known.filter(|block| block.hash == *blockhash).any(|block| height <= block.height + self.valid_for)
     }
 
+    /// The nonce account whose nonce a transaction carries in the place of a blockhash, if the runtime would let it:
+    /// the first instruction advances it, its authority signs, and it was not advanced in this block already.
+    fn nonce_of(&self, message: &VersionedMessage, previous: &Hash) -> Option<Pubkey> {
+        let (first, keys) = (message.instructions().first()?, message.static_account_keys());
+        let advance = bincode::serialize(&SystemInstruction::AdvanceNonceAccount).unwrap();
+        if keys[usize::from(first.program_id_index)] != SYSTEM || first.data != advance {
+            return None;
+        }
+        let account = usize::from(*first.accounts.first()?);
+        let versions = bincode::deserialize(&self.svm.get_account(&keys[account])?.data).ok()?;
+        let Versions::Current(state) = versions else { return None };
+        let State::Initialized(data) = *state else { return None };
+        let signs = |index: &u8| message.is_signer(usize::from(*index)) && keys[usize::from(*index)] == data.authority;
+        let good = data.blockhash() == *message.recent_blockhash()
+            && data.durable_nonce != DurableNonce::from_blockhash(previous)
+            && message.is_maybe_writable(account, None)
+            && first.accounts.iter().any(signs);
+        good.then_some(keys[account])
+    }
+
+    /// What a transaction names by lookup tables: what it may write, and what it only reads.
+    fn loaded(&self, message: &VersionedMessage) -> [Vec<Pubkey>; 2] {
+        let mut loaded = [Vec::new(), Vec::new()];
+        for lookup in message.address_table_lookups().unwrap_or_default() {
+            let Some(table) = self.svm.get_account(&lookup.account_key) else { continue };
+            let addresses = table.data.get(LOOKUP_TABLE_META_SIZE..).unwrap_or_default().chunks_exact(32);
+            let addresses: Vec<Pubkey> = addresses.map(|bytes| Pubkey::try_from(bytes).unwrap()).collect();
+            for (of, indexes) in [(0, &lookup.writable_indexes), (1, &lookup.readonly_indexes)] {
+                loaded[of].extend(indexes.iter().filter_map(|index| addresses.get(usize::from(*index))));
+            }
+        }
+        loaded
+    }
+
+    /// A transaction that failed has advanced its nonce all the same.
+    fn advance(&mut self, account: Pubkey, previous: &Hash) {
+        let mut found = self.svm.get_account(&account).unwrap();
+        let Ok(Versions::Current(state)) = bincode::deserialize(&found.data) else { return };
+        let State::Initialized(mut data) = *state else { return };
+        data.durable_nonce = DurableNonce::from_blockhash(previous);
+        found.data = bincode::serialize(&Versions::new(State::Initialized(data))).unwrap();
+        self.svm.set_account(account, found).unwrap();
+    }
+
     fn run(
         &mut self,
         transaction: VersionedTransaction,
         slot: u64,
+        previous: &Hash,
+        nonce: Option<Pubkey>,
     ) -> Option<(VersionedTransaction, UiTransactionStatusMeta)> {
         let signature = transaction.signatures[0];
         if self.landed.contains_key(&signature) {
             return None;
         }
-        let keys = transaction.message.static_account_keys().to_vec();
+        let loaded = self.loaded(&transaction.message);
+        let mut keys = transaction.message.static_account_keys().to_vec();
+        keys.extend(loaded.iter().flatten());
         let before: Vec<_> = keys.iter().map(|key| self.svm.get_account(key)).collect();
-        let (error, meta) = match self.svm.send_transaction(transaction.clone()) {
+        // The runtime's blockhash is the previous block's, whatever the transaction carries; this one takes it from there.
+        let mut run = transaction.clone();
+        run.message.set_recent_blockhash(*previous);
+        let (error, meta) = match self.svm.send_transaction(run) {
             Ok(meta) => (None, meta),
-            Err(failed) if failed.meta.compute_units_consumed > 0 => (Some(failed.err), failed.meta),
+            Err(failed) if failed.meta.compute_units_consumed > 0 => {
+                nonce.into_iter().for_each(|account| self.advance(account, previous));
+                (Some(failed.err), failed.meta)
+            }
             Err(_) => return None, // no block takes it
         };
         let after: Vec<_> = keys.iter().map(|key| self.svm.get_account(key)).collect();
@@ -219,7 +300,10 @@ impl Node {
             pre_token_balances: OptionSerializer::Some(token_balances(&before)),
             post_token_balances: OptionSerializer::Some(token_balances(&after)),
             rewards: OptionSerializer::None,
-            loaded_addresses: OptionSerializer::Skip,
+            loaded_addresses: OptionSerializer::Some(UiLoadedAddresses {
+                writable: loaded[0].iter().map(ToString::to_string).collect(),
+                readonly: loaded[1].iter().map(ToString::to_string).collect(),
+            }),
             return_data: OptionSerializer::Skip,
             compute_units_consumed: OptionSerializer::Some(meta.compute_units_consumed),
             cost_units: OptionSerializer::Skip,

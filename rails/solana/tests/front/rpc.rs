@@ -169,8 +169,11 @@ fn statuses(node: &Node, params: &Value) -> Answer {
 }
 
 fn simulate(node: &Node, params: &Value) -> Answer {
-    let transaction = decode(&params[0])?;
+    let mut transaction = decode(&params[0])?;
     let slot = node.seen(commitment(&params[1])).slot;
+    if params[1]["replaceRecentBlockhash"] == true {
+        transaction.message.set_recent_blockhash(node.blocks.last().unwrap().hash);
+    }
     let (error, meta) = match node.svm.simulate_transaction(transaction) {
         Ok(run) => (None, run.meta),
         Err(failed) => (Some(failed.err), failed.meta),
@@ -184,8 +187,9 @@ fn simulate(node: &Node, params: &Value) -> Answer {
 
 fn encode(transaction: &VersionedTransaction, meta: &UiTransactionStatusMeta) -> Value {
     let bytes = BASE64_STANDARD.encode(bincode::serialize(transaction).unwrap());
+    let transaction_version = transaction.version();
     let transaction = EncodedTransaction::Binary(bytes, TransactionBinaryEncoding::Base64);
-    let version = Some(solana_transaction::versioned::TransactionVersion::LEGACY);
+    let version = Some(transaction_version);
     json!(EncodedTransactionWithStatusMeta { transaction, meta: Some(meta.clone()), version })
 }
 

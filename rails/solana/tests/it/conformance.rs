@@ -237,5 +237,5 @@ async fn the_rail_keeps_its_contract_on_a_validator() {
     let report = kit::run(&kit).await;
     println!("{report}");
     report.assert_kept();
-    assert_eq!(report.ran(), 15, "{report}");
+    assert_eq!(report.ran(), 17, "{report}");
 }

@@ -7,9 +7,10 @@ use solana_commitment_config::CommitmentConfig;
 use solana_keypair::Keypair;
 use solana_signature::Signature;
 use solana_signer::Signer as _;
+use solana_system_interface::instruction::advance_nonce_account;
 use solana_transaction_status_client_types::{UiTransactionEncoding, option_serializer::OptionSerializer};
 use tradepost::rail::{Outcome, SettlementRail};
-use tradepost_solana::SolanaRail;
+use tradepost_solana::{DurableNonces, SolanaRail};
 
 use crate::world::World;
 
@@ -27,6 +28,10 @@ pub struct Costs {
     /// Compute units of a withdrawal that makes the token account, and of its two instructions alone.
     pub creating_units: u64,
     pub creating_alone_units: u64,
+    /// One on a durable nonce: lamports, compute units, and those of its two instructions alone.
+    pub nonce: u64,
+    pub nonce_units: u64,
+    pub nonce_alone_units: u64,
     /// The rent of a token account, in lamports.
     pub rent: u64,
 }
@@ -40,7 +45,10 @@ impl fmt::Display for Costs {
         writeln!(f, "ten transfers in one           {:>9} units", self.batch_units)?;
         writeln!(f, "  the same alone, summed       {:>9} units", self.alone_units)?;
         writeln!(f, "withdrawal to a new account    {:>9} units", self.creating_units)?;
-        write!(f, "  its instructions, summed     {:>9} units", self.creating_alone_units)
+        writeln!(f, "  its instructions, summed     {:>9} units", self.creating_alone_units)?;
+        writeln!(f, "one withdrawal on a nonce      {:>9} lamports", self.nonce)?;
+        writeln!(f, "                               {:>9} units", self.nonce_units)?;
+        write!(f, "  its instructions, summed     {:>9} units", self.nonce_alone_units)
     }
 }
 
@@ -77,6 +85,15 @@ pub async fn measure(world: &mut World) -> Costs {
     world.send(&[close], &[&receiver]).await;
     (_, costs.creating_units) = pay(world, &rail, &[wallet]).await;
     costs.creating_alone_units = units(world, &created).await + transfer;
+
+    world.config.durable_nonces = Some(DurableNonces { lanes: 1, call_off_after: 1_000 });
+    let rail = world.rail().await;
+    rail.work().await.unwrap();
+    world.settle(&rail).await;
+    (costs.nonce, costs.nonce_units) = pay(world, &rail, &wallets[..1]).await;
+    let advance = advance_nonce_account(&rail.nonce_accounts()[0], &rail.treasury());
+    let advanced = world.send(&[advance], &[&world.key(0)]).await;
+    costs.nonce_alone_units = units(world, &advanced).await + transfer;
     costs
 }
 
@@ -121,4 +138,6 @@ async fn withdrawals_cost_what_they_must() {
     assert!(costs.ten_batched * 2 <= costs.ten_single, "{costs}");
     assert!(costs.batch_units * 10 <= costs.alone_units * 11, "{costs}");
     assert!(costs.creating_units * 10 <= costs.creating_alone_units * 11, "{costs}");
+    assert!(costs.nonce * 100 <= 5_000 * 105, "{costs}");
+    assert!(costs.nonce_units * 10 <= costs.nonce_alone_units * 11, "{costs}");
 }

@@ -3,12 +3,15 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use solana_derivation_path::DerivationPath;
-use solana_keypair::{Keypair, seed_derivable::keypair_from_seed_and_derivation_path};
+use solana_address_lookup_table_interface::instruction::{create_lookup_table, extend_lookup_table};
+use solana_commitment_config::CommitmentConfig;
+use solana_keypair::Keypair;
+use solana_message::{AddressLookupTableAccount, VersionedMessage, v0};
 use solana_program_pack::Pack;
 use solana_pubkey::Pubkey;
 use solana_signature::Signature;
 use solana_signer::Signer as _;
+use solana_transaction::versioned::VersionedTransaction;
 use spl_associated_token_account_interface::{
     address::get_associated_token_address_with_program_id,
     instruction::{create_associated_token_account_idempotent, recover_nested},
@@ -18,7 +21,9 @@ use tradepost::{
     ids::AgentId,
     rail::{Cursor, Observation, ObservationBody, RailErrorKind, SettlementRail},
 };
-use tradepost_solana::{DepositAddress, Incident, Key, SeedSigner, Signer, SignerError, SolanaRail, WatchOnly};
+use tradepost_solana::{
+    DepositAddress, Finality, Incident, Key, SeedSigner, Signer, SignerError, SolanaRail, WatchOnly,
+};
 
 use crate::{front::Fault, world::World};
 
@@ -51,11 +56,9 @@ impl Scene {
         self.world.send(&[pay], &[&self.someone]).await
     }
 
-    /// The key of the deposit address, derived as any wallet would.
+    /// The key of the deposit address.
     fn key(&self) -> Keypair {
-        let path = format!("m/44'/501'/{}'/0'", self.address.number);
-        let path = DerivationPath::from_absolute_path_str(&path).unwrap();
-        keypair_from_seed_and_derivation_path(&self.world.seed, Some(path)).unwrap()
+        self.world.key(self.address.number.get())
     }
 
     async fn deposits(&self) -> Vec<(String, AgentId, i64, String)> {
@@ -157,6 +160,51 @@ async fn transfers_through_other_programs_are_found() {
     assert_eq!((found[0].1, found[0].2), (scene.agent, 3_000_000));
 }
 
+/// An address that a transaction names by a lookup table, as wallets make them.
+#[tokio::test]
+async fn addresses_out_of_lookup_tables_are_found() {
+    let scene = Scene::new(30).await;
+    let (world, issuer, from) = (&scene.world, scene.world.issuer.pubkey(), scene.someone.pubkey());
+    let (create, table) = create_lookup_table(issuer, issuer, 0);
+    let addresses = vec![world.mint, scene.address.token_account];
+    let extend = extend_lookup_table(table, issuer, Some(issuer), addresses.clone());
+    world.send(&[create, extend], &[]).await;
+    let pay = world.transfer(&from, &scene.address.wallet, 3_000_000);
+    let (blockhash, _) = world.rpc.get_latest_blockhash_with_commitment(CommitmentConfig::confirmed()).await.unwrap();
+    let table = AddressLookupTableAccount { key: table, addresses };
+    let message = v0::Message::try_compile(&issuer, &[pay], &[table], blockhash).unwrap();
+    assert!(!message.account_keys.contains(&scene.address.token_account));
+    let message = VersionedMessage::V0(message);
+    let transaction = VersionedTransaction::try_new(message, &[&world.issuer, &scene.someone]).unwrap();
+    let signature = world.rpc.send_transaction(&transaction).await.unwrap();
+    world.finalized(&signature).await;
+    let expected = (format!("{signature}:0"), scene.agent, 3_000_000, from.to_string());
+    assert_eq!(scene.deposits().await, [expected]);
+}
+
+/// JP-24: at the configured finality, not before. Whatever the node, the default waits for finalized blocks.
+#[tokio::test]
+async fn a_deposit_counts_once_its_block_does() {
+    let scene = Scene::new(31).await;
+    let mut config = scene.world.config.clone();
+    config.finality = Finality::Confirmed;
+    let sooner = scene.world.rail_of(config).await;
+    let (_, end) = scene.world.read(&scene.rail, &Cursor::default()).await;
+    let pay = scene.world.transfer(&scene.someone.pubkey(), &scene.address.wallet, 4_000_000);
+    scene.world.front().node().run_now(&[pay], &[&scene.world.issuer, &scene.someone]);
+    let mut after = Vec::new();
+    for _ in 0..5 {
+        scene.world.block().await;
+        let mut found = [0, 0];
+        for (rail, found) in [&scene.rail, &sooner].into_iter().zip(&mut found) {
+            *found = scene.world.read(rail, &end).await.0.len();
+        }
+        after.push(found);
+    }
+    // The simulated node confirms a block with the next one, and finalizes it two later.
+    assert_eq!(after, [[0, 0], [0, 1], [0, 1], [1, 1], [1, 1]]);
+}
+
 #[tokio::test]
 async fn look_alikes_self_transfers_and_failures_are_no_deposits() {
     let scene = Scene::new(23).await;
@@ -181,6 +229,13 @@ async fn look_alikes_self_transfers_and_failures_are_no_deposits() {
     }
     // To itself, and a transaction that fails in the end.
     scene.send(2_000_000).await;
+    let (pay, too_much) = (
+        world.transfer(&scene.someone.pubkey(), &wallet, 1),
+        world.transfer(&scene.someone.pubkey(), &wallet, 1 << 40),
+    );
+    let failed = world.front().node().run_now(&[pay, too_much], &[&world.issuer, &scene.someone]);
+    world.block().await;
+    assert!(world.front().node().is_failed(&failed), "it is in a block, and failed");
     world.send(&[world.transfer(&wallet, &wallet, 1_000_000)], &[&scene.key()]).await;
     let found = scene.deposits().await;
     assert_eq!(found.iter().map(|deposit| deposit.2).collect::<Vec<_>>(), [2_000_000]);

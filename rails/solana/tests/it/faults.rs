@@ -28,7 +28,7 @@ use tradepost::{
     store::{InstructionState, MemoryStore, Store, StoreError, StoreErrorKind},
     wallet::HistoryKind,
 };
-use tradepost_solana::SolanaRail;
+use tradepost_solana::{DurableNonces, SolanaRail};
 
 use crate::{front::Chances, world::World};
 
@@ -150,6 +150,7 @@ impl Run {
         world.config.batch = rng.random_range(1..=6);
         world.config.blocks_per_poll = rng.random_range(1..40);
         world.config.sweep_from = rng.random_range(1..3_000_000);
+        world.config.durable_nonces = nonces(&mut rng);
         let rail = Arc::new(world.rail().await);
         let market = open(&store, &rail, &clock).await;
         let mut agents = Vec::new();
@@ -198,13 +199,13 @@ impl Run {
     fn calm(&mut self) {
         self.world.front().calm();
         let mut node = self.world.front().node();
-        (node.skip, node.lose, node.dawdle, node.lag, node.oldest) = (0, 0, 0, 0, 0);
+        (node.skip, node.lose, node.dawdle, node.hold_next, node.lag, node.oldest) = (0, 0, 0, 0, 0, 0);
         drop(node);
         self.memory.chance.lock().unwrap().1 = 0;
     }
 
     async fn step(&mut self) {
-        match self.rng.random_range(0..12) {
+        match self.rng.random_range(0..14) {
             0 | 1 => self.deposit(),
             2 | 3 => self.withdraw().await,
             4 => self.restart().await,
@@ -215,6 +216,9 @@ impl Run {
                 let mut node = self.world.front().node();
                 node.oldest = if node.oldest > 0 { 0 } else { node.slot().saturating_sub(5) };
             }
+            // The network keeps the next transaction for long.
+            8 => self.world.front().node().hold_next = self.rng.random_range(0..60),
+            9 => self.advance_by_hand(),
             _ => {}
         }
         for _ in 0..self.rng.random_range(1..4) {
@@ -239,6 +243,14 @@ impl Run {
             *self.sent.entry(agent).or_default() += minor;
             self.counts.deposits += 1;
         }
+    }
+
+    /// Somebody with the treasury's key advances a nonce.
+    fn advance_by_hand(&mut self) {
+        let Some(account) = self.rail.nonce_accounts().first().copied() else { return };
+        let advance = solana_system_interface::instruction::advance_nonce_account(&account, &self.rail.treasury());
+        let treasury = self.world.key(0);
+        self.world.front().node().run_now(&[advance], &[&self.world.issuer, &treasury]);
     }
 
     /// Some go to one wallet, in one amount; some to nobody; some agents panic.
@@ -266,6 +278,9 @@ impl Run {
     /// The process dies, and another takes its place; a call may die with it in the middle.
     async fn restart(&mut self) {
         let polls = self.rng.random_range(0..60);
+        if self.rng.random_range(0..4) == 0 {
+            self.world.config.durable_nonces = nonces(&mut self.rng);
+        }
         {
             let work = self.rail.work();
             futures::pin_mut!(work);
@@ -374,6 +389,12 @@ impl Run {
             assert_eq!(self.world.tokens(&wallet).await, minor, "what {wallet} was paid");
         }
     }
+}
+
+/// Durable nonces in every other run, and in those that switch them on under way.
+fn nonces(rng: &mut StdRng) -> Option<DurableNonces> {
+    let nonces = DurableNonces { lanes: rng.random_range(1..=4), call_off_after: rng.random_range(5..100) };
+    rng.random::<bool>().then_some(nonces)
 }
 
 async fn open(store: &MemoryStore, rail: &Arc<SolanaRail>, clock: &Arc<ManualClock>) -> Marketplace {

@@ -23,12 +23,13 @@ use tradepost::{
     store::{InstructionState, MemoryStore, Store},
     wallet::{HistoryKind, Warning},
 };
-use tradepost_solana::SolanaRail;
+use tradepost_solana::{DurableNonces, SolanaRail};
 
 use crate::{validator, world::World};
 
 /// How many blocks something is waited for.
 const PATIENCE: u32 = 400;
+const NONCES: DurableNonces = DurableNonces { lanes: 2, call_off_after: 1_500 };
 
 #[tokio::test]
 async fn jp_02_24_25_26_27_agents_live_on_usdc_on_the_simulated_cluster() {
@@ -36,9 +37,19 @@ async fn jp_02_24_25_26_27_agents_live_on_usdc_on_the_simulated_cluster() {
 }
 
 #[tokio::test]
+async fn jp_02_24_25_26_27_agents_live_on_usdc_and_durable_nonces() {
+    let mut world = World::simulated(63).await;
+    world.config.durable_nonces = Some(NONCES);
+    live(world).await;
+}
+
+/// On a validator, on durable nonces: the conformance kit goes by blockhashes there.
+#[tokio::test]
 async fn jp_02_24_25_26_27_agents_live_on_usdc_on_a_validator() {
     let validator = validator::start().await;
-    live(World::validator(validator.url()).await).await;
+    let mut world = World::validator(validator.url()).await;
+    world.config.durable_nonces = Some(NONCES);
+    live(world).await;
 }
 
 /// A marketplace on a cluster.
@@ -169,6 +180,11 @@ async fn live(world: World) {
 
     // JP-25: a changed address cools down; JP-27: a panic does not wait, and goes to the first source.
     market.agent(buyer).set_withdrawal_address(buyer, home.to_string()).await.unwrap();
+    // JP-26: not under the least, and not more than there is.
+    let refused = rejected(market.agent(buyer).withdraw_money(buyer, town.usdc(4_999_999)).await);
+    assert!(matches!(refused, Rejection::Amount { .. }), "{refused:?}");
+    let refused = rejected(market.agent(buyer).withdraw_money(buyer, town.usdc(9_600_001)).await);
+    assert!(matches!(refused, Rejection::Ledger(_)), "{refused:?}");
     market.agent(buyer).set_withdrawal_address(buyer, Keypair::new().pubkey().to_string()).await.unwrap();
     let refused = rejected(market.agent(buyer).withdraw_money(buyer, town.usdc(5_000_000)).await);
     assert!(matches!(refused, Rejection::TooSoon { .. }), "{refused:?}");

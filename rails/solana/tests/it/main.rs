@@ -12,4 +12,5 @@ mod costs;
 mod deposits;
 mod faults;
 mod lifecycle;
+mod nonces;
 mod withdrawals;

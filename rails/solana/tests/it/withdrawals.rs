@@ -1,7 +1,8 @@
 //! Withdrawals: paid once, whatever the network, the node and the process do (JP-26).
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
+use async_trait::async_trait;
 use futures::future::join_all;
 use serde_json::Value;
 use solana_keypair::Keypair;
@@ -13,7 +14,9 @@ use spl_token_interface::{
     instruction::{self as token, AuthorityType},
 };
 use tradepost::rail::{Instruction, Order, Outcome, RailErrorKind, SettlementRail};
-use tradepost_solana::{AddressError, AddressWarning, Incident, SolanaConfig, SolanaRail, Spent};
+use tradepost_solana::{
+    AddressError, AddressWarning, Incident, Key, SeedSigner, Signer, SignerError, SolanaConfig, SolanaRail, Spent,
+};
 
 use crate::{
     front::Fault,
@@ -28,14 +31,14 @@ async fn funded(seed: u64) -> (World, SolanaRail) {
     (world, rail)
 }
 
-async fn declined_as(rail: &SolanaRail, payout: &Instruction) -> String {
+pub async fn declined_as(rail: &SolanaRail, payout: &Instruction) -> String {
     match rail.lookup(payout).await.unwrap() {
         Some(Outcome::Declined(decline)) => decline.code,
         other => panic!("{other:?} is no decline"),
     }
 }
 
-async fn is_done(rail: &SolanaRail, payout: &Instruction) -> bool {
+pub async fn is_done(rail: &SolanaRail, payout: &Instruction) -> bool {
     match rail.lookup(payout).await.unwrap() {
         Some(Outcome::Done(receipt)) => payout.check(&receipt).is_ok(),
         _ => false,
@@ -43,7 +46,7 @@ async fn is_done(rail: &SolanaRail, payout: &Instruction) -> bool {
 }
 
 /// The transactions that are written down as being on their way: signatures and bytes.
-async fn written_down(world: &World) -> Vec<(String, String)> {
+pub async fn written_down(world: &World) -> Vec<(String, String)> {
     let text = world.memory.get("outgoing").await.unwrap().unwrap_or_else(|| "{}".into());
     let note: Value = serde_json::from_str(&text).unwrap();
     let text = |batch: &Value, field: &str| batch[field].as_str().unwrap().to_owned();
@@ -155,6 +158,60 @@ async fn a_status_from_before_the_height_proves_nothing() {
     world.front().node().status_lag = 0;
     world.settle(&rail).await;
     assert!(is_done(&rail, &payout).await);
+}
+
+/// Behind the address that was connected to is a node of another cluster by now. That it knows nothing of a
+/// transaction proves nothing.
+#[tokio::test]
+async fn another_clusters_node_is_not_believed() {
+    let (world, rail) = funded(55).await;
+    let wallet = Keypair::new().pubkey();
+    let payout = world.payout(wallet, 5_000_000);
+    rail.execute(&payout).await.unwrap();
+    world.front().node().lose = 1000;
+    rail.work().await.unwrap();
+    let first = written_down(&world).await;
+    for _ in 0..60 {
+        world.block().await;
+    }
+    world.front().node().other_genesis = Some(SolanaConfig::mainnet(0).genesis);
+    assert_eq!(rail.work().await.unwrap_err().kind(), RailErrorKind::Refused);
+    assert_eq!(written_down(&world).await, first);
+    assert_eq!(world.try_rail().await.err().map(|error| error.kind()), Some(RailErrorKind::Refused));
+    world.front().node().other_genesis = None;
+    world.front().node().lose = 0;
+    world.settle(&rail).await;
+    assert!(is_done(&rail, &payout).await);
+    assert_eq!(world.tokens(&wallet).await, 5_000_000);
+}
+
+/// A keeper of keys that signs something else.
+struct Forgetful(SeedSigner);
+
+#[async_trait]
+impl Signer for Forgetful {
+    async fn address(&self, key: Key) -> Result<Pubkey, SignerError> {
+        self.0.address(key).await
+    }
+
+    async fn sign(&self, key: Key, _message: &[u8]) -> Result<Signature, SignerError> {
+        self.0.sign(key, b"another message").await
+    }
+}
+
+/// A signature that does not hold is neither written down nor sent.
+#[tokio::test]
+async fn a_signer_is_checked() {
+    let (world, good) = funded(56).await;
+    let signer = Arc::new(Forgetful(SeedSigner::new(&world.seed).unwrap()));
+    let rail = SolanaRail::connect(world.config.clone(), world.rpc.clone(), signer, world.memory.clone());
+    let rail = rail.await.unwrap();
+    let payout = world.payout(Keypair::new().pubkey(), 5_000_000);
+    rail.execute(&payout).await.unwrap();
+    assert_eq!(rail.work().await.unwrap_err().kind(), RailErrorKind::NotSent);
+    assert_eq!(written_down(&world).await, []);
+    world.settle(&good).await;
+    assert!(is_done(&good, &payout).await);
 }
 
 /// Two withdrawals of one amount to one wallet would be the same bytes under one blockhash.
@@ -406,7 +463,7 @@ async fn what_is_not_this_rails_is_refused() {
         assert_eq!(rail.execute(&payout).await.unwrap_err().kind(), RailErrorKind::Refused);
         assert_eq!(rail.lookup(&payout).await.unwrap(), None);
     }
-    let signer = std::sync::Arc::new(tradepost_solana::SeedSigner::new(&world.seed).unwrap());
+    let signer = Arc::new(SeedSigner::new(&world.seed).unwrap());
     let mut other_cluster = world.config.clone();
     other_cluster.genesis = SolanaConfig::mainnet(0).genesis;
     let mut no_mint = world.config.clone();

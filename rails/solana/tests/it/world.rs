@@ -8,8 +8,9 @@ use std::{
 
 use solana_client::{nonblocking::rpc_client::RpcClient, rpc_config::RpcSendTransactionConfig};
 use solana_commitment_config::CommitmentConfig;
+use solana_derivation_path::DerivationPath;
 use solana_instruction::Instruction;
-use solana_keypair::Keypair;
+use solana_keypair::{Keypair, seed_derivable::keypair_from_seed_and_derivation_path};
 use solana_message::Message;
 use solana_program_pack::Pack;
 use solana_pubkey::Pubkey;
@@ -195,6 +196,12 @@ impl World {
     pub async fn airdrop(&self, to: &Pubkey, lamports: u64) {
         let signature = steady!(self.rpc.request_airdrop(to, lamports));
         self.finalized(&signature).await;
+    }
+
+    /// The key of an account of the seed (0 is the treasury's), derived as any wallet would.
+    pub fn key(&self, account: u32) -> Keypair {
+        let path = DerivationPath::from_absolute_path_str(&format!("m/44'/501'/{account}'/0'")).unwrap();
+        keypair_from_seed_and_derivation_path(&self.seed, Some(path)).unwrap()
     }
 
     pub fn account_of(&self, wallet: &Pubkey) -> Pubkey {
