@@ -12,7 +12,7 @@ use crate::{
     ids::{AgentId, AgreementId, RailId},
     money::Money,
     policy::Span,
-    rail::{Instruction, Leg, Outcome},
+    rail::{EscrowNews, Instruction, Leg, Outcome},
 };
 
 /// An agreement to be proposed (PG-02).
@@ -152,6 +152,11 @@ pub enum AgreementCommand {
         /// Who got what.
         legs: Vec<Leg>,
     },
+    /// Something was done about the hold in the contract between the parties.
+    RecordEscrow {
+        /// What.
+        news: Box<EscrowNews>,
+    },
 }
 
 fn nil() -> AgreementId {
@@ -178,6 +183,7 @@ impl AgreementCommand {
             Self::RecordOutcome { .. } => "record_outcome",
             Self::RecordHoldExpired => "record_hold_expired",
             Self::RecordHoldSettled { .. } => "record_hold_settled",
+            Self::RecordEscrow { .. } => "record_escrow",
         }
     }
 
@@ -191,9 +197,11 @@ impl AgreementCommand {
             Self::RecordUsage { .. } | Self::Close | Self::Dispute { .. } => &[Active],
             Self::SubmitReceipt { .. } | Self::Complete | Self::Finalize => &[Active, Disputed],
             Self::Rule { .. } => &[Disputed],
-            Self::Tick | Self::RecordOutcome { .. } | Self::RecordHoldExpired | Self::RecordHoldSettled { .. } => {
-                &AgreementStatus::ALL
-            }
+            Self::Tick
+            | Self::RecordOutcome { .. }
+            | Self::RecordHoldExpired
+            | Self::RecordHoldSettled { .. }
+            | Self::RecordEscrow { .. } => &AgreementStatus::ALL,
         }
     }
 }

@@ -2,7 +2,8 @@
 //! transactions dropped and replaced, requests and answers lost, restarts. Nothing is lost, nothing happens
 //! twice, and what the rail says is what the chain has.
 //!
-//! `EVM_SEEDS=5000 cargo test -p tradepost-evm --test it seeded` runs as many; `EVM_SEED=17` runs one.
+//! `EVM_SEEDS=5000 cargo test --release -p tradepost-evm --test it seeded` runs as many, `EVM_SEEDS=1000..2000` those,
+//! `EVM_SEEDS=17..18` one.
 
 use std::sync::Arc;
 
@@ -29,6 +30,7 @@ sol! {
 
 const DEPTH: u64 = 64;
 const HOLDS: usize = 3;
+const SEEDS_A_NODE: u64 = 50;
 const DEPOSIT: i64 = 1_000_003;
 
 struct Life {
@@ -43,22 +45,34 @@ struct Life {
 
 #[tokio::test]
 async fn seeded_lives_lose_nothing_and_repeat_nothing() {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    let seeds = match number("EVM_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("EVM_SEEDS").unwrap_or(25),
-    };
-    let mut ran = 0;
-    let mut paid = 0;
+    let seeds = seeds(&std::env::var("EVM_SEEDS").unwrap_or_else(|_| "25".into()));
+    let (began, mut ran, mut paid) = (std::time::Instant::now(), 0u64, 0);
+    let mut node = None;
     for seed in seeds {
-        // A node each: anvil forgets the state of a chain that is reorganised beyond some hundred blocks.
-        let mut stage = Stage::new().await;
+        // Every life begins on the same chain: the node goes back to it. Now and then it is a new node, for an old
+        // one keeps what it went back from.
+        let mut stage = match node.take() {
+            Some(stage) if ran % SEEDS_A_NODE != 0 => stage,
+            _ => Stage::new().await,
+        };
         stage.config.confirmations = DEPTH;
+        let before: Value = stage.ask("evm_snapshot", json!([])).await;
         paid += play(&mut stage, seed).await;
+        let _: Value = stage.ask("evm_revert", json!([before])).await;
+        node = Some(stage);
         ran += 1;
+        if ran.is_multiple_of(100) {
+            println!("{ran} seeds up to {seed}, {paid} deposits divided, {} s", began.elapsed().as_secs());
+        }
     }
-    println!("{ran} seeds, {paid} deposits divided");
+    println!("{ran} seeds, {paid} deposits divided, {} s", began.elapsed().as_secs());
     assert!(ran > 0 && (paid > 0 || ran == 1));
+}
+
+/// `25` for the first 25, `10..20` for those.
+fn seeds(text: &str) -> std::ops::Range<u64> {
+    let number = |text: &str| text.parse().unwrap_or_else(|_| panic!("EVM_SEEDS: {text:?} is no number"));
+    text.split_once("..").map_or_else(|| 0..number(text), |(from, to)| number(from)..number(to))
 }
 
 async fn play(stage: &mut Stage, seed: u64) -> usize {
