@@ -101,6 +101,7 @@ async fn main() {
     tell(&m, "alone: the platform is back and knows", job).await;
 
     m.rail.collect_fees().await.unwrap();
+    m.stage.mine(1).await;
     m.agrees().await;
     println!("fees {}, books and chain agree", m.stage.balance(m.rail.relayer()).await);
 }

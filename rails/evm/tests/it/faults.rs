@@ -30,7 +30,6 @@ sol! {
 
 const DEPTH: u64 = 64;
 const HOLDS: usize = 3;
-const SEEDS_A_NODE: u64 = 50;
 const DEPOSIT: i64 = 1_000_003;
 
 struct Life {
@@ -43,23 +42,16 @@ struct Life {
     ends: Vec<(InstructionId, Outcome)>,
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn seeded_lives_lose_nothing_and_repeat_nothing() {
     let seeds = seeds(&std::env::var("EVM_SEEDS").unwrap_or_else(|_| "25".into()));
     let (began, mut ran, mut paid) = (std::time::Instant::now(), 0u64, 0);
-    let mut node = None;
+    // A node each, for anvil loses logs of a chain that went back to a snapshot. The next one starts meanwhile.
+    let mut next = tokio::spawn(Stage::new());
     for seed in seeds {
-        // Every life begins on the same chain: the node goes back to it. Now and then it is a new node, for an old
-        // one keeps what it went back from.
-        let mut stage = match node.take() {
-            Some(stage) if ran % SEEDS_A_NODE != 0 => stage,
-            _ => Stage::new().await,
-        };
+        let mut stage = std::mem::replace(&mut next, tokio::spawn(Stage::new())).await.unwrap();
         stage.config.confirmations = DEPTH;
-        let before: Value = stage.ask("evm_snapshot", json!([])).await;
         paid += play(&mut stage, seed).await;
-        let _: Value = stage.ask("evm_revert", json!([before])).await;
-        node = Some(stage);
         ran += 1;
         if ran.is_multiple_of(100) {
             println!("{ran} seeds up to {seed}, {paid} deposits divided, {} s", began.elapsed().as_secs());

@@ -74,8 +74,8 @@ async fn pg_06_a_permit_that_was_used_by_somebody_else_is_as_good() {
     let answer = ask.sign("eip3009", &key("the buyer")).unwrap();
     let Answer::Signed { fee: Some(signature), .. } = &answer else { panic!("{answer:?}") };
     let permit = ask.choices[0].fee.clone().unwrap();
-    m.stage.use_permit(&permit, signature).await;
     m.answer(who, instruction, &answer).await;
+    m.stage.use_permit(&permit, signature).await;
     m.until_agreement(id, |one| one.status == AgreementStatus::Active).await;
     collected(&m, id).await;
     assert_eq!(revenue(&m).await, FEE);

