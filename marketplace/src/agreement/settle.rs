@@ -182,7 +182,7 @@ impl Draft<'_> {
         let (net, fee, refunded) = (division.worker, division.platform, division.buyer);
         let earned = net.plus(fee)?;
         self.agreement.earned = Some(earned);
-        if self.agreement.settlement != Some(SettlementStatus::Finalized) {
+        if self.decides_outside() && self.agreement.settlement != Some(SettlementStatus::Finalized) {
             self.events.push(AgreementEvent::CloseFinalized { earned, fee, refunded });
         }
         if !self.agreement.status.is_final() {
