@@ -28,10 +28,16 @@ use crate::{
     fund::signed_permit,
     hold::{Hold, Offer},
     notes,
-    rail::{EvmRail, SHARDS, shard_of},
+    rail::EvmRail,
     relay::Sent,
     sign::Signable,
 };
+
+/// The note of the holds that are funded and whose fee has not ended, or was not told.
+const OPEN: &str = "fees";
+
+/// Stands for a permit's nonce where the payer allowed the transfer by itself.
+const ALLOWED: U256 = U256::MAX;
 
 /// What a payer owes besides a hold.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -42,6 +48,8 @@ pub(crate) struct Fee {
     until: u64,
     /// The permit's nonce and the payer's signature.
     signed: Option<(U256, Bytes)>,
+    /// Permits before it that were good for nothing any more, by nonce.
+    spent: Vec<U256>,
     end: Option<FeeEnd>,
 }
 
@@ -99,7 +107,7 @@ impl EvmRail {
             return Err(EvmError::Terms { field: "infrastructure_fee", value: amount.to_string(), allowed });
         }
         let until = offers.first().map_or(0, |offer| offer.terms.expiry.to());
-        Ok(Fee { amount, payer, until, signed: None, end: None })
+        Ok(Fee { amount, payer, until, signed: None, spent: Vec::new(), end: None })
     }
 
     pub(crate) fn fee_permit(&self, fee: &Fee, nonce: U256) -> Signable {
@@ -177,7 +185,7 @@ impl EvmRail {
 
     /// The hold is funded: from now on its fee is followed.
     pub(crate) async fn open_fee(&self, hold: HoldId) -> Result<(), EvmError> {
-        notes::change(&*self.memory, &fees_key(shard_of(hold)), |before: Option<Vec<HoldId>>| {
+        notes::change(&*self.memory, OPEN, |before: Option<Vec<HoldId>>| {
             let mut open = before.unwrap_or_default();
             let known = open.contains(&hold);
             open.push(hold);
@@ -188,53 +196,52 @@ impl EvmRail {
 
     /// Carries the open fees on; what became of those that ended after the block read before.
     pub(crate) async fn follow_fees(&self, read_before: u64, block: &Block) -> Result<Vec<Observation>, EvmError> {
-        let (mut items, mut busy) = (Vec::new(), HashSet::new());
-        for shard in 0..SHARDS {
-            let key = fees_key(shard);
-            let open: Vec<HoldId> = notes::read(&*self.memory, &key).await?.unwrap_or_default();
-            let mut told = Vec::new();
-            for hold in open {
-                let Some(fee) = self.hold(hold).await?.and_then(|note| note.fee) else { continue };
-                let end = match fee.end.clone() {
-                    Some(end) => Some(end),
-                    None if busy.insert(fee.payer) => self.carry_fee_on(hold, &fee, block).await?,
-                    None => None,
-                };
-                match end {
-                    Some(end) if end.at > read_before => {
-                        let body = ObservationBody::Escrow { hold, news: end.news };
-                        items.push(Observation { id: format!("fee/{hold}"), body });
-                    }
-                    Some(_) => told.push(hold),
-                    None => {}
+        let (mut items, mut told, mut busy) = (Vec::new(), Vec::new(), HashSet::new());
+        let open: Vec<HoldId> = notes::read(&*self.memory, OPEN).await?.unwrap_or_default();
+        for hold in open {
+            let Some(fee) = self.hold(hold).await?.and_then(|note| note.fee) else { continue };
+            let end = match fee.end.clone() {
+                Some(end) => Some(end),
+                None if busy.insert(fee.payer) => self.carry_fee_on(hold, &fee, block).await?,
+                None => None,
+            };
+            match end {
+                Some(end) if end.at > read_before => {
+                    let body = ObservationBody::Escrow { hold, news: end.news };
+                    items.push(Observation { id: format!("fee/{hold}"), body });
                 }
+                Some(_) => told.push(hold),
+                None => {}
             }
-            if !told.is_empty() {
-                notes::change(&*self.memory, &key, |before: Option<Vec<HoldId>>| {
-                    let open = before.unwrap_or_default().into_iter().filter(|one| !told.contains(one)).collect();
-                    Ok((Some(open), ()))
-                })
-                .await?;
-            }
+        }
+        if !told.is_empty() {
+            notes::change(&*self.memory, OPEN, |before: Option<Vec<HoldId>>| {
+                let open = before.unwrap_or_default().into_iter().filter(|one| !told.contains(one)).collect();
+                Ok((Some(open), ()))
+            })
+            .await?;
         }
         Ok(items)
     }
 
     async fn carry_fee_on(&self, hold: HoldId, fee: &Fee, block: &Block) -> Result<Option<FeeEnd>, EvmError> {
-        let nonce = fee.signed.as_ref().map_or(U256::MAX, |(nonce, _)| *nonce);
-        let [permit, take] = work_of(hold, nonce);
-        match self.relayer.find(&take).await? {
-            Some(Sent::Mined { transaction, block: at, succeeded: true, .. }) if at <= block.number() => {
-                let (amount, reference) = (fee.amount, transaction.to_string());
-                return self.end_fee(hold, block, EscrowNews::FeeCollected { amount, reference }).await.map(Some);
-            }
-            Some(Sent::Mined { succeeded: false, .. }) => {
-                if block.time() < fee.until {
-                    return self.ask_again(hold, nonce).await.map(|()| None);
+        // Whatever was ever sent for it counts, so that nobody pays twice.
+        let nonce = fee.signed.as_ref().map_or(ALLOWED, |(nonce, _)| *nonce);
+        let (mut refused, others) = (false, fee.spent.iter().copied().chain([ALLOWED]));
+        for one in others.chain([nonce]) {
+            match self.relayer.find(&work_of(hold, one)[1]).await? {
+                Some(Sent::Mined { transaction, block: at, succeeded: true, .. }) if at <= block.number() => {
+                    let (amount, reference) = (fee.amount, transaction.to_string());
+                    return self.end_fee(hold, block, EscrowNews::FeeCollected { amount, reference }).await.map(Some);
                 }
+                Some(Sent::Mined { succeeded: false, .. }) => refused |= one == nonce,
+                Some(_) => return Ok(None),
+                None => {}
             }
-            Some(_) => return Ok(None),
-            None => {}
+        }
+        let [permit, take] = work_of(hold, nonce);
+        if refused && block.time() < fee.until {
+            return self.ask_again(hold, nonce).await.map(|()| None);
         }
         if block.time() >= fee.until {
             let message = format!("no permit of the payer's brought it by {}", fee.until);
@@ -287,7 +294,9 @@ impl EvmRail {
     async fn ask_again(&self, hold: HoldId, nonce: U256) -> Result<(), EvmError> {
         let forget = |note: &mut Hold| {
             if let Some(fee) = &mut note.fee {
-                fee.signed.take_if(|(signed, _)| *signed == nonce);
+                if fee.signed.take_if(|(signed, _)| *signed == nonce).is_some() {
+                    fee.spent.push(nonce);
+                }
             }
         };
         self.change_hold(hold, forget).await.map(drop)
@@ -312,8 +321,4 @@ impl Fee {
 /// What the relayer's two transactions for a permit are called.
 fn work_of(hold: HoldId, nonce: U256) -> [String; 2] {
     [format!("fee/permit/{hold}/{nonce}"), format!("fee/take/{hold}/{nonce}")]
-}
-
-fn fees_key(shard: u8) -> String {
-    format!("fees/{shard}")
 }
