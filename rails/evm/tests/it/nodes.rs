@@ -33,13 +33,19 @@ fn usdc(minor: i64) -> Money {
     Money::new(minor, Currency::USDC)
 }
 
-/// A hold of a dollar whose payer has signed and nothing is sent.
-async fn signed(stage: &Stage) -> (EvmRail, Instruction) {
+/// The parties' wallets are linked, and the payer has a dollar.
+async fn open(stage: &Stage) -> EvmRail {
     let rail = stage.rail(Arc::new(VolatileMemory::default())).await;
     for (number, name) in PARTIES.into_iter().zip(["payer", "payee"]) {
         rail.link_wallet(agent(number), key(name).address()).await.unwrap();
     }
     stage.mint(key("payer").address(), 1_000_000).await;
+    rail
+}
+
+/// A hold of a dollar whose payer has signed and nothing is sent.
+async fn signed(stage: &Stage) -> (EvmRail, Instruction) {
+    let rail = open(stage).await;
     let mut fund = order(3);
     let Outcome::NeedsAction(action) = rail.execute(&fund).await.unwrap() else { panic!("nobody is asked") };
     fund.answer = Some(Ask::parse(&action.payload).unwrap().sign("eip3009", &key("payer")).unwrap().to_text());
@@ -238,11 +244,7 @@ async fn pg_10_wallets_that_are_contracts_sign_as_their_code_says() {
     for name in ["payer", "payee"] {
         wallet_contract(&stage, name).await;
     }
-    let rail = stage.rail(Arc::new(VolatileMemory::default())).await;
-    for (number, name) in PARTIES.into_iter().zip(["payer", "payee"]) {
-        rail.link_wallet(agent(number), key(name).address()).await.unwrap();
-    }
-    stage.mint(key("payer").address(), 1_000_000).await;
+    let rail = open(&stage).await;
     let mut fund = order(3);
     let Outcome::NeedsAction(action) = rail.execute(&fund).await.unwrap() else { panic!("nobody is asked") };
     let ask = Ask::parse(&action.payload).unwrap();
