@@ -12,7 +12,7 @@ use crate::{
     ids::{AgentId, AgreementId, RailId},
     money::Money,
     policy::Span,
-    rail::{EscrowNews, Instruction, Leg, Outcome},
+    rail::{Chargeback, EscrowNews, Instruction, Leg, Outcome},
 };
 
 /// An agreement to be proposed (PG-02).
@@ -157,6 +157,11 @@ pub enum AgreementCommand {
         /// What.
         news: Box<EscrowNews>,
     },
+    /// The payer's bank took the deposit back, or has decided about that.
+    RecordChargeback {
+        /// What it says.
+        chargeback: Box<Chargeback>,
+    },
 }
 
 fn nil() -> AgreementId {
@@ -184,6 +189,7 @@ impl AgreementCommand {
             Self::RecordHoldExpired => "record_hold_expired",
             Self::RecordHoldSettled { .. } => "record_hold_settled",
             Self::RecordEscrow { .. } => "record_escrow",
+            Self::RecordChargeback { .. } => "record_chargeback",
         }
     }
 
@@ -201,7 +207,21 @@ impl AgreementCommand {
             | Self::RecordOutcome { .. }
             | Self::RecordHoldExpired
             | Self::RecordHoldSettled { .. }
-            | Self::RecordEscrow { .. } => &AgreementStatus::ALL,
+            | Self::RecordEscrow { .. }
+            | Self::RecordChargeback { .. } => &AgreementStatus::ALL,
         }
+    }
+
+    /// Whether a timer or the rail gives it, whom no freeze stops.
+    pub(super) const fn is_a_report(&self) -> bool {
+        matches!(
+            self,
+            Self::Tick
+                | Self::RecordOutcome { .. }
+                | Self::RecordHoldExpired
+                | Self::RecordHoldSettled { .. }
+                | Self::RecordEscrow { .. }
+                | Self::RecordChargeback { .. }
+        )
     }
 }

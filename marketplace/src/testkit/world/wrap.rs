@@ -89,6 +89,16 @@ impl Journal for WorldTransaction {
         self.store.key(market, key).await
     }
 
+    async fn balance(
+        &self,
+        market: MarketId,
+        account: Account,
+        currency: Currency,
+        at: Option<Timestamp>,
+    ) -> Result<Money, StoreError> {
+        self.store.balance(market, account, currency, at).await
+    }
+
     async fn commit(&self, commit: Commit) -> Result<(), CommitError> {
         self.commits.lock().expect("no holder of this lock panics").push(commit);
         Ok(())
@@ -118,6 +128,17 @@ impl Journal for WorldStore {
     async fn key(&self, market: MarketId, key: &str) -> Result<Option<KeyRecord>, StoreError> {
         let _alone = self.read().await?;
         self.inner.key(market, key).await
+    }
+
+    async fn balance(
+        &self,
+        market: MarketId,
+        account: Account,
+        currency: Currency,
+        at: Option<Timestamp>,
+    ) -> Result<Money, StoreError> {
+        let _alone = self.read().await?;
+        self.inner.balance(market, account, currency, at).await
     }
 
     async fn commit(&self, commit: Commit) -> Result<(), CommitError> {
@@ -239,17 +260,6 @@ impl Store for WorldStore {
     ) -> Result<bool, StoreError> {
         let _alone = self.read().await?;
         self.inner.move_cursor(market, reader, from, to).await
-    }
-
-    async fn balance(
-        &self,
-        market: MarketId,
-        account: Account,
-        currency: Currency,
-        at: Option<Timestamp>,
-    ) -> Result<Money, StoreError> {
-        let _alone = self.read().await?;
-        self.inner.balance(market, account, currency, at).await
     }
 
     async fn history(

@@ -5,7 +5,7 @@ use tradepost::{
     actor::Actor,
     agreement::{AgreementCommand, AgreementStatus},
     error::Rejection,
-    rail::{Custody, EscrowNews},
+    rail::{Chargeback, ChargebackStage, Custody, EscrowNews},
 };
 
 use super::*;
@@ -46,6 +46,7 @@ const MAY: &[(&str, &[&str])] = &[
     ("record_hold_expired", &["rail"]),
     ("record_hold_settled", &["rail"]),
     ("record_escrow", &["rail"]),
+    ("record_chargeback", &["rail"]),
 ];
 
 fn actors() -> Vec<(&'static str, Actor)> {
@@ -67,6 +68,13 @@ fn commands(desk: &Desk) -> Vec<AgreementCommand> {
         order: tradepost::rail::Order::Payout { agent: buyer(), destination: None, amount: desk.money(1) },
         answer: None,
     };
+    let chargeback = Chargeback {
+        hold: desk.id().into(),
+        reference: "x".into(),
+        amount: desk.money(1),
+        cost: desk.money(0),
+        stage: ChargebackStage::Lost,
+    };
     vec![
         AgreementCommand::Propose { id: desk.id(), proposal: Box::new(proposal(|minor| desk.money(minor))) },
         accept(),
@@ -87,6 +95,7 @@ fn commands(desk: &Desk) -> Vec<AgreementCommand> {
         AgreementCommand::RecordEscrow {
             news: Box::new(EscrowNews::FeeCollected { amount: desk.money(1), reference: "x".into() }),
         },
+        AgreementCommand::RecordChargeback { chargeback: Box::new(chargeback) },
     ]
 }
 

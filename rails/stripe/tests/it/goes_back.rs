@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use tradepost::{
+    hold::HoldEvent,
     job::{CancelCause, JobEvent, JobStatus},
     ledger::{Account, RevenueKind},
     money::Currency,
@@ -75,7 +76,9 @@ async fn a_dispute_freezes_the_hold_and_winning_lets_it_go_on() {
         told().await;
         assert_eq!(desk.market.job(job).await.unwrap().status, JobStatus::Frozen, "webhook: {by_webhook}");
         let due = desk.market.job_history(job).await.unwrap().iter().find_map(|logged| match &logged.event.body {
-            EventBody::Job(JobEvent::ChargebackOpened { evidence_due, cost, .. }) => Some((*evidence_due, *cost)),
+            EventBody::Job(JobEvent::Hold(HoldEvent::ChargebackOpened { evidence_due, cost, .. })) => {
+                Some((*evidence_due, *cost))
+            }
             _ => None,
         });
         let (due, cost) = due.unwrap();
