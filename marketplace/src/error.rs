@@ -624,6 +624,14 @@ pub enum Rejection {
         /// The custody needed.
         needed: Custody,
     },
+    /// The contract between the parties does this, not the engine: they act there (PG-09, PG-17).
+    #[error("{command}: the contract on rail {rail} decides that; its parties act there")]
+    ByContract {
+        /// The command.
+        command: &'static str,
+        /// The rail that the contract is on.
+        rail: RailId,
+    },
     /// The rail cannot do what the contract would need.
     #[error("rail {rail} cannot {capability:?}")]
     Unsupported {

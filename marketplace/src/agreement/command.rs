@@ -12,7 +12,7 @@ use crate::{
     ids::{AgentId, AgreementId, RailId},
     money::Money,
     policy::Span,
-    rail::{Chargeback, Instruction, Leg, Outcome},
+    rail::{Chargeback, EscrowNews, Instruction, Leg, Outcome},
 };
 
 /// An agreement to be proposed (PG-02).
@@ -152,6 +152,11 @@ pub enum AgreementCommand {
         /// Who got what.
         legs: Vec<Leg>,
     },
+    /// Something was done about the hold in the contract between the parties.
+    RecordEscrow {
+        /// What.
+        news: Box<EscrowNews>,
+    },
     /// The payer's bank took the deposit back, or has decided about that.
     RecordChargeback {
         /// What it says.
@@ -183,6 +188,7 @@ impl AgreementCommand {
             Self::RecordOutcome { .. } => "record_outcome",
             Self::RecordHoldExpired => "record_hold_expired",
             Self::RecordHoldSettled { .. } => "record_hold_settled",
+            Self::RecordEscrow { .. } => "record_escrow",
             Self::RecordChargeback { .. } => "record_chargeback",
         }
     }
@@ -201,6 +207,7 @@ impl AgreementCommand {
             | Self::RecordOutcome { .. }
             | Self::RecordHoldExpired
             | Self::RecordHoldSettled { .. }
+            | Self::RecordEscrow { .. }
             | Self::RecordChargeback { .. } => &AgreementStatus::ALL,
         }
     }
@@ -213,6 +220,7 @@ impl AgreementCommand {
                 | Self::RecordOutcome { .. }
                 | Self::RecordHoldExpired
                 | Self::RecordHoldSettled { .. }
+                | Self::RecordEscrow { .. }
                 | Self::RecordChargeback { .. }
         )
     }

@@ -111,6 +111,7 @@ pub fn decide(
         AgreementCommand::RecordOutcome { instruction, outcome } => draft.record_outcome(instruction, outcome)?,
         AgreementCommand::RecordHoldExpired => draft.record_hold_expired()?,
         AgreementCommand::RecordHoldSettled { reference, legs } => draft.record_hold_settled(reference, legs)?,
+        AgreementCommand::RecordEscrow { news } => draft.record_escrow(news)?,
         AgreementCommand::RecordChargeback { chargeback } => draft.record_chargeback(chargeback)?,
     }
     Ok(draft.finish())
@@ -139,6 +140,7 @@ fn authorize(agreement: &Agreement, command: &AgreementCommand, actor: &Actor) -
         AgreementCommand::RecordOutcome { .. }
         | AgreementCommand::RecordHoldExpired
         | AgreementCommand::RecordHoldSettled { .. }
+        | AgreementCommand::RecordEscrow { .. }
         | AgreementCommand::RecordChargeback { .. } => (*actor == Actor::Rail(agreement.rail), "the agreement's rail"),
     };
     match may {
@@ -168,6 +170,7 @@ fn in_time(agreement: &Agreement, command: &AgreementCommand, now: Timestamp) ->
         | AgreementCommand::RecordOutcome { .. }
         | AgreementCommand::RecordHoldExpired
         | AgreementCommand::RecordHoldSettled { .. }
+        | AgreementCommand::RecordEscrow { .. }
         | AgreementCommand::RecordChargeback { .. } => None,
     };
     match deadline.filter(|deadline| *deadline <= now) {
@@ -227,6 +230,9 @@ fn propose(id: AgreementId, proposal: &Proposal, ctx: &Context<'_>) -> Result<De
         frozen: None,
         activation: None,
         settlement: None,
+        closes_at: None,
+        arrived: None,
+        infrastructure_fee: None,
         usage: Usage::default(),
         receipt: None,
         earned: None,
@@ -435,6 +441,7 @@ impl<'a> Draft<'a> {
 
     /// PG-09: a close never moves the end further away than expiry alone has put it.
     fn close(&mut self) -> Result<(), Rejection> {
+        self.must_decide_here()?;
         self.must_be_open()?;
         let cause = match self.ctx.actor.agent() == Some(self.agreement.buyer) {
             true => CloseCause::Buyer,
@@ -444,15 +451,24 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    fn start_closing(&mut self, cause: CloseCause, at: Timestamp) {
+    pub(super) fn start_closing(&mut self, cause: CloseCause, at: Timestamp) {
         let final_at = self.agreement.final_at().map_or(at, |latest| latest.min(at));
-        self.agreement.settlement = Some(SettlementStatus::Closing);
-        self.agreement.timers.expires_at = None;
-        self.agreement.timers.final_at = Some(final_at);
+        self.closing_until(final_at);
         self.events.push(AgreementEvent::CloseInitiated { cause, final_at });
     }
 
+    /// The challenge window runs until then; who ends it is the contract outside, or our timer.
+    fn closing_until(&mut self, final_at: Timestamp) {
+        self.agreement.settlement = Some(SettlementStatus::Closing);
+        self.agreement.timers.expires_at = None;
+        match self.decides_outside() {
+            true => self.agreement.closes_at = Some(final_at),
+            false => self.agreement.timers.final_at = Some(final_at),
+        }
+    }
+
     fn finalize_on_demand(&mut self) -> Result<(), Rejection> {
+        self.must_decide_here()?;
         match self.agreement.final_at() {
             Some(final_at) if final_at > self.ctx.now => Err(Rejection::NotFinal { final_at }),
             _ => self.finalize(),
@@ -487,9 +503,7 @@ impl<'a> Draft<'a> {
         };
         let rule_by = self.agreement.timers.hold_until.map_or(rule_by, |until| until.min(rule_by));
         self.agreement.status = AgreementStatus::Disputed;
-        self.agreement.settlement = Some(SettlementStatus::Closing);
-        self.agreement.timers.expires_at = None;
-        self.agreement.timers.final_at = Some(rule_by);
+        self.closing_until(rule_by);
         self.events.push(AgreementEvent::Disputed { by, reason: reason.into(), rule_by });
         Ok(())
     }
@@ -542,6 +556,8 @@ impl<'a> Draft<'a> {
 
     /// The money is reserved: units may be used from now on.
     pub(super) fn activated(&mut self, hold_until: Option<Timestamp>) {
+        // Money that the contract divides by itself needs nobody to save it.
+        let hold_until = hold_until.filter(|_| !self.decides_outside());
         let (expires_at, deposit) = (self.agreement.terms.expiry, self.agreement.terms.deposit);
         self.agreement.status = AgreementStatus::Active;
         self.agreement.activation = Some(ActivationStatus::Confirmed);

@@ -150,13 +150,24 @@ pub enum AgreementEvent {
         /// What the rail calls it; empty where the ledger is the money.
         reference: String,
     },
-    /// The platform has its fee.
+    /// The platform has a fee.
     #[serde(rename = "escrow.fee_collected")]
     FeeCollected {
+        /// Which.
+        #[serde(default)]
+        fee: FeeKind,
         /// How much.
         amount: Money,
         /// What the rail calls it; empty where the ledger is the money.
         reference: String,
+    },
+    /// The fee for the infrastructure was not paid, and will not be (PG-06).
+    #[serde(rename = "escrow.fee_failed")]
+    FeeFailed {
+        /// How much.
+        amount: Money,
+        /// Why.
+        decline: Decline,
     },
     /// The rail would not divide the money; it is asked again.
     #[serde(rename = "escrow.settlement_failed")]
@@ -222,6 +233,17 @@ pub enum AgreementEvent {
     Hold(HoldEvent),
 }
 
+/// A fee of the platform's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FeeKind {
+    /// Its share of what was earned.
+    #[default]
+    Share,
+    /// What the buyer pays for the infrastructure, apart from the money held (PG-06).
+    Infrastructure,
+}
+
 /// By what an agreement ended with nothing earned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -276,6 +298,7 @@ impl AgreementEvent {
             Self::ClaimCompleted { .. } => "escrow.claim_completed",
             Self::WithdrawCompleted { .. } => "escrow.withdraw_completed",
             Self::FeeCollected { .. } => "escrow.fee_collected",
+            Self::FeeFailed { .. } => "escrow.fee_failed",
             Self::SettlementFailed { .. } => "escrow.settlement_failed",
             Self::Completed { .. } => "agreement.completed",
             Self::Disputed { .. } => "agreement.disputed",

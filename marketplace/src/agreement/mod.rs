@@ -17,17 +17,22 @@
 //! | the buyer completes it | what was recorded or received, whichever is more, times the price |
 //! | it becomes final by time | with a receipt signer: what its last receipt says; without one: what was recorded |
 //! | an operator rules, in a dispute | what the ruling says, at most quantity times price |
+//!
+//! Where a contract between the parties counts receipts ([`Capability::Close`](crate::rail::Capability::Close)),
+//! it closes and it makes final; the agreement follows what the rail tells of it. The parties close, claim and
+//! withdraw there.
 
 pub mod chain;
 mod command;
 mod decide;
 mod event;
+mod outside;
 pub mod receipt;
 mod settle;
 
 pub use command::{AgreementCommand, Proposal, Suggestion};
 pub use decide::{Context, Decision, decide};
-pub use event::{AgreementEvent, CloseCause, ExpiryCause};
+pub use event::{AgreementEvent, CloseCause, ExpiryCause, FeeKind};
 
 use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
@@ -165,6 +170,15 @@ pub struct Agreement {
     /// How far the division of its money is; `None` before there was any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub settlement: Option<SettlementStatus>,
+    /// When the contract that holds the money makes it final. No timer: the contract does that, the rail tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closes_at: Option<Timestamp>,
+    /// What has reached the parties' own accounts so far, by the rail's word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arrived: Option<Arrived>,
+    /// The fee that is paid apart from the money held; `None` where it is waived (PG-06).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub infrastructure_fee: Option<InfrastructureFee>,
     /// What has been used.
     pub usage: Usage,
     /// The receipt that counts: the one of most units so far.
@@ -246,6 +260,38 @@ pub struct Usage {
     pub head: chain::Hash,
 }
 
+/// What has reached each party's own account of a hold that a contract outside pays out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Arrived {
+    /// The seller's.
+    pub seller: Money,
+    /// The platform's.
+    pub platform: Money,
+    /// The buyer's.
+    pub buyer: Money,
+}
+
+/// A fee that the buyer pays by a permit of its own (PG-06).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InfrastructureFee {
+    /// How much.
+    pub amount: Money,
+    /// How far it is.
+    pub status: FeeStatus,
+}
+
+/// How far a separate fee is. Whatever becomes of it, the agreement goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FeeStatus {
+    /// The rail was asked to take it.
+    Pending,
+    /// The platform has it.
+    Collected,
+    /// It was not paid, and will not be.
+    Failed,
+}
+
 /// What happens to an agreement by itself, and when.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timers {
@@ -309,7 +355,7 @@ impl Agreement {
                 let expires_at = self.timers.expires_at.unwrap_or(self.terms.expiry);
                 Some(expires_at + self.terms.challenge_window.delta())
             }
-            Some(SettlementStatus::Closing) => self.timers.final_at,
+            Some(SettlementStatus::Closing) => self.timers.final_at.or(self.closes_at),
             Some(SettlementStatus::Finalized | SettlementStatus::Settled) | None => None,
         }
     }

@@ -11,7 +11,7 @@ use crate::{
     ledger::{Account, RevenueKind, TransferKind},
     money::{Money, Rounding},
     policy::Bearer,
-    rail::{Chargeback, HoldTerms, Instruction, Leg, Outcome, Party},
+    rail::{Chargeback, HoldTerms, Instruction, Leg, Outcome},
 };
 
 /// The seller gets what was earned, less the fee where the seller bears it; the buyer gets the rest.
@@ -44,6 +44,7 @@ impl Draft<'_> {
         let terms = self.hold_terms();
         self.holding()?.ask_to_fund(terms);
         self.agreement.activation = Some(ActivationStatus::Submitting);
+        self.agreement.infrastructure_fee = self.separate_fee();
         if let HoldState::Funding(instruction) = self.agreement.hold.state {
             self.events.push(AgreementEvent::ActivationSubmitted { instruction });
         }
@@ -62,7 +63,7 @@ impl Draft<'_> {
             challenge_window: Some(terms.challenge_window),
             receipt_signer: terms.receipt_signer.as_ref().map(|signer| signer.key.clone()),
             document: Some(terms.document.to_string()),
-            infrastructure_fee: self.policy.infrastructure_fee.map(|fee| Money::new(fee, self.ctx.policy.currency)),
+            infrastructure_fee: self.separate_fee().map(|fee| fee.amount),
         }
     }
 
@@ -137,16 +138,14 @@ impl Draft<'_> {
         Ok(())
     }
 
-    /// Everybody has what is theirs.
+    /// Everybody has what is theirs, a part of it perhaps since before.
     fn all_arrived(&mut self, legs: &[Leg], reference: &str) {
         self.agreement.settlement = Some(SettlementStatus::Settled);
         for Leg { to, amount } in legs.iter().copied() {
-            let reference = reference.to_owned();
-            self.events.push(match to {
-                Party::Worker(_) => AgreementEvent::ClaimCompleted { amount, reference },
-                Party::Platform => AgreementEvent::FeeCollected { amount, reference },
-                Party::Buyer(_) => AgreementEvent::WithdrawCompleted { amount, reference },
-            });
+            match amount.minus(self.arrived_before(to)) {
+                Ok(rest) if rest.is_positive() => self.share_arrived(to, rest, reference),
+                _ => {}
+            }
         }
     }
 
@@ -169,7 +168,11 @@ impl Draft<'_> {
     pub(super) fn record_hold_settled(&mut self, reference: &str, legs: &[Leg]) -> Result<(), Rejection> {
         let division = self.holding()?.settled_outside(reference, legs)?;
         let (net, fee, refunded) = (division.worker, division.platform, division.buyer);
-        self.agreement.earned = Some(net.plus(fee)?);
+        let earned = net.plus(fee)?;
+        self.agreement.earned = Some(earned);
+        if self.decides_outside() && self.agreement.settlement != Some(SettlementStatus::Finalized) {
+            self.events.push(AgreementEvent::CloseFinalized { earned, fee, refunded });
+        }
         if !self.agreement.status.is_final() {
             let event = match net.is_zero() {
                 true => AgreementEvent::Expired { cause: ExpiryCause::NothingUsed, refunded },
@@ -178,7 +181,10 @@ impl Draft<'_> {
             self.end(if net.is_zero() { AgreementStatus::Expired } else { AgreementStatus::Completed });
             self.events.push(event);
         }
-        self.all_arrived(&division.legs(self.parties()), reference);
+        match self.decides_outside() {
+            true => self.waits_for_arrivals(),
+            false => self.all_arrived(&division.legs(self.parties()), reference),
+        }
         Ok(())
     }
 

@@ -20,7 +20,10 @@ use crate::{
     ledger::{Account, Movement, TransferKind, available},
     money::Money,
     policy::{Range, Switch},
-    rail::{Capability, Chargeback, Cursor, Custody, Leg, Observation, ObservationBody, Outcome, Push, SettlementRail},
+    rail::{
+        Capability, Chargeback, Cursor, Custody, EscrowNews, Leg, Observation, ObservationBody, Outcome, Push,
+        SettlementRail,
+    },
     store::{
         Commit, CommitError, InstructionState, Journal, Key, Kind, ObservationEvent, Observed, OfKind as _, Record,
         Write,
@@ -124,6 +127,9 @@ impl Marketplace {
             ObservationBody::HoldSettled { hold, reference, legs } => {
                 self.about_hold(call, rail, observation, hold, HoldNews::Settled { reference, legs }).await
             }
+            ObservationBody::Escrow { hold, news } => {
+                self.about_hold(call, rail, observation, hold, HoldNews::Escrow(Box::new(news))).await
+            }
             ObservationBody::Chargeback(chargeback) => {
                 let (hold, news) = (chargeback.hold, HoldNews::Chargeback(Box::new(chargeback)));
                 self.about_hold(call, rail, observation, hold, news).await
@@ -147,7 +153,14 @@ impl Marketplace {
             Some(Record::Agreement(agreement)) => {
                 self.command_agreement_with(Some(agreement.id), news.into_agreement(), call, write).await.map(drop)
             }
-            _ => self.command_job_with(Some(JobId(hold.0)), news.into_job(), call, write).await.map(drop),
+            _ => match news.into_job() {
+                Some(command) => self.command_job_with(Some(JobId(hold.0)), command, call, write).await.map(drop),
+                // A job follows its instructions and its hold's end; what its parties do before is theirs.
+                None => {
+                    let taken = ObservationEvent::Taken {};
+                    return self.write_observed(call, rail, observation, Movement::new(), taken).await.map(drop);
+                }
+            },
         };
         match taken {
             Err(Error::Rejected(rejection)) => self.refuse(call, rail, observation, rejection.to_string()).await,
@@ -378,14 +391,17 @@ enum HoldNews {
     Settled { reference: String, legs: Vec<Leg> },
     /// The payer's bank took it back, or has decided about that.
     Chargeback(Box<Chargeback>),
+    /// Something was done about it in the contract between the parties.
+    Escrow(Box<EscrowNews>),
 }
 
 impl HoldNews {
-    fn into_job(self) -> JobCommand {
+    fn into_job(self) -> Option<JobCommand> {
         match self {
-            Self::Expired => JobCommand::RecordHoldExpired,
-            Self::Settled { reference, legs } => JobCommand::RecordHoldSettled { reference, legs },
-            Self::Chargeback(chargeback) => JobCommand::RecordChargeback { chargeback },
+            Self::Expired => Some(JobCommand::RecordHoldExpired),
+            Self::Settled { reference, legs } => Some(JobCommand::RecordHoldSettled { reference, legs }),
+            Self::Chargeback(chargeback) => Some(JobCommand::RecordChargeback { chargeback }),
+            Self::Escrow(_) => None,
         }
     }
 
@@ -394,6 +410,7 @@ impl HoldNews {
             Self::Expired => AgreementCommand::RecordHoldExpired,
             Self::Settled { reference, legs } => AgreementCommand::RecordHoldSettled { reference, legs },
             Self::Chargeback(chargeback) => AgreementCommand::RecordChargeback { chargeback },
+            Self::Escrow(news) => AgreementCommand::RecordEscrow { news },
         }
     }
 }

@@ -45,6 +45,8 @@ pub enum RevenueKind {
     Disputes,
     /// Fees for withdrawals.
     Withdrawals,
+    /// Fees for the infrastructure, paid apart from a contract's money (PG-06).
+    Infrastructure,
     /// Free credits given away; its balance is negative.
     Grants,
     /// What the platform bore of money that went back to payers; its balance is negative.
@@ -52,12 +54,13 @@ pub enum RevenueKind {
 }
 
 impl RevenueKind {
-    const ALL: [(Self, &'static str); 7] = [
+    const ALL: [(Self, &'static str); 8] = [
         (Self::Fees, "fees"),
         (Self::Cancellations, "cancellations"),
         (Self::Activations, "activations"),
         (Self::Disputes, "disputes"),
         (Self::Withdrawals, "withdrawals"),
+        (Self::Infrastructure, "infrastructure"),
         (Self::Grants, "grants"),
         (Self::Losses, "losses"),
     ];

@@ -43,6 +43,8 @@ pub enum TransferKind {
     CancellationFee,
     /// What a dispute costs (JP-13).
     DisputeFee,
+    /// The platform's fee for infrastructure, paid apart (PG-06).
+    InfrastructureFee,
     /// Money went back to the payer.
     Refund,
     /// Money left to its owner's own account outside.
@@ -80,6 +82,7 @@ impl TransferKind {
             Self::Fee => "fee",
             Self::CancellationFee => "cancellation_fee",
             Self::DisputeFee => "dispute_fee",
+            Self::InfrastructureFee => "infrastructure_fee",
             Self::Refund => "refund",
             Self::Payout => "payout",
             Self::Kept => "kept",
@@ -95,7 +98,7 @@ impl TransferKind {
     }
 
     /// Every kind.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Deposit,
         Self::Grant,
         Self::ActivationFee,
@@ -105,6 +108,7 @@ impl TransferKind {
         Self::Fee,
         Self::CancellationFee,
         Self::DisputeFee,
+        Self::InfrastructureFee,
         Self::Refund,
         Self::Payout,
         Self::Kept,

@@ -10,9 +10,9 @@ pub use credits::CreditsRail;
 pub use error::{RailError, RailErrorKind};
 pub use memory::{RailMemory, StoreMemory, VolatileMemory};
 pub use types::{
-    Action, Capability, Chargeback, ChargebackStage, Cursor, Custody, Decline, HoldTerms, Holdings, Instruction,
-    Landing, Leg, LegReceipt, Observation, ObservationBody, Observations, Order, Outcome, Party, Push, RailProfile,
-    Receipt, ReceiptMismatch,
+    Action, Capability, Chargeback, ChargebackStage, Cursor, Custody, Decline, EscrowNews, HoldTerms, Holdings,
+    Instruction, Landing, Leg, LegReceipt, Observation, ObservationBody, Observations, Order, Outcome, Party, Push,
+    RailProfile, Receipt, ReceiptMismatch,
 };
 
 use std::sync::Arc;

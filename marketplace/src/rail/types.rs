@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
+    agreement::receipt::SignedReceipt,
     clock::Timestamp,
     ids::{AgentId, HoldId, InstructionId, RailId},
     money::{Currency, Money, Rate},
@@ -79,6 +80,12 @@ pub enum Capability {
     Push,
     /// Undo what a divided hold gave: take a share back from its party, and give the payer some back.
     Reverse,
+    /// A contract between the parties counts receipts, closes, and pays what was earned, by their word or by
+    /// time alone. The rail tells of it ([`ObservationBody::Escrow`]); the engine follows.
+    Close,
+    /// Take a fee from the payer apart from the hold, by a permit of its own (PG-06), and tell what became
+    /// of it.
+    SeparateFee,
 }
 
 /// A durable wish: what the outside world is to do. Its id is the idempotency key there.
@@ -466,6 +473,54 @@ pub enum ObservationBody {
     },
     /// The payer's bank took the money of a hold back, or has decided who keeps it.
     Chargeback(Chargeback),
+    /// What was done about a hold in the contract between its parties. Told after the outcome that funded it.
+    Escrow {
+        /// The hold.
+        hold: HoldId,
+        /// What.
+        news: EscrowNews,
+    },
+}
+
+/// What was done about a hold in the contract between its parties ([`Capability::Close`],
+/// [`Capability::SeparateFee`]). None of it divides the hold: that is an outcome,
+/// [`ObservationBody::HoldSettled`] or [`ObservationBody::HoldExpired`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum EscrowNews {
+    /// The contract took a cumulative receipt (PG-19).
+    Receipt(SignedReceipt),
+    /// The challenge window began (PG-09).
+    Closing {
+        /// Who closed.
+        by: Party,
+        /// When it ends.
+        final_at: Timestamp,
+    },
+    /// A share reached its party's own account (PG-09).
+    Paid {
+        /// Whose.
+        to: Party,
+        /// How much.
+        amount: Money,
+        /// What the outside world calls it.
+        reference: String,
+    },
+    /// The separate fee is the platform's (PG-06).
+    FeeCollected {
+        /// How much.
+        amount: Money,
+        /// What the outside world calls it.
+        reference: String,
+    },
+    /// The separate fee was not paid, and will not be (PG-06).
+    FeeFailed {
+        /// How much.
+        amount: Money,
+        /// Why.
+        decline: Decline,
+    },
 }
 
 /// A payer's bank takes money back, whatever has become of the hold (a chargeback).

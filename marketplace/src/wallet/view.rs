@@ -140,6 +140,7 @@ pub(crate) const fn in_history(entry: &Entry) -> HistoryKind {
         TransferKind::ActivationFee
         | TransferKind::Fee
         | TransferKind::CancellationFee
+        | TransferKind::InfrastructureFee
         | TransferKind::WithdrawalFee => HistoryKind::Fee,
         TransferKind::Withdrawal | TransferKind::Payout => HistoryKind::Withdrawal,
         TransferKind::WithdrawalReturned => HistoryKind::WithdrawalReturned,

@@ -200,6 +200,8 @@ sol! {
         function decimals() returns (uint8 places);
         function nonces(address owner) returns (uint256 nonce);
         function DOMAIN_SEPARATOR() returns (bytes32 separator);
+        function allowance(address owner, address spender) returns (uint256 amount);
+        function approve(address spender, uint256 amount) returns (bool ok);
         function transferFrom(address from, address to, uint256 amount) returns (bool ok);
         function permit(address owner, address spender, uint256 value, uint256 deadline, uint8 v, bytes32 r, bytes32 s);
     }

@@ -45,6 +45,10 @@ pub struct Choice {
     pub terms: Agreement,
     /// What to sign, in this order, for the platform to relay at its own expense.
     pub sign: Vec<Signable>,
+    /// The infrastructure fee's permit, to be signed too: it moves nothing before the hold is funded, and
+    /// the hold stands whatever becomes of it (PG-06). `None` where the fee is waived.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fee: Option<Signable>,
     /// What the party may send by itself instead; nobody has to be told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub direct: Option<Call>,
@@ -74,6 +78,9 @@ pub enum Answer {
         choice: String,
         /// The signatures, in the choice's order.
         signatures: Vec<Bytes>,
+        /// The fee permit's, where the choice has one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        fee: Option<Bytes>,
     },
     /// It sent the transaction by itself.
     Sent,
@@ -101,7 +108,8 @@ impl Ask {
         let found = self.choices.iter().find(|one| one.name == choice);
         let found = found.ok_or_else(|| EvmError::Unknown { what: "choice", id: choice.into() })?;
         let signatures = found.sign.iter().map(|message| message.sign(key)).collect::<Result<_, _>>()?;
-        Ok(Answer::Signed { choice: choice.into(), signatures })
+        let fee = found.fee.as_ref().map(|permit| permit.sign(key)).transpose()?;
+        Ok(Answer::Signed { choice: choice.into(), signatures, fee })
     }
 
     pub(crate) fn payload(&self) -> String {

@@ -92,6 +92,11 @@ impl Mined {
     }
 }
 
+#[derive(Clone, Debug, Deserialize)]
+struct Transaction {
+    input: Bytes,
+}
+
 impl Chain {
     pub(crate) const fn new(rpc: RpcClient) -> Self {
         Self { rpc }
@@ -154,6 +159,12 @@ impl Chain {
             }
             mined => Ok(mined),
         }
+    }
+
+    /// What a transaction was sent with.
+    pub(crate) async fn input(&self, hash: B256) -> Result<Option<Bytes>, EvmError> {
+        let sent: Option<Transaction> = self.ask("eth_getTransactionByHash", (hash,)).await?;
+        Ok(sent.map(|sent| sent.input))
     }
 
     /// Calls a view.

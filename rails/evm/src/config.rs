@@ -124,7 +124,7 @@ impl EvmConfig {
             id: self.id,
             currency: self.currency,
             custody: Custody::NonCustodial,
-            capabilities: vec![Capability::Split],
+            capabilities: vec![Capability::Split, Capability::Close, Capability::SeparateFee],
             amounts: self.amounts,
             hold_expiry: Some(self.hold_lives),
             reversible_for: None,

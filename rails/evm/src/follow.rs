@@ -11,8 +11,12 @@
 use alloy_primitives::{B256, keccak256};
 use serde::{Deserialize, Serialize};
 use tradepost::{
+    agreement::{chain::Hash, receipt::SignedReceipt},
     ids::{HoldId, InstructionId},
-    rail::{Cursor, Landing, Leg, LegReceipt, Observation, ObservationBody, Observations, Outcome, Party, Receipt},
+    rail::{
+        Cursor, EscrowNews, Landing, Leg, LegReceipt, Observation, ObservationBody, Observations, Outcome, Party,
+        Receipt,
+    },
 };
 
 use crate::{
@@ -23,6 +27,7 @@ use crate::{
     incident::Incident,
     notes,
     rail::EvmRail,
+    receipts::signature_in,
 };
 
 /// The page before the first.
@@ -140,13 +145,15 @@ impl EvmRail {
 
     /// What happened in the blocks just read; kept in the holds' notes.
     async fn news(&self, logs: &[Log], stand: &Stand, block: &Block) -> Result<Vec<Observation>, EvmError> {
-        let (mut items, mut touched) = (Vec::new(), Vec::new());
+        let (mut items, mut touched, mut ours) = (Vec::new(), Vec::new(), Vec::new());
         for log in logs {
             let Some(agreement) = log.agreement() else { continue };
             let Some(hold) = self.hold_of(agreement).await? else { continue }; // somebody else's
             if log.read::<Escrow::Funded>().is_some() {
                 items.extend(self.take_in_funding(hold, agreement, log).await?);
             }
+            items.extend(self.statement(hold, agreement, log).await?);
+            ours.push((hold, log));
             if !touched.contains(&hold) {
                 touched.push(hold);
             }
@@ -166,17 +173,82 @@ impl EvmRail {
             };
             match end {
                 Some(end) if end.at > stand.block => items.push(end.observation),
-                // Told in a page before: nothing more will come of it.
+                // Told in a page before: no money of it moves in the books any more.
                 Some(_) => self.close_hold(hold).await?,
                 None => {}
+            }
+        }
+        items.extend(self.arrivals(&ours).await?);
+        items.extend(self.follow_fees(stand.block, block).await?);
+        Ok(items)
+    }
+
+    /// A receipt that the contract took, or a close (PG-09, PG-19).
+    async fn statement(&self, hold: HoldId, agreement: B256, log: &Log) -> Result<Option<Observation>, EvmError> {
+        let (receipt, close) = (log.read::<Escrow::ReceiptSubmitted>(), log.read::<Escrow::CloseInitiated>());
+        if receipt.is_none() && close.is_none() {
+            return Ok(None);
+        }
+        let Some(funded) = self.funded_by(hold, agreement).await? else { return Ok(None) };
+        let (id, news) = match (receipt, close) {
+            (Some(receipt), _) => {
+                let input = self.chain.input(log.transaction_hash).await?.unwrap_or_default();
+                let signature = signature_in(&input, receipt.units, receipt.proof);
+                let signature = signature.map(|signature| signature.to_string()).unwrap_or_default();
+                let units = receipt.units.saturating_to::<i64>();
+                let receipt = SignedReceipt { units, proof: Hash(receipt.proof.0), signature };
+                (format!("receipt/{agreement}/{units}"), EscrowNews::Receipt(receipt))
+            }
+            (None, Some(close)) => {
+                let (payer, payee) = funded.parties;
+                let by = if close.by == funded.terms.seller { Party::Worker(payee) } else { Party::Buyer(payer) };
+                let final_at = close.finalAt.saturating_to::<i64>();
+                let Some(final_at) = chrono::DateTime::from_timestamp(final_at, 0) else { return Ok(None) };
+                (format!("closing/{agreement}"), EscrowNews::Closing { by, final_at })
+            }
+            (None, None) => return Ok(None),
+        };
+        Ok(Some(Observation { id, body: ObservationBody::Escrow { hold, news } }))
+    }
+
+    /// What reached the parties' own wallets, unless an instruction's receipt says it.
+    async fn arrivals(&self, logs: &[(HoldId, &Log)]) -> Result<Vec<Observation>, EvmError> {
+        let mut items: Vec<Observation> = Vec::new();
+        for (hold, log) in logs {
+            let (paid, withdrew) = (log.read::<Escrow::SellerPaid>(), log.read::<Escrow::BuyerWithdrew>());
+            let Some(agreement) = log.agreement().filter(|_| paid.is_some() || withdrew.is_some()) else { continue };
+            let Some(funded) = self.funded_by(*hold, agreement).await? else { continue };
+            let end = self.hold(*hold).await?.and_then(|note| note.end);
+            if end.is_some_and(|end| end.by.is_some()) {
+                continue;
+            }
+            let (payer, payee) = funded.parties;
+            let shares = [
+                (Party::Worker(payee), paid.as_ref().map(|paid| paid.toSeller)),
+                (Party::Platform, paid.as_ref().map(|paid| paid.fee)),
+                (Party::Buyer(payer), withdrew.map(|withdrew| withdrew.amount)),
+            ];
+            for (to, amount) in shares {
+                let minor = amount.and_then(|amount| i64::try_from(amount.saturating_to::<u128>()).ok());
+                let Some(minor) = minor.filter(|minor| *minor > 0) else { continue };
+                let reference = log.transaction_hash.to_string();
+                let before = format!("paid/{agreement}/{reference}/");
+                let number = items.iter().filter(|item| item.id.starts_with(&before)).count();
+                let news = EscrowNews::Paid { to, amount: self.config.money(minor), reference };
+                let body = ObservationBody::Escrow { hold: *hold, news };
+                items.push(Observation { id: format!("{before}{number}"), body });
             }
         }
         Ok(items)
     }
 
+    async fn funded_by(&self, hold: HoldId, agreement: B256) -> Result<Option<Funded>, EvmError> {
+        let funded = self.hold(hold).await?.and_then(|note| note.funded);
+        Ok(funded.filter(|funded| funded.agreement == agreement))
+    }
+
     /// The contract has a deposit.
     async fn take_in_funding(&self, hold: HoldId, agreement: B256, log: &Log) -> Result<Option<Observation>, EvmError> {
-        let reference = log.transaction_hash.to_string();
         let (_, funded) = self
             .change_hold(hold, |note| {
                 if let Some(funded) = &note.funded {
@@ -185,7 +257,7 @@ impl EvmRail {
                 let waits = |one: &&Funding| one.offers.iter().any(|offer| offer.agreement == agreement);
                 let funding = note.fundings.iter().find(waits).filter(|funding| funding.declined.is_none())?;
                 let offer = funding.offers.iter().find(|offer| offer.agreement == agreement)?;
-                let funded = self.funded(funding, offer, &reference, log.place().0)?;
+                let funded = self.funded(funding, offer, log.place().0)?;
                 note.funded = Some(funded.clone());
                 Some(funded)
             })
@@ -196,16 +268,20 @@ impl EvmRail {
         };
         let final_at = funded.terms.expiry.to::<u64>() + u64::from(funded.terms.challengeWindow);
         self.open_hold(hold, final_at).await?;
+        if self.hold(hold).await?.is_some_and(|note| note.fee.is_some()) {
+            self.open_fee(hold).await?;
+        }
         Ok(Some(outcome("funded", agreement, funded.receipt.instruction, funded.receipt)))
     }
 
-    fn funded(&self, funding: &Funding, offer: &Offer, reference: &str, block: u64) -> Option<Funded> {
+    /// The hold's name outside is its agreement's id, which receipts are signed for.
+    fn funded(&self, funding: &Funding, offer: &Offer, block: u64) -> Option<Funded> {
         let terms = offer.terms.clone();
         let amount = self.config.money(i64::try_from(terms.deposit.to::<u128>()).ok()?);
         let final_at = terms.expiry.to::<i64>() + i64::from(terms.challengeWindow);
         let receipt = Receipt {
             instruction: funding.id,
-            reference: reference.into(),
+            reference: offer.agreement.to_string(),
             amount,
             legs: Vec::new(),
             cost: None,

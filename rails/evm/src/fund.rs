@@ -24,7 +24,7 @@ use crate::{
     incident::Incident,
     rail::EvmRail,
     relay::Sent,
-    sign::{Signable, split},
+    sign::{Message, Signable, split},
 };
 
 /// Lanes of agreements that are funded from an allowance carry this bit.
@@ -201,6 +201,8 @@ impl EvmRail {
             work: None,
             declined: None,
         };
+        let fee = wanted.terms.infrastructure_fee;
+        let fee = fee.map(|amount| self.fee_of(amount, wanted.buyer, &funding.offers)).transpose()?;
         let already = |note: &mut crate::hold::Hold| {
             // Of two processes one offers; a hold is funded once.
             let mut funding = funding.clone();
@@ -209,6 +211,9 @@ impl EvmRail {
                 funding.declined = Some(Decline { code: "funded_before".into(), message });
             }
             if note.funding(id).is_none() {
+                if note.funded.is_none() {
+                    note.fee.clone_from(&fee);
+                }
                 note.fundings.push(funding);
             }
         };
@@ -300,15 +305,20 @@ impl EvmRail {
 
     /// What the payer is asked for.
     async fn fund_ask(&self, hold: HoldId, funding: &Funding) -> Result<Ask, EvmError> {
+        let fee = self.hold(hold).await?.and_then(|note| note.fee);
+        let next = match &fee {
+            Some(fee) => self.token_nonce(fee.payer).await?,
+            None => U256::ZERO,
+        };
         let mut choices = Vec::new();
         for offer in &funding.offers {
             let terms = &offer.terms;
-            let name = |name: &str, sign: Vec<Signable>, direct: Option<Call>| Choice {
-                name: name.into(),
-                agreement: offer.agreement,
-                terms: terms.clone(),
-                sign,
-                direct,
+            let name = |name: &str, sign: Vec<Signable>, direct: Option<Call>| {
+                // The fee's permit is used after the deposit's.
+                let permits = sign.iter().filter(|one| matches!(one.message, Message::Permit(_))).count();
+                let fee = fee.as_ref().map(|fee| self.fee_permit(fee, next + U256::from(permits)));
+                let (name, agreement, terms) = (name.into(), offer.agreement, terms.clone());
+                Choice { name, agreement, terms, sign, fee, direct }
             };
             let Some(intent) = &offer.intent else {
                 let message = self.authorization(offer, funding.until);
@@ -341,9 +351,13 @@ impl EvmRail {
     }
 
     async fn permit(&self, owner: Address, value: U256, until: u64) -> Result<Signable, EvmError> {
-        let nonce = self.chain.read(self.config.token, &Token::noncesCall { owner }, None).await?;
+        let nonce = self.token_nonce(owner).await?;
         let message = Permit { owner, spender: self.config.escrow, value, nonce, deadline: U256::from(until) };
         Ok(Signable::new(self.config.token_domain(), message))
+    }
+
+    pub(crate) async fn token_nonce(&self, owner: Address) -> Result<U256, EvmError> {
+        self.chain.read(self.config.token, &Token::noncesCall { owner }, None).await
     }
 
     pub(crate) fn call(&self, from: Address, data: Vec<u8>) -> Call {
@@ -353,18 +367,19 @@ impl EvmRail {
     async fn take_fund_answer(&self, id: InstructionId, hold: HoldId, answer: &Answer) -> Result<(), EvmError> {
         let note = self.hold(hold).await?.unwrap_or_default();
         let Some(funding) = note.funding(id) else { return Ok(()) };
-        let (choice, signatures) = match answer {
+        let (choice, signatures, fee) = match answer {
             Answer::Refused { reason } => {
                 let reason: String = reason.chars().take(500).collect();
                 return self.decline_fund(id, hold, "refused_by_payer", reason).await.map(drop);
             }
             Answer::Sent => return self.note_work(id, hold, "direct").await,
-            Answer::Signed { choice, signatures } => (choice, signatures),
+            Answer::Signed { choice, signatures, fee } => (choice, signatures, fee),
         };
         let ask = self.fund_ask(hold, funding).await?;
         let chosen = ask.choices.iter().find(|one| one.name == *choice);
         let chosen = chosen.ok_or_else(|| EvmError::Unknown { what: "choice", id: choice.clone() })?;
         self.check_signed(&chosen.sign, signatures, ask.signer).await?;
+        self.take_fee_permit(hold, chosen.fee.as_ref(), fee.as_ref()).await?;
         if let Some(listed) = self.screened(&[chosen.terms.buyer, chosen.terms.seller]).await? {
             let message = format!("{listed} may not take part");
             return self.decline_fund(id, hold, "wallet_listed", message).await.map(drop);
@@ -452,9 +467,9 @@ impl EvmRail {
     }
 }
 
-fn signed_permit(message: &Signable, signature: &[u8]) -> Result<SignedPermit, EvmError> {
-    let crate::sign::Message::Permit(permit) = &message.message else {
-        return Err(EvmError::Answer("the second signature is to be a permit".into()));
+pub(crate) fn signed_permit(message: &Signable, signature: &[u8]) -> Result<SignedPermit, EvmError> {
+    let Message::Permit(permit) = &message.message else {
+        return Err(EvmError::Answer("a permit is to be signed".into()));
     };
     let parts = split(signature).ok_or_else(|| EvmError::Answer("a permit needs a key's signature".into()))?;
     let (v, r, s) = parts;

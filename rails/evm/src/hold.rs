@@ -26,6 +26,9 @@ pub(crate) struct Hold {
     /// Every attempt to divide it, newest last.
     pub(crate) settlings: Vec<Settling>,
     pub(crate) end: Option<End>,
+    /// What the payer owes the platform besides (PG-06).
+    #[serde(default)]
+    pub(crate) fee: Option<crate::fees::Fee>,
 }
 
 /// An attempt to fund.

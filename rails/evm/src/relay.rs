@@ -14,7 +14,8 @@
 //! 5. Work ends when one of its attempts has enough blocks on top; until then a reorg only puts it back among
 //!    what is sent again. Its end is noted under its name before it leaves the sequence.
 //! 6. When the chain has used a nonce up, as deep as that, and by none of the attempts, somebody else used the
-//!    key: none of the attempts can ever count, and the work takes the next nonce.
+//!    key: none of the attempts can ever count, and the work takes the next nonce. A node that lags looks the same
+//!    for a while, so it has to be seen at several blocks.
 //!
 //! Sending one piece of work twice must do no harm: each is authorised on chain by something that works once.
 
@@ -43,6 +44,8 @@ const IN_FLIGHT: usize = 64;
 /// How often work is put into the sequence while others change it.
 const ATTEMPTS: u32 = 64;
 const DAY: u64 = 86_400;
+/// At how many newest blocks an attempt must be missing before it is believed that it never was.
+const MISSED: u32 = 3;
 
 /// A key that pays for gas, and what it has on its way.
 pub(crate) struct Relayer {
@@ -74,6 +77,9 @@ struct Slot {
     gas: u64,
     /// Oldest first; at least one.
     attempts: Vec<Attempt>,
+    /// At which newest block none of the attempts was found last, and at how many so far, one after the other.
+    #[serde(default)]
+    missed: (u64, u32),
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -169,7 +175,15 @@ impl Relayer {
             self.afford(&before, &head, u128::from(gas).saturating_mul(max_fee))?;
             let mut next = before.clone();
             let nonce = before.slots.last().map_or(on_chain, |slot| on_chain.max(slot.nonce + 1));
-            let mut slot = Slot { nonce, work: Some(work.into()), to, data: data.clone(), gas, attempts: Vec::new() };
+            let mut slot = Slot {
+                nonce,
+                work: Some(work.into()),
+                to,
+                data: data.clone(),
+                gas,
+                attempts: Vec::new(),
+                missed: (0, 0),
+            };
             slot.attempts.push(self.attempt(&slot, max_fee, tip, &head).await?);
             next.slots.push(slot.clone());
             if self.write(text, next).await? {
@@ -217,7 +231,16 @@ impl Relayer {
                         self.note_end(&slot, &sent, &head, &mut next).await?;
                         ended += 1;
                     }
-                    None => orphans.push(slot),
+                    None => {
+                        let mut slot = slot;
+                        if slot.missed.0 != head.number() {
+                            slot.missed = (head.number(), slot.missed.1 + 1);
+                        }
+                        match slot.missed.1 < MISSED {
+                            true => next.slots.push(slot),
+                            false => orphans.push(slot),
+                        }
+                    }
                 }
             }
         }
@@ -226,6 +249,7 @@ impl Relayer {
             slot.nonce = next.slots.last().map_or(on_chain, |last| on_chain.max(last.nonce + 1));
             let newest = &slot.attempts[slot.attempts.len() - 1];
             let (max_fee, tip) = (newest.max_fee, newest.tip);
+            slot.missed = (0, 0);
             slot.attempts = vec![self.attempt(&slot, max_fee, tip, &head).await?];
             to_send.push(slot.nonce);
             next.slots.push(slot);
@@ -297,7 +321,7 @@ impl Relayer {
         for nonce in (on_chain..first).take(IN_FLIGHT) {
             let (max_fee, tip) = self.fees(head).await?;
             let (to, data) = (self.address(), Bytes::new());
-            let mut slot = Slot { nonce, work: None, to, data, gas: 21_000, attempts: Vec::new() };
+            let mut slot = Slot { nonce, work: None, to, data, gas: 21_000, attempts: Vec::new(), missed: (0, 0) };
             slot.attempts.push(self.attempt(&slot, max_fee, tip, head).await?);
             fillers.push(slot);
         }

@@ -161,7 +161,7 @@ impl EvmRail {
                 _ => None,
             };
             let (agreement, terms) = (funded.agreement, terms.clone());
-            let choice = Choice { name: choice.into(), agreement, terms, sign, direct };
+            let choice = Choice { name: choice.into(), agreement, terms, sign, fee: None, direct };
             let ask = Ask { instruction: settling.id, hold, signer, until: settling.until, choices: vec![choice] };
             let who = settling.legs.iter().map(|leg| leg.to).find(|to| match to {
                 Party::Buyer(_) => role == Role::Buyer,

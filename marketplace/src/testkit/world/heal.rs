@@ -116,6 +116,7 @@ impl World {
             // A hold ran out that a rail had lied about, so that the books never knew of it.
             ObservationBody::HoldExpired { hold }
             | ObservationBody::HoldSettled { hold, .. }
+            | ObservationBody::Escrow { hold, .. }
             | ObservationBody::Chargeback(Chargeback { hold, .. }) => self.stage.act().auditor.lied_to(JobId(hold.0)),
             // The rail goes on lying after an operator has established the truth.
             ObservationBody::Outcome { instruction, .. } => self.memory.put_right.contains(instruction),

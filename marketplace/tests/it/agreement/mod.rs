@@ -3,6 +3,7 @@
 mod bad_input;
 mod engine;
 mod lives;
+mod outside;
 mod proofs;
 mod returns;
 mod rules;

@@ -5,7 +5,7 @@ use tradepost::{
     actor::Actor,
     agreement::{AgreementCommand, AgreementStatus},
     error::Rejection,
-    rail::{Chargeback, ChargebackStage, Custody},
+    rail::{Chargeback, ChargebackStage, Custody, EscrowNews},
 };
 
 use super::*;
@@ -45,6 +45,7 @@ const MAY: &[(&str, &[&str])] = &[
     ("record_outcome", &["rail"]),
     ("record_hold_expired", &["rail"]),
     ("record_hold_settled", &["rail"]),
+    ("record_escrow", &["rail"]),
     ("record_chargeback", &["rail"]),
 ];
 
@@ -91,6 +92,9 @@ fn commands(desk: &Desk) -> Vec<AgreementCommand> {
         heard(&instruction, declined()),
         AgreementCommand::RecordHoldExpired,
         AgreementCommand::RecordHoldSettled { reference: "x".into(), legs: Vec::new() },
+        AgreementCommand::RecordEscrow {
+            news: Box::new(EscrowNews::FeeCollected { amount: desk.money(1), reference: "x".into() }),
+        },
         AgreementCommand::RecordChargeback { chargeback: Box::new(chargeback) },
     ]
 }

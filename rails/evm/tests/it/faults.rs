@@ -2,7 +2,8 @@
 //! transactions dropped and replaced, requests and answers lost, restarts. Nothing is lost, nothing happens
 //! twice, and what the rail says is what the chain has.
 //!
-//! `EVM_SEEDS=5000 cargo test -p tradepost-evm --test it seeded` runs as many; `EVM_SEED=17` runs one.
+//! `EVM_SEEDS=5000 cargo test --release -p tradepost-evm --test it seeded` runs as many, `EVM_SEEDS=1000..2000` those,
+//! `EVM_SEEDS=17..18` one.
 
 use std::sync::Arc;
 
@@ -41,24 +42,29 @@ struct Life {
     ends: Vec<(InstructionId, Outcome)>,
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn seeded_lives_lose_nothing_and_repeat_nothing() {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    let seeds = match number("EVM_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("EVM_SEEDS").unwrap_or(25),
-    };
-    let mut ran = 0;
-    let mut paid = 0;
+    let seeds = seeds(&std::env::var("EVM_SEEDS").unwrap_or_else(|_| "25".into()));
+    let (began, mut ran, mut paid) = (std::time::Instant::now(), 0u64, 0);
+    // A node each, for anvil loses logs of a chain that went back to a snapshot. The next one starts meanwhile.
+    let mut next = tokio::spawn(Stage::new());
     for seed in seeds {
-        // A node each: anvil forgets the state of a chain that is reorganised beyond some hundred blocks.
-        let mut stage = Stage::new().await;
+        let mut stage = std::mem::replace(&mut next, tokio::spawn(Stage::new())).await.unwrap();
         stage.config.confirmations = DEPTH;
         paid += play(&mut stage, seed).await;
         ran += 1;
+        if ran.is_multiple_of(100) {
+            println!("{ran} seeds up to {seed}, {paid} deposits divided, {} s", began.elapsed().as_secs());
+        }
     }
-    println!("{ran} seeds, {paid} deposits divided");
+    println!("{ran} seeds, {paid} deposits divided, {} s", began.elapsed().as_secs());
     assert!(ran > 0 && (paid > 0 || ran == 1));
+}
+
+/// `25` for the first 25, `10..20` for those.
+fn seeds(text: &str) -> std::ops::Range<u64> {
+    let number = |text: &str| text.parse().unwrap_or_else(|_| panic!("EVM_SEEDS: {text:?} is no number"));
+    text.split_once("..").map_or_else(|| 0..number(text), |(from, to)| number(from)..number(to))
 }
 
 async fn play(stage: &mut Stage, seed: u64) -> usize {

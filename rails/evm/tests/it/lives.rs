@@ -43,6 +43,7 @@ async fn pg_10_a_job_is_paid_by_signatures_alone() {
     assert_eq!(m.stage.balance(m.wallet(m.worker)).await, 10_000_007 - fee, "to the unit");
     assert_eq!(m.stage.balance(m.wallet(m.buyer)).await, 89_999_993);
     m.rail.collect_fees().await.unwrap().unwrap();
+    m.stage.mine(1).await;
     assert_eq!(m.stage.balance(m.rail.relayer()).await, fee);
     assert!(m.rail.collect_fees().await.unwrap().is_none());
     m.agrees().await;
@@ -83,10 +84,7 @@ async fn pg_17_the_payer_leaves_with_the_platform_gone() {
     m.sign(job).await;
     m.until(job, |job| job.status == JobStatus::Accepted).await;
     m.stage.pass(u64::from(m.stage.config.hold_lives.as_seconds()) + 700).await;
-    // Nothing but what the payer was shown when it signed.
-    let mut data = alloy_primitives::keccak256("withdrawRest((address,uint40,uint32,address,uint16,address,uint64,uint120,uint120,address,address,address,uint96,bytes32))")[..4].to_vec();
-    data.extend(alloy_sol_types::SolValue::abi_encode(&terms));
-    m.stage.send(m.wallet(m.buyer), m.stage.config.escrow, data).await;
+    m.stage.withdraw_alone(&terms).await;
     assert_eq!(m.stage.balance(m.wallet(m.buyer)).await, 100_000_000);
     let ended = m.until(job, |job| job.status.is_final()).await;
     assert_eq!((ended.status, ended.hold.state), (JobStatus::Cancelled, HoldState::Settled));

@@ -5,10 +5,14 @@
 #[path = "../stage/mod.rs"]
 mod stage;
 
+mod agreements;
 mod conformance;
 mod faults;
+mod fees;
 mod lives;
 mod metered;
+mod nodes;
 mod refusals;
 mod relaying;
+mod reorgs;
 mod vectors;

@@ -19,13 +19,15 @@ struct Metered {
     rail: EvmRail,
     hold: HoldId,
     parties: (AgentId, AgentId),
+    memory: Arc<VolatileMemory>,
 }
 
 impl Metered {
     /// 100 units at 0.05 dollars, funded.
     async fn new() -> Self {
         let stage = Stage::new().await;
-        let rail = stage.rail(Arc::new(VolatileMemory::default())).await;
+        let memory: Arc<VolatileMemory> = Arc::default();
+        let rail = stage.rail(memory.clone()).await;
         let parties = (AgentId(uuid::Uuid::from_u128(1)), AgentId(uuid::Uuid::from_u128(2)));
         rail.link_wallet(parties.0, key("buyer").address()).await.unwrap();
         rail.link_wallet(parties.1, key("seller").address()).await.unwrap();
@@ -48,7 +50,7 @@ impl Metered {
         assert!(matches!(rail.execute(&fund).await.unwrap(), Outcome::Pending { .. }));
         stage.mine(3).await;
         assert!(matches!(rail.lookup(&fund).await.unwrap(), Some(Outcome::Done(_))));
-        Self { stage, rail, hold, parties }
+        Self { stage, rail, hold, parties, memory }
     }
 
     /// Signs and has it relayed.
@@ -173,4 +175,85 @@ async fn pg_19_bad_receipts_and_signatures_are_refused_with_what_does_not_match(
     };
     let answer = m.rail.relay(m.hold, Act::Waive, expired.nonce, 1, late).await.map(drop);
     assert_eq!(reverted(answer), "SignatureExpired");
+}
+
+/// PG-08: the state, what was earned, claimed, withdrawn, can be claimed and withdrawn, and the window's end, at each
+/// step of a life.
+#[tokio::test]
+async fn pg_08_the_escrow_says_where_everything_is_at_each_step() {
+    let m = Metered::new().await;
+    let stands = async || {
+        let s = m.rail.escrow(m.hold).await.unwrap();
+        let [earned, claimed, withdrawn, claimable, withdrawable] =
+            [s.earned, s.claimed, s.withdrawn, s.claimable, s.withdrawable].map(Money::minor);
+        (s.state, [earned, claimed, withdrawn, claimable, withdrawable], s.final_at)
+    };
+    let (state, amounts, by_expiry) = stands().await;
+    assert_eq!((state.as_str(), amounts), ("open", [0; 5]));
+    m.sponsored(receipt(40), "meter").await.unwrap();
+    m.sponsored(Act::Release { cumulative: 500_000 }, "buyer").await.unwrap();
+    assert_eq!(stands().await.1, [2_000_000, 500_000, 0, 0, 0], "what was released is of what was earned");
+    m.sponsored(Act::Close { by: Role::Seller }, "seller").await.unwrap();
+    let (state, _, window) = stands().await;
+    assert_eq!(state, "closing");
+    let left = window.unwrap().timestamp() - m.stage.time().await;
+    assert!((24 * 3600 - 60..=24 * 3600).contains(&left), "a block or more was made since: {left}");
+    assert!(window < by_expiry);
+    m.stage.pass(24 * 3600).await;
+    let (state, amounts, _) = stands().await;
+    assert_eq!((state.as_str(), amounts), ("finalized", [2_000_000, 500_000, 0, 1_500_000, 3_000_000]));
+    m.sponsored(Act::Withdraw, "buyer").await.unwrap();
+    assert_eq!(stands().await.1, [2_000_000, 500_000, 3_000_000, 1_500_000, 0]);
+    m.sponsored(Act::Claim, "seller").await.unwrap();
+    let (state, amounts, _) = stands().await;
+    assert_eq!((state.as_str(), amounts), ("settled", [2_000_000, 2_000_000, 3_000_000, 0, 0]));
+}
+
+/// PG-11: who signs, the nonce, both ways with the reason where one is closed, what we would take, and a deadline.
+#[tokio::test]
+async fn pg_11_the_options_of_every_act_say_who_how_and_why_not() {
+    let m = Metered::new().await;
+    let [buyer, seller, meter] = ["buyer", "seller", "meter"].map(|name| key(name).address());
+    m.stage.enrich(buyer).await;
+    let no = |way: &Way, part: &str| matches!(way, Way::Not { why } if why.contains(part));
+    let mut nonces = Vec::new();
+    // The act, who signs, and why it cannot be done; empty where it can.
+    for (act, signer, why) in [
+        (Act::Close { by: Role::Buyer }, buyer, ""),
+        (Act::Close { by: Role::Seller }, seller, ""),
+        (Act::Close { by: Role::Arbiter }, alloy_primitives::Address::ZERO, "NotAParty"),
+        (Act::Waive, seller, ""),
+        (Act::Release { cumulative: 1_000_000 }, buyer, ""),
+        (Act::Release { cumulative: 5_000_001 }, buyer, "AboveDeposit"),
+        (Act::Claim, seller, "NotFinal"),
+        (Act::Withdraw, buyer, "NotFinal"),
+    ] {
+        let options = m.rail.options(m.hold, act).await.unwrap();
+        assert_eq!(options.signer, signer, "{act:?}");
+        assert_eq!(i64::try_from(options.deadline).unwrap(), m.stage.time().await + 600, "{act:?}");
+        assert!(!nonces.contains(&options.nonce), "{act:?}: a number of its own");
+        nonces.push(options.nonce);
+        let recommended = match why {
+            "" => Some(Mode::Sponsored),
+            _ => None,
+        };
+        assert_eq!(options.recommended, recommended, "{act:?}: {options:?}");
+        match (why, signer == buyer) {
+            ("", true) => assert_eq!((&options.direct, &options.sponsored), (&Way::Possible, &Way::Possible)),
+            ("", false) => assert!(no(&options.direct, "gas") && options.sponsored == Way::Possible, "{options:?}"),
+            (why, _) => assert!(no(&options.direct, why) && no(&options.sponsored, why), "{act:?}: {options:?}"),
+        }
+    }
+    let counted = m.rail.options(m.hold, receipt(10)).await.unwrap();
+    assert_eq!((counted.signer, counted.recommended), (meter, Some(Mode::Sponsored)));
+    assert!(no(&counted.direct, "receipt signer"), "{counted:?}");
+    // A platform that has spent what it may sponsors nothing; who can pay for gas does it alone.
+    let mut config = m.stage.config.clone();
+    config.gas.daily_budget = 1;
+    let poor = m.stage.rail_as(config, m.memory.clone()).await;
+    let alone = poor.options(m.hold, Act::Close { by: Role::Buyer }).await.unwrap();
+    assert_eq!(alone.recommended, Some(Mode::Direct));
+    assert!(no(&alone.sponsored, "budget"), "{alone:?}");
+    let nobody = poor.options(m.hold, Act::Waive).await.unwrap();
+    assert_eq!(nobody.recommended, None, "{nobody:?}");
 }

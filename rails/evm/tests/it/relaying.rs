@@ -100,7 +100,7 @@ async fn a_nonce_that_somebody_else_took_is_replaced_by_the_next() {
     let _: Value = stage.ask("anvil_dropAllTransactions", json!([])).await;
     stage.submit(rail.relayer(), rail.relayer(), Vec::new()).await;
     stage.automine(Automine::On).await;
-    for _ in 0..4 {
+    for _ in 0..8 {
         stage.mine(2).await;
         rail.work().await.unwrap();
     }

@@ -6,8 +6,9 @@ use alloy_primitives::Address;
 use alloy_signer_local::PrivateKeySigner;
 use serde_json::json;
 use tradepost::{
+    agreement::{Agreement, Proposal, receipt::ReceiptSigner},
     engine::Marketplace,
-    ids::{AgentId, JobId},
+    ids::{AgentId, AgreementId, HoldId, JobId},
     job::{Delivery, Job, JobOrder},
     ledger::Account,
     money::Money,
@@ -15,12 +16,21 @@ use tradepost::{
     rail::{Party, StoreMemory},
     store::{InstructionState, MemoryStore, Store},
 };
-use tradepost_evm::{Answer, Ask, EvmRail};
+use tradepost_evm::{Act, Answer, Ask, EvmError, EvmRail, EvmReceipts, Sent};
 
 use super::{Stage, key};
 
 /// How many rounds anything may take.
 const PATIENCE: u32 = 60;
+
+/// How a party does something (PG-10).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// It signs, the platform relays.
+    Signature,
+    /// It sends the transaction and pays for it.
+    OwnTransaction,
+}
 
 pub struct Market {
     pub stage: Stage,
@@ -41,7 +51,9 @@ impl Market {
         let market = store.open_market("stage").await.unwrap();
         let memory = StoreMemory::new(Arc::new(store.clone()), market, stage.config.id);
         let rail = Arc::new(with(stage.rail(Arc::new(memory)).await));
-        let market = Marketplace::builder("stage", store, policy).rail(rail.clone()).build().await.unwrap();
+        let receipts = EvmReceipts::new(stage.config.settlement_domain());
+        let builder = Marketplace::builder("stage", store, policy).rail(rail.clone()).receipts(receipts);
+        let market = builder.build().await.unwrap();
         let [buyer, worker] = [1, 2].map(|number| AgentId(uuid::Uuid::from_u128(number)));
         let keys = HashMap::from([(buyer, key("the buyer")), (worker, key("the worker"))]);
         for (agent, key) in &keys {
@@ -72,8 +84,41 @@ impl Market {
         self.market.agent(self.worker).deliver(job, Delivery { content_type: None, output }).await.unwrap();
     }
 
+    /// Proposed by the buyer and accepted by the worker: so many units at 0.05 dollars, counted by the meter. Its
+    /// payment waits for the buyer.
+    pub async fn agree_on_units(&self, quantity: i64) -> AgreementId {
+        let meter = ReceiptSigner { scheme: "eip712".into(), key: key("the meter").address().to_string() };
+        let proposal = json!({ "seller": self.worker, "quantity": quantity, "unit": "api_calls",
+            "unit_price": Money::new(50_000, self.market.currency()), "receipt_signer": meter });
+        let proposal: Proposal = serde_json::from_value(proposal).unwrap();
+        let id = self.market.agent(self.buyer).propose_agreement(proposal).await.unwrap().id;
+        self.market.agent(self.worker).accept_agreement(id, None).await.unwrap();
+        self.market.agent(self.buyer).activate_agreement(id).await.unwrap();
+        id
+    }
+
+    /// Has a party, the meter or the arbiter do something: by a signature that the platform relays, or by its own
+    /// transaction.
+    pub async fn act(&self, hold: impl Into<HoldId>, act: Act, who: &str, by: By) -> Result<(), EvmError> {
+        let (hold, key) = (hold.into(), key(who));
+        self.stage.enrich(key.address()).await;
+        let options = self.rail.options(hold, act).await?;
+        match (by, options.call) {
+            (By::OwnTransaction, Some(call)) => {
+                self.stage.send(call.from, call.to, call.data.to_vec()).await;
+            }
+            _ => {
+                let signature = options.sign.sign(&key).unwrap();
+                let sent = self.rail.relay(hold, act, options.nonce, options.deadline, signature).await?;
+                assert!(matches!(sent, Sent::UnderWay { .. }), "{sent:?}");
+                self.stage.mine(1).await;
+            }
+        }
+        Ok(())
+    }
+
     /// What the rail asks whom at the moment.
-    pub async fn asked(&self, job: JobId) -> Option<(AgentId, tradepost::ids::InstructionId, Ask)> {
+    pub async fn asked(&self, job: impl Into<HoldId>) -> Option<(AgentId, tradepost::ids::InstructionId, Ask)> {
         let given = self.market.instructions(job).await.unwrap();
         given.iter().find_map(|record| match &record.state {
             InstructionState::NeedsAction(action) => {
@@ -85,7 +130,8 @@ impl Market {
     }
 
     /// Whoever is asked signs, until nobody is.
-    pub async fn sign(&self, job: JobId) {
+    pub async fn sign(&self, job: impl Into<HoldId>) {
+        let job = job.into();
         for _ in 0..PATIENCE {
             let Some((who, instruction, ask)) = self.asked(job).await else { return };
             let choice = ask.choices[0].name.clone();
@@ -110,6 +156,25 @@ impl Market {
             self.stage.mine(1).await;
         }
         panic!("it never was so: {:#?}", self.market.job(job).await.unwrap());
+    }
+
+    /// The same for an agreement.
+    pub async fn until_agreement(&self, id: AgreementId, so: impl Fn(&Agreement) -> bool) -> Arc<Agreement> {
+        for _ in 0..PATIENCE {
+            self.market.work().await.unwrap();
+            let found = self.market.agreement(id).await.unwrap();
+            if so(&found) {
+                return found;
+            }
+            self.stage.mine(1).await;
+        }
+        panic!("it never was so: {:#?}", self.market.agreement(id).await.unwrap());
+    }
+
+    /// What happened to an agreement, by the events' names.
+    pub async fn told(&self, id: AgreementId) -> Vec<&'static str> {
+        let history = self.market.agreement_history(id).await.unwrap();
+        history.iter().map(|logged| logged.event.body.name()).collect()
     }
 
     /// PG-17: the books and the chain agree, and nothing is left open.

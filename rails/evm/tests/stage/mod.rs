@@ -4,7 +4,7 @@
 mod market;
 mod wire;
 
-pub use market::Market;
+pub use market::{By, Market};
 pub use wire::{Fault, Wire};
 
 use std::{
@@ -20,7 +20,10 @@ use alloy_signer_local::PrivateKeySigner;
 use alloy_sol_types::{SolCall, SolValue, sol};
 use serde_json::{Value, json};
 use tradepost::{policy::Span, rail::RailMemory};
-use tradepost_evm::{EvmConfig, EvmRail};
+use tradepost_evm::{
+    EvmConfig, EvmRail,
+    sign::{Message, Signable},
+};
 
 /// Where Circle's USDC is on Base Sepolia.
 pub const BASE_SEPOLIA_USDC: Address = address!("036CbD53842c5426634e7929541eC2318f3dCF7e");
@@ -32,6 +35,7 @@ sol! {
     function balanceOf(address owner) returns (uint256);
     function approve(address spender, uint256 amount) returns (bool);
     function transfer(address to, uint256 amount) returns (bool);
+    function permit(address owner, address spender, uint256 value, uint256 deadline, uint8 v, bytes32 r, bytes32 s);
     function revokeNonces(uint256 word, uint256 mask);
     function isNonceUsed(address signer, uint256 nonce) returns (bool);
 }
@@ -156,14 +160,22 @@ impl Stage {
         self.ask("eth_sendTransaction", json!([bid])).await
     }
 
+    /// A payer takes its money back with nothing but what it was shown when it signed (PG-17).
+    pub async fn withdraw_alone(&self, terms: &tradepost_evm::Agreement) {
+        let verb = "withdrawRest((address,uint40,uint32,address,uint16,address,uint64,uint120,uint120,address,address,\
+                    address,uint96,bytes32))";
+        let call = [&keccak256(verb)[..4], &terms.abi_encode()].concat();
+        self.send(terms.buyer, self.config.escrow, call).await;
+    }
+
     /// Waits for a transaction's block: a busy node answers before it has made it.
     async fn mined(&self, hash: B256) {
-        for _ in 0..1000 {
+        for _ in 0..5000 {
             let receipt: Option<Value> = self.ask("eth_getTransactionReceipt", json!([hash])).await;
             if receipt.is_some() {
                 return;
             }
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
         }
         panic!("{hash} is in no block after 10 s");
     }
@@ -180,6 +192,29 @@ impl Stage {
 
     pub async fn automine(&self, on: Automine) {
         let _: Value = self.ask("evm_setAutomine", json!([on == Automine::On])).await;
+    }
+
+    /// The newest block's time.
+    pub async fn time(&self) -> i64 {
+        let block: Value = self.ask("eth_getBlockByNumber", json!(["latest", false])).await;
+        let time: U64 = serde_json::from_value(block["timestamp"].clone()).unwrap();
+        time.to::<u64>().try_into().unwrap()
+    }
+
+    /// Somebody uses a permit that was seen on its way.
+    pub async fn use_permit(&self, permit: &Signable, signature: &Bytes) {
+        let Message::Permit(message) = &permit.message else { panic!("{permit:?}") };
+        let (r, s) = (B256::from_slice(&signature[..32]), B256::from_slice(&signature[32..64]));
+        let call = permitCall {
+            owner: message.owner,
+            spender: message.spender,
+            value: message.value,
+            deadline: message.deadline,
+            v: signature[64],
+            r,
+            s,
+        };
+        self.send(DEPLOYER, self.config.token, call.abi_encode()).await;
     }
 
     pub async fn height(&self) -> u64 {

@@ -1,4 +1,5 @@
-//! The wire between the rail and its node: the rail's real client, whose requests and answers can be lost.
+//! The wire between the rail and its node: the rail's real client, whose requests and answers can be lost, and
+//! whose answers can be other ones than the node gave.
 
 use std::{
     collections::VecDeque,
@@ -6,10 +7,11 @@ use std::{
     task::{Context, Poll},
 };
 
-use alloy_json_rpc::{RequestPacket, ResponsePacket};
+use alloy_json_rpc::{RequestPacket, ResponsePacket, ResponsePayload};
 use alloy_rpc_client::RpcClient;
 use alloy_transport::{TransportError, TransportErrorKind, TransportFut};
 use alloy_transport_http::Http;
+use serde_json::{Value, value::to_raw_value};
 use tower::Service;
 
 /// What happens to the next request of a method.
@@ -21,6 +23,9 @@ pub enum Fault {
     Unanswered,
 }
 
+/// What a node says instead: given the request's parameters and the true answer.
+pub type Lie = Arc<dyn Fn(&Value, &mut Value) + Send + Sync>;
+
 /// Clones share the faults.
 #[derive(Clone)]
 pub struct Wire {
@@ -28,11 +33,12 @@ pub struct Wire {
     /// The method (any, if empty) and what happens to it, in this order.
     planned: Arc<Mutex<VecDeque<(&'static str, Fault)>>>,
     asked: Arc<Mutex<u64>>,
+    lies: Arc<Mutex<Vec<(&'static str, Lie)>>>,
 }
 
 impl Wire {
     pub fn to(url: alloy_transport_http::reqwest::Url) -> Self {
-        Self { http: Http::new(url), planned: Arc::default(), asked: Arc::default() }
+        Self { http: Http::new(url), planned: Arc::default(), asked: Arc::default(), lies: Arc::default() }
     }
 
     pub fn client(&self) -> RpcClient {
@@ -43,13 +49,27 @@ impl Wire {
         self.planned.lock().unwrap().push_back((method, fault));
     }
 
+    /// From now on, until it is calm, the answers to a method are other ones.
+    pub fn lie(&self, method: &'static str, lie: impl Fn(&Value, &mut Value) + Send + Sync + 'static) {
+        self.lies.lock().unwrap().push((method, Arc::new(lie)));
+    }
+
     pub fn calm(&self) {
         self.planned.lock().unwrap().clear();
+        self.lies.lock().unwrap().clear();
     }
 
     /// How many requests were made.
     pub fn asked(&self) -> u64 {
         *self.asked.lock().unwrap()
+    }
+
+    fn lies_about(&self, request: &RequestPacket) -> (Value, Vec<Lie>) {
+        let Some(one) = request.as_single() else { return (Value::Null, Vec::new()) };
+        let params = one.params().map(|raw| serde_json::from_str(raw.get()).unwrap()).unwrap_or_default();
+        let lies = self.lies.lock().unwrap();
+        let told = lies.iter().filter(|(method, _)| *method == one.method()).map(|(_, lie)| lie.clone()).collect();
+        (params, told)
     }
 
     fn fate(&self, request: &RequestPacket) -> Option<Fault> {
@@ -72,6 +92,7 @@ impl Service<RequestPacket> for Wire {
 
     fn call(&mut self, request: RequestPacket) -> Self::Future {
         let (fate, mut http) = (self.fate(&request), self.http.clone());
+        let (params, lies) = self.lies_about(&request);
         Box::pin(async move {
             let lost = || Err(TransportErrorKind::custom_str("the connection broke"));
             match fate {
@@ -80,7 +101,18 @@ impl Service<RequestPacket> for Wire {
                     drop(http.call(request).await);
                     lost()
                 }
-                None => http.call(request).await,
+                None => {
+                    let mut answer = http.call(request).await?;
+                    if let ResponsePacket::Single(response) = &mut answer
+                        && let ResponsePayload::Success(payload) = &mut response.payload
+                        && !lies.is_empty()
+                    {
+                        let mut value: Value = serde_json::from_str(payload.get()).unwrap();
+                        lies.iter().for_each(|lie| lie(&params, &mut value));
+                        *payload = to_raw_value(&value).unwrap();
+                    }
+                    Ok(answer)
+                }
             }
         })
     }
