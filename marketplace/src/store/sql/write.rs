@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{
-    Failure,
+    Failure, listings,
     session::{Cell, Session},
     tables::{BULK, Insert, Table, kind, nameless, record, table, text},
 };
@@ -36,6 +36,7 @@ pub(super) struct Prepared {
     documents: Vec<Vec<Cell>>,
     key: Option<Vec<Cell>>,
     tags: Vec<Tags>,
+    listings: Vec<(Key, Option<Vec<Cell>>)>,
 }
 
 /// What a record is listed under from now on.
@@ -71,7 +72,8 @@ impl Prepared {
         };
         let transfers = transfer_rows(&commit);
         let tags = commit.tags.iter().map(|tagging| tag_rows(&commit, tagging)).collect();
-        Ok(Self { commit, records, events, transfers, documents, key, tags })
+        let listings = listings::rows(&commit);
+        Ok(Self { commit, records, events, transfers, documents, key, tags, listings })
     }
 }
 
@@ -299,7 +301,7 @@ impl Known {
 }
 
 /// `select IN (keys) tail`, with the market first.
-async fn lookup(
+pub(super) async fn lookup(
     session: &mut dyn Session,
     purpose: &'static str,
     table: &'static str,
@@ -352,6 +354,7 @@ struct Rows {
     keys: BTreeMap<(MarketId, String), Vec<Cell>>,
     /// As the last commit of the group leaves each record's.
     tags: BTreeMap<(MarketId, Key), Tags>,
+    listings: listings::Listings,
 }
 
 impl Rows {
@@ -373,6 +376,7 @@ impl Rows {
             let before = self.tags.get(&(market, tags.key)).is_some_and(|before| before.known);
             self.tags.insert((market, tags.key), Tags { known: tags.known || before, ..tags.clone() });
         }
+        self.listings.extend(prepared.listings.iter().map(|(key, row)| ((market, *key), row.clone())));
         if let (Some(used), Some(row)) = (&prepared.commit.key, &prepared.key) {
             self.keys.insert((market, used.key.clone()), row.clone());
         }
@@ -394,7 +398,8 @@ impl Rows {
         into_events(session.dialect().epoch).write(session, &self.events).await?;
         let columns = ["market", "subject", "name", "body"];
         Insert::new("documents", &columns).write(session, &self.documents).await?;
-        write_tags(session, self.tags).await
+        write_tags(session, self.tags).await?;
+        listings::write(session, self.listings).await
     }
 }
 
