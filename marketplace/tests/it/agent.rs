@@ -474,6 +474,7 @@ fn every_command_is_refused_in_every_status_that_the_table_does_not_name() {
         fresh: &fresh,
         active_contract: None,
         holds: None,
+        owes: None,
     };
     let (me, operator, timer) = (Actor::Owner(owner_id), operator(), Actor::Timer);
     let command = AgentCommand::Register { id, registration: Box::new(registration("Ada")) };
