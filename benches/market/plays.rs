@@ -56,7 +56,7 @@ pub(crate) async fn post(stand: &Stand, number: u64) -> Outcome<()> {
 
 /// On a stored job that anybody can do.
 pub(crate) async fn bid(stand: &Stand, number: u64) -> Outcome<()> {
-    let (wanted, worker) = (words::mixed(number, 2) % stand.jobs & !1, agent(words::mixed(number, 3) % stand.agents));
+    let (wanted, worker) = ((words::mixed(number, 2) % stand.jobs) & !1, agent(words::mixed(number, 3) % stand.agents));
     match stand.market.agent(worker).keyed(format!("bid/{number}")).place_bid(job(wanted), offer()).await {
         Ok(_) => Ok(()),
         // It is the buyer's own job, or this agent has bid on it a moment ago: seldom.

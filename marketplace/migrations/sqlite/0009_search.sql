@@ -13,20 +13,20 @@ CREATE TABLE listings (
 ) STRICT;
 CREATE INDEX listings_rank ON listings (market, kind, rank DESC, number);
 
--- The text index. An entry's place in it is its rank, and its number counted down from the highest: so the
--- index gives the highest rank first, and the first of a rank, without looking at the others. Terms begin with
--- their market and kind, and are of letters and digits only.
+-- The text index. An entry's place in it is its rank, counted down from the highest, and its number: so the index
+-- gives the highest rank first, and the first of a rank, without looking at the others. Terms begin with their
+-- market and kind, and are of letters and digits only.
 CREATE VIRTUAL TABLE listed_terms USING fts5 (
     terms, content = '', contentless_delete = 1, detail = none, tokenize = 'ascii'
 );
 
 CREATE TRIGGER listings_added AFTER INSERT ON listings BEGIN
-    INSERT INTO listed_terms (rowid, terms) VALUES ((NEW.rank << 37) + 137438953471 - NEW.number, NEW.terms);
+    INSERT INTO listed_terms (rowid, terms) VALUES (((67108863 - NEW.rank) << 37) + NEW.number, NEW.terms);
 END;
 CREATE TRIGGER listings_moved AFTER UPDATE ON listings BEGIN
-    DELETE FROM listed_terms WHERE rowid = (OLD.rank << 37) + 137438953471 - OLD.number;
-    INSERT INTO listed_terms (rowid, terms) VALUES ((NEW.rank << 37) + 137438953471 - NEW.number, NEW.terms);
+    DELETE FROM listed_terms WHERE rowid = ((67108863 - OLD.rank) << 37) + OLD.number;
+    INSERT INTO listed_terms (rowid, terms) VALUES (((67108863 - NEW.rank) << 37) + NEW.number, NEW.terms);
 END;
 CREATE TRIGGER listings_gone AFTER DELETE ON listings BEGIN
-    DELETE FROM listed_terms WHERE rowid = (OLD.rank << 37) + 137438953471 - OLD.number;
+    DELETE FROM listed_terms WHERE rowid = ((67108863 - OLD.rank) << 37) + OLD.number;
 END;

@@ -27,7 +27,7 @@ use crate::{
     job::{Job, JobOrder, Wanted},
     policy::SearchPolicy,
     search::{Candidate, Rank, Reach, Term, capability},
-    store::{Commit, CommitError, Key, Kind, Listing, OfKind as _, Query, Seek, Tagged},
+    store::{Commit, CommitError, Key, Kind, Listing, Query, Seek, Tagged},
     text,
     trust::Reputation,
 };

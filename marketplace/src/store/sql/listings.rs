@@ -2,7 +2,7 @@
 //!
 //! A term is stored behind its market and kind, so that no search meets another's entries.
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::{cmp::Reverse, collections::BTreeMap, fmt::Write as _};
 
 use super::{
     Failure,
@@ -17,17 +17,17 @@ use crate::{
 };
 
 /// The entries that a group's commits leave, each record's as the last one says.
-pub(super) type Listings = BTreeMap<(MarketId, Key), Option<Vec<Cell>>>;
+pub(super) type Listings = BTreeMap<(MarketId, Key), Option<(Rank, Vec<Cell>)>>;
 
 /// The rows of a commit's entries.
-pub(super) fn rows(commit: &Commit) -> Vec<(Key, Option<Vec<Cell>>)> {
-    let row = |key: Key, entry: &Entry| -> Vec<Cell> {
+pub(super) fn rows(commit: &Commit) -> Vec<(Key, Option<(Rank, Vec<Cell>)>)> {
+    let row = |key: Key, entry: &Entry| {
         let mut terms = String::new();
         for term in entry.terms() {
             let space = if terms.is_empty() { "" } else { " " };
             let _ = write!(terms, "{space}{}", stored(commit.market, key.kind, term));
         }
-        vec![
+        let row: Vec<Cell> = vec![
             commit.market.0.into(),
             key.kind.as_str().into(),
             key.id.into(),
@@ -35,7 +35,8 @@ pub(super) fn rows(commit: &Commit) -> Vec<(Key, Option<Vec<Cell>>)> {
             entry.title().into(),
             entry.text().into(),
             terms.as_str().into(),
-        ]
+        ];
+        (entry.rank, row)
     };
     let listings = commit.listings.iter();
     listings.map(|listing| (listing.subject, listing.entry.as_ref().map(|entry| row(listing.subject, entry)))).collect()
@@ -51,7 +52,7 @@ pub(super) async fn write(session: &mut dyn Session, listings: Listings) -> Resu
     let (mut added, mut gone) = (Vec::new(), BTreeMap::<(MarketId, Kind), Vec<Cell>>::new());
     for ((market, key), row) in listings {
         match row {
-            Some(row) => added.push(row),
+            Some((rank, row)) => added.push((Reverse(rank), row)),
             None => gone.entry((market, key.kind)).or_default().push(key.id.into()),
         }
     }
@@ -59,6 +60,9 @@ pub(super) async fn write(session: &mut dyn Session, listings: Listings) -> Resu
         let delete = format!("DELETE FROM listings WHERE market = $1 AND kind = '{}' AND id", kind.as_str());
         lookup(session, "delist", kind.as_str(), &delete, "", market, ids).await?;
     }
+    // SQLite's text index takes what comes in its order at once.
+    added.sort_by_key(|(rank, _)| *rank);
+    let added: Vec<Vec<Cell>> = added.into_iter().map(|(_, row)| row).collect();
     let insert = Insert::new("listings", &["market", "kind", "id", "rank", "title", "text", "terms"]);
     // An entry keeps its number, so that changing it gains no place among its equals.
     let conflict = " ON CONFLICT (market, kind, id) DO UPDATE SET rank = excluded.rank, title = excluded.title, \

@@ -46,9 +46,8 @@ pub(super) static DIALECT: Dialect = Dialect {
     events_of: "SELECT 0, number, kind, subject, version, at, actor, body FROM events \
                 WHERE subject = $2 AND market = $1 AND kind = $3 ORDER BY number",
     seek: "SELECT id, rank, title, text FROM (SELECT rowid AS place FROM listed_terms WHERE listed_terms MATCH $3 \
-           ORDER BY rowid DESC LIMIT $4 OFFSET $5) \
-           JOIN listings ON number = 137438953471 - (place & 137438953471) WHERE market = $1 AND kind = $2 \
-           ORDER BY place DESC",
+           ORDER BY rowid LIMIT $4 OFFSET $5) \
+           JOIN listings ON number = (place & 137438953471) WHERE market = $1 AND kind = $2 ORDER BY place",
     and: " AND ",
     or: " OR ",
     quote: |term| format!("\"{term}\""),

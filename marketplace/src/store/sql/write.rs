@@ -21,6 +21,7 @@ use crate::{
     ids::MarketId,
     ledger::{Account, Limit},
     money::Currency,
+    search::Rank,
     store::{
         Commit, CommitError, Event, Facts, Key, KeyRecord, KeyUse, Kind, StoreError, StoreErrorKind, Tagging, Write,
         admit,
@@ -36,7 +37,7 @@ pub(super) struct Prepared {
     documents: Vec<Vec<Cell>>,
     key: Option<Vec<Cell>>,
     tags: Vec<Tags>,
-    listings: Vec<(Key, Option<Vec<Cell>>)>,
+    listings: Vec<(Key, Option<(Rank, Vec<Cell>)>)>,
 }
 
 /// What a record is listed under from now on.

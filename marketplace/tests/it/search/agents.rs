@@ -122,7 +122,7 @@ async fn vp_11_only_active_agents_are_found_from_the_commit_on_that_changes_them
         assert_eq!(seen(AgentSearch::default()).await + seen(text("two")).await + seen(any(&["prose"])).await, 0);
         town.market.operator("Ada").reinstate(ada).await.unwrap();
         assert_eq!(seen(text("two")).await, 1);
-        town.market.by(owner).delete_agent(ada).await.unwrap();
+        town.market.by(owner).delete(ada).await.unwrap();
         assert_eq!(seen(AgentSearch::default()).await + seen(text("two")).await, 0, "{on:?}");
     }
 }

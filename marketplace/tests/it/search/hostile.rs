@@ -11,7 +11,7 @@ use tradepost::{
 };
 
 use super::desk::*;
-use crate::{store::SERVER, support::*, town::*};
+use crate::{store::SERVER, town::*};
 
 const HOSTILE: &[&str] = &[
     "\"",
