@@ -23,6 +23,7 @@ pub mod rail;
 pub mod report;
 pub mod review;
 mod schema;
+pub mod search;
 pub mod secret;
 pub mod spending;
 pub mod store;

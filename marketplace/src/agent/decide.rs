@@ -11,7 +11,10 @@ use crate::{
     ids::{AgentId, OwnerId, RailId},
     ledger::{Account, Movement, RevenueKind, TransferKind, available},
     money::Money,
-    policy::{Activation, AgentPolicy, Alphabet, KeyIssue, Policy, Presence, Range, RegistrationWebhook},
+    policy::{
+        Activation, AgentPolicy, Alphabet, KeyIssue, Policy, PolicyVersion, Presence, Range, RegistrationWebhook,
+        Verification,
+    },
     secret::Digest,
     store::Key,
     text,
@@ -37,6 +40,8 @@ pub struct Context<'a> {
     pub actor: &'a Actor,
     /// The newest policy.
     pub policy: &'a Policy,
+    /// Its number.
+    pub version: PolicyVersion,
     /// The secrets that the command may use.
     pub fresh: &'a Fresh,
     /// A job of the agent's that is not over, for deleting it.
@@ -194,6 +199,7 @@ fn register(
     };
     let mut draft = Draft::of(agent, owner, ctx);
     draft.events.push(AgentEvent::Registered { owner: draft.owner.id, name: name.clone() });
+    draft.new_webhook(None);
     if policy.keys.issued == KeyIssue::Registration {
         draft.new_key(FIRST_KEY);
     }
@@ -304,6 +310,7 @@ impl<'a> Draft<'a> {
         self.agent.confirmation = None;
         self.agent.accepted_terms = Some(terms.clone());
         self.events.push(AgentEvent::Confirmed { terms: terms.clone() });
+        self.verified(Verification::Email);
         self.admit()
     }
 
@@ -361,6 +368,7 @@ impl<'a> Draft<'a> {
         let fee = self.money(fee);
         let revenue = Account::Revenue(RevenueKind::Activations);
         self.movement.transfer(available(self.agent.id), revenue, fee, TransferKind::ActivationFee)?;
+        self.verified(Verification::FirstDeposit);
         self.activate()
     }
 
@@ -381,6 +389,7 @@ impl<'a> Draft<'a> {
 
     fn update(&mut self, update: &ProfileUpdate) -> Result<(), Rejection> {
         let ProfileUpdate { description, capabilities, webhook, avatar, website, rates } = update;
+        let webhook_before = self.agent.profile.webhook.clone();
         let profile = &mut self.agent.profile;
         profile.description = description.clone().unwrap_or(std::mem::take(&mut profile.description));
         profile.capabilities = capabilities.clone().unwrap_or(std::mem::take(&mut profile.capabilities));
@@ -393,7 +402,25 @@ impl<'a> Draft<'a> {
         }
         check_profile(&self.agent.profile, self.policy(), self.ctx.policy)?;
         self.events.push(AgentEvent::Updated {});
+        self.new_webhook(webhook_before.as_deref());
         Ok(())
+    }
+
+    /// Something happened that may verify the agent, if the policy says so (JP-32).
+    fn verified(&mut self, by: Verification) {
+        if self.ctx.policy.trust.verified_by.contains(&by) {
+            self.events.push(AgentEvent::Verified { by, policy: self.ctx.version });
+        }
+    }
+
+    /// A webhook that the agent did not have before; where the policy has it pinged, the decision is written
+    /// once it has answered.
+    fn new_webhook(&mut self, before: Option<&str>) {
+        let pinged = matches!(self.policy().webhook, RegistrationWebhook::Pinged { .. });
+        let now = self.agent.profile.webhook.as_deref();
+        if pinged && now.is_some() && now != before {
+            self.verified(Verification::Webhook);
+        }
     }
 
     fn suspend(&mut self, reason: &str) -> Result<(), Rejection> {

@@ -3,7 +3,12 @@
 use serde::{Deserialize, Serialize};
 
 use super::{AcceptedTerms, KeyId};
-use crate::{clock::Timestamp, ids::OwnerId, money::Money};
+use crate::{
+    clock::Timestamp,
+    ids::OwnerId,
+    money::Money,
+    policy::{PolicyVersion, Verification},
+};
 
 /// Something that happened to an agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +60,14 @@ pub enum AgentEvent {
     Activated {
         /// What it was given.
         grant: Money,
+    },
+    /// It counts as verified by this (JP-32).
+    #[serde(rename = "agent.verified")]
+    Verified {
+        /// What verified it.
+        by: Verification,
+        /// The policy that says so.
+        policy: PolicyVersion,
     },
     /// It changed what it says about itself.
     #[serde(rename = "agent.updated")]
@@ -124,6 +137,7 @@ impl AgentEvent {
             Self::FeePaid { .. } => "agent.fee_paid",
             Self::DepositDue { .. } => "agent.deposit_due",
             Self::Activated { .. } => "agent.activated",
+            Self::Verified { .. } => "agent.verified",
             Self::Updated {} => "agent.updated",
             Self::Suspended { .. } => "agent.suspended",
             Self::Reinstated {} => "agent.reinstated",

@@ -103,7 +103,7 @@ impl Marketplace {
         try_join_all(found.into_iter().filter_map(|stored| Job::of(stored.record)).map(|job| self.shown(job))).await
     }
 
-    async fn shown(&self, job: Arc<Job>) -> Result<OpenJob, Error> {
+    pub(super) async fn shown(&self, job: Arc<Job>) -> Result<OpenJob, Error> {
         let order = self.order(job.id).await?;
         let OpenOrder { description, category, requires, tier_min, .. } = order.open.unwrap_or_default();
         Ok(OpenJob {
@@ -339,7 +339,7 @@ impl Operation for Bidding<'_> {
         for (bid, event) in bids {
             commit.write(bid, bid_version, on.actor, [event]);
         }
-        on.write_job(on.actor, &mut commit, Some((&job, job_version)), decided, &parties)?;
+        on.write_job(on.actor, &mut commit, Some((&job, job_version)), decided, &parties).await?;
         Ok(commit)
     }
 }
@@ -372,7 +372,7 @@ impl Operation for Closing {
         let mut commit = on.commit(job.key(), job_version);
         let policy = on.market.pinned(job.policy).await?;
         let parties = on.market.parties(on.journal, "close_bids", Beginning::default(), &policy).await?;
-        on.write_job(on.actor, &mut commit, Some((&job, job_version)), decision.job, &parties)?;
+        on.write_job(on.actor, &mut commit, Some((&job, job_version)), decision.job, &parties).await?;
         for ((bid, event), version) in decision.bids.into_iter().zip(versions) {
             commit.write(bid, version, on.actor, [event]);
         }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicU32},
     time::Duration,
 };
 
@@ -17,6 +17,7 @@ use crate::{
     ids::{IdSource, RailId, RandomIds},
     policy::{Policy, Span},
     rail::{Custody, SettlementRail, layers::Timeout},
+    search::{ByWords, Ranking},
     store::Store,
     trust::TrustModel,
     validation::Validator,
@@ -38,6 +39,7 @@ pub struct MarketplaceBuilder {
     ids: Arc<dyn IdSource>,
     tiers: Option<Arc<dyn TierSource>>,
     trust_model: Option<Arc<dyn TrustModel>>,
+    ranking: Arc<dyn Ranking>,
     authorizer: Arc<dyn Authorizer>,
     agents: Option<AgentParts>,
     arbiter: Option<Arc<dyn Arbiter>>,
@@ -60,6 +62,7 @@ impl MarketplaceBuilder {
             ids: Arc::new(RandomIds),
             tiers: None,
             trust_model: None,
+            ranking: Arc::new(ByWords),
             authorizer: Arc::new(AllowAll),
             agents: None,
             arbiter: None,
@@ -100,6 +103,13 @@ impl MarketplaceBuilder {
     /// Keeps score by this instead of by the policy's model. What was counted before stays as it was.
     pub fn trust_model(mut self, model: impl TrustModel) -> Self {
         self.trust_model = Some(Arc::new(model));
+        self
+    }
+
+    /// Has what is found for a text put in order by this, such as by meaning, instead of agents by their trust
+    /// and jobs by their words.
+    pub fn ranking(mut self, ranking: impl Ranking) -> Self {
+        self.ranking = Arc::new(ranking);
         self
     }
 
@@ -234,6 +244,7 @@ impl MarketplaceBuilder {
             ids: self.ids,
             tiers: self.tiers,
             trust_model: self.trust_model,
+            ranking: self.ranking,
             authorizer: self.authorizer,
             agents: self.agents,
             arbiter: self.arbiter,
@@ -247,6 +258,7 @@ impl MarketplaceBuilder {
             lease: self.lease,
             committed: Notify::new(),
             recent: super::recent::Recent::default(),
+            listed_by: AtomicU32::new(0),
         };
         Ok(Marketplace { inner: Arc::new(inner) })
     }

@@ -27,7 +27,7 @@ use crate::{
     ids::{AgentId, DisputeId, JobId},
     job::{Job, JobCommand, JobStatus},
     store::{Commit, Document, Kept as _, Key, Kind, LoggedEvent, OfKind as _, Query, Record, Stored},
-    trust::{ClientReputation, Side},
+    trust::Side,
 };
 
 /// How many disputes one look at the queue loads at a time.
@@ -68,16 +68,14 @@ impl Operation for Move {
         }
         on.market.authorize(on.actor, self.command.name(), Some(&job))?;
         let policy = on.market.pinned(job.policy).await?;
-        let client = match (&self.command, on.actor.agent()) {
-            (DisputeCommand::Open { .. }, Some(agent)) => on.market.client_reputation(agent).await?,
-            _ => ClientReputation::default(),
-        };
+        let mut commit = on.commit(job.key(), job_version);
+        let opens = matches!(self.command, DisputeCommand::Open { .. });
+        let client = on.client(&mut commit, on.actor.agent().filter(|_| opens), &policy).await?;
         let arbiter = on.market.inner.arbiter.is_some();
         let context = Context { now: on.now, actor: on.actor, policy: &policy, arbiter, client };
         let decision = decide(&job, before.as_ref().map(|(dispute, _)| &**dispute), &self.command, &context)?;
 
         let subject = decision.dispute.id.0;
-        let mut commit = on.commit(job.key(), job_version);
         commit.write(decision.dispute, before.map_or(0, |(_, version)| version), on.actor, decision.events);
         match &decision.job {
             Some(told) => _ = on.command_job(&mut commit, Some((&job, job_version)), told).await?,
@@ -86,6 +84,9 @@ impl Operation for Move {
         commit.movement.append(decision.movement).map_err(Rejection::from)?;
         let document = |(name, body)| Document { subject, name, body };
         commit.documents.extend(decision.documents.into_iter().map(document));
+        if opens && on.actor.agent() == Some(job.buyer) {
+            on.count_filing(&mut commit, &job, &policy).await?;
+        }
         Ok(commit)
     }
 }

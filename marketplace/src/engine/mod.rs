@@ -29,6 +29,7 @@ mod rails;
 mod receipts;
 mod recent;
 mod reconcile;
+mod search;
 mod session;
 mod settlement;
 mod transact;
@@ -47,13 +48,14 @@ pub use feed::Subscription;
 pub use notices::{DeliveriesOf, NoticeParts, NoticesOf, Receiver, Subscribed, Which};
 pub use receipts::SettlementReceipt;
 pub use reconcile::{Difference, Reconciliation, Unsettled};
+pub use search::{AgentSearch, Capable, FoundAgent, JobSearch};
 pub use session::Session;
 pub use trust::Standing;
 pub use work::Worked;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, RwLock},
+    sync::{Arc, RwLock, atomic::AtomicU32},
 };
 
 use async_trait::async_trait;
@@ -72,6 +74,7 @@ use crate::{
     money::{Currency, Money},
     policy::{Policy, PolicyVersion, Span},
     rail::SettlementRail,
+    search::Ranking,
     store::{Key, Kind, OfKind as _, Query, Store, StoreError, StoreErrorKind},
     trust::TrustModel,
     validation::Validator,
@@ -91,6 +94,7 @@ struct Inner {
     ids: Arc<dyn IdSource>,
     tiers: Option<Arc<dyn TierSource>>,
     trust_model: Option<Arc<dyn TrustModel>>,
+    ranking: Arc<dyn Ranking>,
     authorizer: Arc<dyn Authorizer>,
     agents: Option<AgentParts>,
     arbiter: Option<Arc<dyn Arbiter>>,
@@ -104,6 +108,8 @@ struct Inner {
     lease: Span,
     committed: Notify,
     recent: recent::Recent,
+    /// The policy by which this process knows all that can be found to be listed.
+    listed_by: AtomicU32,
 }
 
 /// Where a worker's tier comes from, if not from the scores that are kept here.

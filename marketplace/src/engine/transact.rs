@@ -151,7 +151,8 @@ impl<'a> Attempt<'a> {
         };
         let rail = self.market.rail(rail)?.profile();
         let worker = parties.candidate();
-        let client = self.market.client_of(actor, command, &policy).await?;
+        let poster = actor.agent().filter(|_| matches!(command, JobCommand::Post { .. } | JobCommand::Hire { .. }));
+        let client = self.client(commit, poster, &policy).await?;
         let buyer = job.map_or(actor.agent(), |job| Some(job.buyer)).filter(|_| touches_budget(job, command));
         let spendable = match job.filter(|job| takes_back(job, command)) {
             Some(job) => self.spendable(job.buyer, job.worker).await?,
@@ -169,7 +170,7 @@ impl<'a> Attempt<'a> {
             self.check_output(decided.decision.job.id, delivery).await?;
         }
         commit.documents.extend(documents(&decided.decision.job, command)?);
-        let job = self.write_job(actor, commit, before, decided, &parties)?;
+        let job = self.write_job(actor, commit, before, decided, &parties).await?;
         self.follow_dispute(commit, &job, command, actor).await?;
         Ok(job)
     }
@@ -209,7 +210,7 @@ impl<'a> Attempt<'a> {
 
     /// Adds what was decided about a job to the commit, if nothing changes meanwhile about the `parties`
     /// between whom it begins.
-    pub(super) fn write_job(
+    pub(super) async fn write_job(
         &self,
         actor: &Actor,
         commit: &mut Commit,
@@ -222,6 +223,7 @@ impl<'a> Attempt<'a> {
         let tags = job.tags();
         if tags != before.map(|(job, _)| job.tags()).unwrap_or_default() {
             commit.tags.push(Tagging { subject: job.key(), tags });
+            self.list_job(commit, job.key(), &job).await?;
         }
         commit.write(job.clone(), version, actor, decision.events);
         match (decision.budget, &allowance) {

@@ -75,6 +75,7 @@ impl Marketplace {
 
     async fn round(&self) -> Result<Worked, Error> {
         self.refresh_policy().await?;
+        self.relist().await?;
         let observed = self.observe_rails().await;
         let (instructions, timers) = (self.settle_due().await?, self.fire_due().await?);
         let (trust, told) = (self.keep_trust().await?, self.tell().await?);

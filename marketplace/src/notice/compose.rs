@@ -28,6 +28,7 @@ pub(crate) struct Facts<'a> {
     job_fields: Value,
     public_fields: Value,
     task: Value,
+    client: Value,
     subject: Value,
     actor: Value,
 }
@@ -45,7 +46,14 @@ pub(crate) struct Told {
 }
 
 impl<'a> Facts<'a> {
-    pub(crate) fn new(event: &'a Event, record: Option<&'a Record>, job: Option<&'a Job>, task: Option<Value>) -> Self {
+    /// `task` is what was posted and `client` what the buyer is like to work for, where the table reads them.
+    pub(crate) fn new(
+        event: &'a Event,
+        record: Option<&'a Record>,
+        job: Option<&'a Job>,
+        task: Option<Value>,
+        client: Option<Value>,
+    ) -> Self {
         let mut fields = serde_json::to_value(&event.body).unwrap_or_default();
         if let Some(fields) = fields.as_object_mut() {
             fields.remove("type");
@@ -63,6 +71,7 @@ impl<'a> Facts<'a> {
             job_fields: job.map_or(Value::Null, job_fields),
             public_fields: job.map_or(Value::Null, public_fields),
             task,
+            client: client.unwrap_or_default(),
             subject: json!({ "id": event.subject.id, "kind": event.subject.kind }),
             actor: event.actor.agent().map_or(Value::Null, |agent| json!({ "agent": agent })),
         }
@@ -111,6 +120,7 @@ impl<'a> Facts<'a> {
             Root::Job => &self.public_fields,
             Root::Own => &self.own(agent),
             Root::Subject => &self.subject,
+            Root::Client => &self.client, // everybody may know
             Root::Event | Root::Task | Root::Actor => return None,
         };
         at_path(root, &source.path).filter(|value| !value.is_null()).map(|value| formed(value, source.form))
@@ -130,7 +140,7 @@ impl<'a> Facts<'a> {
             Root::Job => &self.job_fields,
             Root::Subject => &self.subject,
             Root::Actor => &self.actor,
-            Root::Task | Root::Own => return None,
+            Root::Task | Root::Own | Root::Client => return None,
         };
         at_path(root, &source.path)?.as_str()?.parse().ok()
     }

@@ -93,6 +93,9 @@ pub enum Root {
     Subject,
     /// Who did it: `actor.agent`, where an agent did.
     Actor,
+    /// What the job's buyer is like to work for: `client.score`, `client.disputes_filed`,
+    /// `client.dispute_rate`, `client.jobs_completed`, `client.restricted` (JP-33).
+    Client,
 }
 
 /// How an amount of money is written.
@@ -120,13 +123,14 @@ pub struct Envelope {
     pub data: Option<String>,
 }
 
-const ROOTS: [(&str, Root); 6] = [
+const ROOTS: [(&str, Root); 7] = [
     ("event", Root::Event),
     ("job", Root::Job),
     ("task", Root::Task),
     ("own", Root::Own),
     ("subject", Root::Subject),
     ("actor", Root::Actor),
+    ("client", Root::Client),
 ];
 /// The most rows of the table.
 const RULES_LIMIT: usize = 500;
@@ -150,8 +154,9 @@ impl FromStr for Source {
         let mut names = place.split('.');
         let root = names.next().unwrap_or_default();
         let root = ROOTS.iter().find(|(name, _)| *name == root).map(|(_, root)| *root);
-        let root =
-            root.ok_or_else(|| format!("{text:?}: allowed are places in event, job, task, own, subject and actor"))?;
+        let root = root.ok_or_else(|| {
+            format!("{text:?}: allowed are places in event, job, task, own, subject, actor and client")
+        })?;
         let path: Vec<String> = names.map(str::to_owned).collect();
         let named = |name: &String| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
         match path.len() <= PATH_LIMIT && path.iter().all(named) && (!path.is_empty() || root == Root::Task) {

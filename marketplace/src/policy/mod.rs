@@ -23,6 +23,7 @@ mod load;
 mod open_jobs;
 mod reversals;
 mod score;
+mod search;
 mod services;
 mod span;
 mod systems;
@@ -51,11 +52,12 @@ pub use load::PolicyError;
 pub use open_jobs::{ApplicationPolicy, Award, BidPolicy, CounterOfferPolicy, OpenJobPolicy};
 pub use reversals::{LossBearer, ReversalPolicy};
 pub use score::Score;
+pub use search::SearchPolicy;
 pub use services::{ExecutionPolicy, ServicePolicy};
 pub use span::{Choice, Presence, Range, Span, Switch};
 pub use trust::{
     BetaScoring, ClientWeight, MeanScoring, RatingBounds, ReportWeight, Scoring, ShareWeight, StepScoring, Tier,
-    TrustEvent, TrustPolicy, WeightedScoring,
+    TrustEvent, TrustPolicy, Verification, WeightedScoring,
 };
 pub use wallet::{SpendingPeriod, SpendingPolicy, WalletPolicy, WithdrawalPolicy};
 pub use webhooks::{ShownUrl, SignatureStyle, WebhookPolicy};
@@ -96,6 +98,9 @@ pub struct Policy {
     pub reviews: Option<ReviewPolicy>,
     /// Trust: scale, scoring, tiers.
     pub trust: TrustPolicy,
+    /// Searching agents and open jobs; neither is searched when absent (VP-11, VP-15, AM-02).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub search: Option<SearchPolicy>,
     /// Internal balances that agents see and use; none when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wallet: Option<WalletPolicy>,

@@ -24,9 +24,24 @@ pub struct TrustPolicy {
     pub initial: Score,
     /// How the score moves.
     pub scoring: Scoring,
+    /// What makes an agent count as verified, any of these; nothing does when absent (JP-32).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub verified_by: Vec<Verification>,
     /// The tiers, lowest first; the first begins where the scale does. Fees and limits may depend on
     /// them.
     pub tiers: Vec<Tier>,
+}
+
+/// What makes an agent count as verified.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verification {
+    /// Its owner confirmed it by a token sent to an e-mail address (VP-02).
+    Email,
+    /// Its webhook answered a signed ping (VP-01).
+    Webhook,
+    /// The first deposit came that activates it (JP-02).
+    FirstDeposit,
 }
 
 /// A part of the scale with a name (VP-42).
@@ -222,6 +237,7 @@ impl TrustPolicy {
             return Err(at.field("initial").refuse(self.initial, allowed));
         }
         self.check_tiers(&at.field("tiers"), amount)?;
+        at.field("verified_by").distinct(&self.verified_by)?;
         self.check_scoring(&at.field("scoring"), ratings)?;
         match self.expected_initial() {
             Some(expected) if expected != self.initial.value() => {
@@ -280,6 +296,10 @@ impl TrustPolicy {
             Scoring::Steps(model) => {
                 check_events(&at.field("steps.steps"), &model.steps, ratings)?;
                 check_bounds(&at.field("steps.ratings"), model.ratings, ratings)
+            }
+            Scoring::Weighted(model) if model.verification != Rate::ZERO && self.verified_by.is_empty() => {
+                let allowed = "allowed is 0 where trust.verified_by names nothing";
+                Err(at.field("weighted.verification").refuse(model.verification.share(), allowed))
             }
             Scoring::Weighted(model) => model.check(&at.field("weighted"), ratings),
             Scoring::Mean(model) => {

@@ -2,6 +2,7 @@
 
 use super::{
     Activation, Award, DeadlineFrom, EscrowAt, Policy, PolicyError, RegistrationWebhook, Review, Scoring, Switch,
+    Verification,
     check::{At, Checked},
 };
 use crate::job::JobStatus;
@@ -40,6 +41,9 @@ impl Policy {
         }
         if let Some(disputes) = &self.disputes {
             disputes.check(&At::top("disputes"))?;
+        }
+        if let Some(search) = &self.search {
+            search.check(&At::top("search"))?;
         }
         if let Some(services) = &self.services {
             services.check(&At::top("services"), jobs.amount, jobs.deadline.allowed, trust.scale)?;
@@ -86,6 +90,24 @@ impl Policy {
         let deposits = self.wallet.is_some_and(|wallet| wallet.deposits == Switch::On);
         if let (RegistrationWebhook::Pinged { .. }, None) = (self.agents.webhook, &self.webhooks) {
             return Err(At::top("agents.webhook").refuse("pinged", "allowed only with a section webhooks"));
+        }
+        for (i, by) in self.trust.verified_by.iter().enumerate() {
+            let (there, allowed) = match by {
+                Verification::Email => {
+                    (self.agents.confirmation.is_some(), "allowed only with a section agents.confirmation")
+                }
+                Verification::Webhook => (
+                    matches!(self.agents.webhook, RegistrationWebhook::Pinged { .. }),
+                    "allowed only where agents.webhook is pinged",
+                ),
+                Verification::FirstDeposit => (
+                    matches!(self.agents.activation, Activation::Deposit { .. }),
+                    "allowed only where agents.activation is a deposit",
+                ),
+            };
+            if !there {
+                return Err(At::top("trust.verified_by").entry(i).refuse(format_args!("{by:?}"), allowed));
+            }
         }
         if let (Activation::Deposit { .. }, false) = (self.agents.activation, deposits) {
             let allowed = "allowed only with a section wallet whose deposits are on";

@@ -20,6 +20,7 @@ use crate::{
     rail::Instruction,
     report::ReportEvent,
     review::ReviewEvent,
+    search::Entry,
     spending::BudgetEvent,
     trust::ReputationEvent,
     wallet::WalletEvent,
@@ -48,6 +49,8 @@ pub struct Commit {
     pub documents: Vec<Document>,
     /// What records are listed under from now on, where that changes.
     pub tags: Vec<Tagging>,
+    /// What records are found by from now on, where that changes.
+    pub listings: Vec<Listing>,
     /// Records that the decision read and does not write, each with the version it must still have: if
     /// one was changed meanwhile, the commit is a conflict.
     pub guards: Vec<(Key, u64)>,
@@ -60,6 +63,15 @@ pub struct Tagging {
     pub subject: Key,
     /// Its tags; none for a record that is listed no more.
     pub tags: Vec<String>,
+}
+
+/// What a record is found by from now on, in place of everything before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listing {
+    /// The record.
+    pub subject: Key,
+    /// Its entry; none for a record that is found no more.
+    pub entry: Option<Entry>,
 }
 
 /// A record to write.
@@ -292,6 +304,7 @@ impl Commit {
             movement: Movement::new(),
             documents: Vec::new(),
             tags: Vec::new(),
+            listings: Vec::new(),
             guards: Vec::new(),
         }
     }

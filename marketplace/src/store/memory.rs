@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::{
     Admitted, Claim, Commit, CommitError, Document, Facts, Journal, Key, KeyRecord, Kind, LoggedEvent, Position, Query,
-    Record, Store, StoreError, Stored, Tagged, Tagging, admit,
+    Record, Seek, Store, StoreError, Stored, Tagged, Tagging, admit, listed::Listed as Found,
 };
 use crate::{
     clock::Timestamp,
@@ -20,6 +20,7 @@ use crate::{
     ledger::{self, Account, Finding, Limit, Movement, Transfer, TrialBalance},
     money::{Currency, Money},
     policy::{Policy, PolicyVersion},
+    search::Candidate,
 };
 
 /// Keeps everything in memory. Clones share it, so a clone outlives an engine that "crashes".
@@ -39,6 +40,7 @@ struct Market {
     due: BTreeSet<(Kind, Timestamp, Uuid)>,
     lists: FxHashMap<Listed, Listing>,
     tags: BTreeMap<(Kind, String), BTreeSet<Uuid>>,
+    found: Found,
     keys: FxHashMap<String, KeyRecord>,
     /// Names and texts, by the record they are kept beside.
     documents: FxHashMap<Uuid, Vec<(String, String)>>,
@@ -144,7 +146,7 @@ fn index(market: MarketId) -> usize {
 
 impl Market {
     fn write(&mut self, commit: Commit, admitted: Admitted) {
-        let Commit { at, contract, version, key, writes, events, movement, documents, tags, .. } = commit;
+        let Commit { at, contract, version, key, writes, events, movement, documents, tags, listings, .. } = commit;
         for write in writes {
             self.put(write.record, write.expected + 1, write.claimed_until);
         }
@@ -174,6 +176,9 @@ impl Market {
         }
         for tagging in tags {
             self.tag(tagging);
+        }
+        for listing in listings {
+            self.found.put(listing);
         }
         if let Some(used) = key {
             self.keys.insert(used.key, KeyRecord { fingerprint: used.fingerprint, answer: used.answer });
@@ -366,6 +371,10 @@ impl Store for MemoryStore {
         let older = ids.range(..tagged.before.unwrap_or(Uuid::max())).rev();
         let page = older.skip(tagged.offset as usize).take(tagged.limit as usize);
         Ok(page.filter_map(|id| market.rows.get(&Key { kind: tagged.kind, id: *id })).map(Row::stored).collect())
+    }
+
+    async fn seek(&self, market: MarketId, seek: &Seek) -> Result<Vec<Candidate>, StoreError> {
+        Ok(self.lock().market(market).found.seek(seek))
     }
 
     async fn claim(&self, market: MarketId, claim: &Claim) -> Result<Vec<Stored>, StoreError> {

@@ -7,14 +7,15 @@
 mod admit;
 mod commit;
 mod error;
+mod listed;
 mod memory;
 mod record;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod sql;
 
 pub use commit::{
-    Commit, CommitError, Document, Event, EventBody, InstructionEvent, KeyRecord, KeyUse, ObservationEvent, Tagging,
-    Write,
+    Commit, CommitError, Document, Event, EventBody, InstructionEvent, KeyRecord, KeyUse, Listing, ObservationEvent,
+    Tagging, Write,
 };
 pub use error::{StoreError, StoreErrorKind};
 pub use memory::MemoryStore;
@@ -38,6 +39,7 @@ use crate::{
     ledger::{Account, Entry, Finding, Movement, TrialBalance},
     money::{Currency, Money},
     policy::{Policy, PolicyVersion},
+    search::{Candidate, Term},
 };
 
 /// What a command needs of a store. A whole [`Store`] offers it, and so does an embedder's own open
@@ -134,6 +136,13 @@ pub trait Store: Journal + 'static {
     /// # Errors
     /// [`StoreError`]
     async fn tagged(&self, market: MarketId, tagged: &Tagged) -> Result<Vec<Stored>, StoreError>;
+
+    /// Entries that have the terms asked for, the highest rank first; of the same rank, the one whose record
+    /// was listed first comes first.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    async fn seek(&self, market: MarketId, seek: &Seek) -> Result<Vec<Candidate>, StoreError>;
 
     /// Takes up to `limit` records that are due and that nobody has claimed, earliest first, for the
     /// caller alone until `until`. Claiming raises each record's version, which is the fence: whoever
@@ -235,6 +244,19 @@ pub struct Tagged {
     /// Older than the record of this id; `None` from the newest on.
     pub before: Option<Uuid>,
     /// Leaving out the newest so many of those.
+    pub offset: u32,
+    /// At most so many.
+    pub limit: u32,
+}
+
+/// Which entries to find.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seek {
+    /// Of records of this kind.
+    pub kind: Kind,
+    /// With at least one term of each of these lists; all entries where there is no list.
+    pub terms: Vec<Vec<Term>>,
+    /// Leaving out the first so many.
     pub offset: u32,
     /// At most so many.
     pub limit: u32,

@@ -245,6 +245,12 @@ pub enum Ignored {
         /// The amount that would have to be more than nothing.
         found: Money,
     },
+    /// The agent is verified already.
+    #[error("trust: agent {agent} was verified before")]
+    VerifiedBefore {
+        /// Which.
+        agent: AgentId,
+    },
     /// A rating is outside the policy's scale.
     #[error("trust: rating {rating}; allowed are {} to {}", .allowed.min, .allowed.max)]
     RatingOutOfRange {
@@ -288,7 +294,7 @@ pub fn counts(happening: &Happening) -> Result<(), Ignored> {
     }
 }
 
-fn different_owners(one: &Party, other: &Party) -> Result<(), Ignored> {
+pub(crate) fn different_owners(one: &Party, other: &Party) -> Result<(), Ignored> {
     match one.owner == other.owner || one.agent == other.agent {
         true => Err(Ignored::SameOwner { owner: one.owner }),
         false => Ok(()),

@@ -4,7 +4,7 @@ use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Entry, Evidence, Ignored, Record, Trust, fact::Fact};
+use super::{ClientReputation, Entry, Evidence, Ignored, Record, Trust, fact::Fact};
 use crate::{
     ids::{AgentId, JobId},
     store::{Kept, Position},
@@ -17,6 +17,10 @@ pub struct Reputation {
     pub agent: AgentId,
     /// What is known about it.
     pub record: Record,
+    /// Disputes it has filed as a buyer. The commit that files one counts it here, so that the restriction of
+    /// who disputes too much is exact (JP-14); the log may not be read as far.
+    #[serde(default)]
+    pub filed: u64,
     /// The place of the last event that counted: what came before is not counted again.
     pub through: Position,
 }
@@ -85,7 +89,21 @@ impl Reputation {
             events.extend(step.history.into_iter().map(moved));
             (record, counted) = (step.record, true);
         }
-        counted.then_some((Self { agent, record, through: at }, events))
+        let filed = before.map_or(0, |before| before.filed).max(record.tally.client.filed);
+        counted.then_some((Self { agent, record, filed, through: at }, events))
+    }
+
+    /// One more dispute is filed, by a commit that writes this.
+    pub(crate) fn filing(before: Option<&Self>, agent: AgentId, trust: &Trust) -> Self {
+        let unknown = || Self { agent, record: trust.begin(), filed: 0, through: Position::default() };
+        let known = before.cloned().unwrap_or_else(unknown);
+        Self { filed: known.client().filed.saturating_add(1), ..known }
+    }
+
+    /// What the agent is like to work for, with every dispute that it has filed.
+    pub fn client(&self) -> ClientReputation {
+        let client = self.record.tally.client;
+        ClientReputation { filed: client.filed.max(self.filed), ..client }
     }
 }
 

@@ -36,6 +36,7 @@ mod kept;
 mod model;
 mod tally;
 
+pub(crate) use fact::different_owners;
 pub use fact::{Contract, Evidence, Fact, Happening, Ignored, Outcome, Party, Ruling, Settled, Side, Stance, counts};
 pub use kept::{Reputation, ReputationEvent};
 pub use model::PolicyModel;
@@ -176,6 +177,9 @@ impl Trust {
     pub fn apply(&self, agent: AgentId, record: &Record, fact: &Fact) -> Result<Step, Ignored> {
         let evidence = fact.evidence(agent)?;
         self.check_rating(&evidence)?;
+        if evidence == Evidence::Verified && record.tally.verified {
+            return Err(Ignored::VerifiedBefore { agent });
+        }
         let at = record.at.map_or(fact.at, |last| last.max(fact.at));
         let contract = fact.happening.contract().map(|contract| contract.id);
         let before = self.score(record, at);

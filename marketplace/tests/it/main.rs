@@ -18,6 +18,7 @@ mod outbound;
 mod policy;
 mod rail;
 mod schema;
+mod search;
 mod settlement;
 mod store;
 mod support;

@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use rust_decimal::Decimal;
 use tradepost::{
+    actor::Actor,
+    agent::Registration,
     dispute::{Award, Filing},
     engine::{AgentParts, Standing},
     error::{Error, Rejection},
     ids::{AgentId, JobId},
     job::JobStatus,
-    policy::{Policy, Score, Scoring, Span},
+    policy::{Policy, Score, Scoring, Span, Verification},
     report::{Complaint, Reported},
     review::{Rating, Review},
     secret::Pepper,
@@ -254,6 +256,95 @@ async fn jp_14_33_a_buyer_who_disputes_too_much_is_kept_from_posting_until_jobs_
         for agent in [buyer(), worker()] {
             adds_up(&town, agent).await;
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jp_14_of_a_burst_of_filings_no_more_pass_than_the_policy_allows_on_every_store() {
+    for on in STORES {
+        let town = Town::new(on, just_pay(), Purse::Credits).await;
+        town.deposit(buyer(), 100_000_000).await;
+        let mut under_way = Vec::new();
+        for _ in 0..8 {
+            under_way.push(town.delivered(buyer(), worker(), 1_000_000).await);
+        }
+        let filing = || Filing { category: Some("fraud".into()), reason: String::new(), evidence: vec![] };
+        town.deposit(worker(), 1_000_000).await; // for the fee of its own
+        let file = |job: JobId| town.market.agent(buyer()).open_dispute(job, filing());
+        let filed = futures::future::join_all(under_way.iter().map(|job| file(*job))).await;
+        let refused: Vec<_> = filed.iter().filter_map(|filed| filed.as_ref().err()).collect();
+        assert_eq!(refused.len(), 5, "{on:?}: {refused:?}");
+        for error in refused {
+            let rejection = error.rejection();
+            assert!(matches!(rejection, Some(Rejection::TooManyDisputes { filed: 3, completed: 0, .. })), "{error}");
+        }
+        // Nobody has read the log yet.
+        assert!(standing(&town, buyer()).await.restricted);
+        let post = town.market.agent(buyer()).post_job(order(town.money(1_000_000))).await.unwrap_err();
+        assert!(matches!(post.rejection(), Some(Rejection::TooManyDisputes { command: "post", filed: 3, .. })));
+        // The worker's filing is not the buyer's, and counts against nobody here.
+        let theirs = under_way.iter().zip(&filed).find(|(_, filed)| filed.is_err()).unwrap().0;
+        town.market.agent(worker()).open_dispute(*theirs, filing()).await.unwrap();
+        becomes(&town, 3, async || standing(&town, buyer()).await.client.filed).await;
+        for agent in [buyer(), worker()] {
+            adds_up(&town, agent).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jp_32_what_verifies_an_agent_is_policy_and_counts_from_the_log_on_every_store() {
+    let mut webhook = voxpact();
+    webhook.trust = just_pay().trust;
+    (webhook.reports, webhook.disputes, webhook.fees) = (just_pay().reports, None, just_pay().fees);
+    for on in STORES {
+        for by in [Verification::FirstDeposit, Verification::Email, Verification::Webhook] {
+            let mut policy = if by == Verification::FirstDeposit { just_pay() } else { webhook.clone() };
+            policy.trust.verified_by = vec![by];
+            let parts = AgentParts::new(Pepper::new([7; 32])).webhook_ping(Answers);
+            let town = Town::with(on, policy, Purse::Credits, |builder| builder.agents(parts)).await;
+            let market = &town.market;
+            let owner = || Actor::Owner(tradepost::ids::OwnerId(Uuid::from_u128(1)));
+            let profile =
+                tradepost::agent::Profile { webhook: Some("https://example.org/hook".into()), ..Default::default() };
+            let registration = Registration { name: "Ada".into(), email: Some("ada@example.org".into()), profile };
+            let made = market.by(owner()).register(registration).await.unwrap();
+            let agent = made.agent.id;
+            score_becomes(&town, agent, if by == Verification::Webhook { "0.75" } else { "0.65" }).await;
+            match &made.token {
+                Some(token) => {
+                    let terms = tradepost::agent::AcceptedTerms("2026-01".into());
+                    drop(market.by(owner()).confirm(agent, token.expose(), terms).await.unwrap());
+                }
+                None => {
+                    for reference in ["first", "second"] {
+                        let amount = town.money(2_000_000);
+                        let credits = tradepost::rail::CreditsRail::ID;
+                        market.operator("Ada").record_deposit(credits, reference, agent, amount).await.unwrap();
+                    }
+                }
+            }
+            score_becomes(&town, agent, "0.75").await;
+            // Another address that answers verifies nobody twice.
+            let update = tradepost::agent::ProfileUpdate {
+                webhook: Some("https://example.org/other".into()),
+                ..Default::default()
+            };
+            market.by(owner()).update_profile(agent, update).await.unwrap();
+            town.idle().await;
+            adds_up(&town, agent).await;
+            assert_eq!(market.trust_history(agent).await.unwrap().len(), 1, "{on:?} {by:?}");
+        }
+    }
+}
+
+/// Every webhook answers.
+struct Answers;
+
+#[async_trait::async_trait]
+impl tradepost::engine::WebhookPing for Answers {
+    async fn ping(&self, _url: &str, _within: Span) -> Result<(), String> {
+        Ok(())
     }
 }
 

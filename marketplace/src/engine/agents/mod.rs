@@ -14,6 +14,7 @@ use async_trait::async_trait;
 use super::{
     Marketplace,
     command::{ATTEMPTS, Call, refused},
+    transact::Attempt,
 };
 use crate::{
     actor::Actor,
@@ -213,14 +214,22 @@ impl Marketplace {
                 Some(id) => Some(self.load_agent(journal, id).await?),
                 None => None,
             };
-            let (policy, agent) = (self.policy().1, before.as_ref().map(|(agent, _)| &**agent));
+            let ((version, policy), agent) = (self.policy(), before.as_ref().map(|(agent, _)| &**agent));
             let drawn = parts.draw(&policy, agent.map_or_else(|| command.registers(), |agent| Some(agent.id)))?;
             let owner = self.load_owner(journal, agent, call.actor).await?;
             let active_contract = self.active_contract(agent, &command).await?;
             let (holds, owes) = self.left_behind(journal, agent, &command).await?;
             let fresh = parts.fresh(&policy, &drawn);
-            let context =
-                Context { now, actor: call.actor, policy: &policy, fresh: &fresh, active_contract, holds, owes };
+            let context = Context {
+                now,
+                actor: call.actor,
+                policy: &policy,
+                version,
+                fresh: &fresh,
+                active_contract,
+                holds,
+                owes,
+            };
             let decided = self
                 .authorize(call.actor, command.name(), None)
                 .and_then(|()| decide(agent, owner.as_ref().map(|(owner, _)| &**owner), &command, &context));
@@ -247,8 +256,10 @@ impl Marketplace {
                 }
             }
             let registered = revealed(&decision, &fresh, drawn);
-            let versions = (before.map_or(0, |(_, version)| version), owner);
+            let versions = (before.as_ref().map_or(0, |(_, version)| *version), owner);
             let mut commit = self.agent_commit(decision, versions, call.actor, now);
+            let on = Attempt { market: self, journal, actor: call.actor, now, claimed_until: None };
+            self.list_agent(&on, &mut commit, agent, &registered.agent).await?;
             commit.key = key.clone().map(|(key, fingerprint)| KeyUse {
                 key,
                 fingerprint,

@@ -7,13 +7,14 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
     actor::Actor,
     agent::{Agent, AgentStatus},
     clock::Timestamp,
-    engine::{Marketplace, command::Call},
+    engine::{Marketplace, Standing, command::Call},
     error::Error,
     ids::{AgentId, DeliveryId, EndpointId, JobId, NoticeId, Place, derive},
     job::Job,
@@ -87,7 +88,13 @@ impl Marketplace {
             }
             _ => None,
         };
-        let facts = Facts::new(event, record.as_ref(), job.as_deref(), task);
+        let client = match &job {
+            Some(job) if rules.iter().any(|(_, rule)| rule.reads(Root::Client)) => {
+                Some(client(&self.standing(job.buyer).await?))
+            }
+            _ => None,
+        };
+        let facts = Facts::new(event, record.as_ref(), job.as_deref(), task, client);
         let capable = match capable_wanted {
             true => self.capable(&facts).await?,
             false => Vec::new(),
@@ -297,4 +304,15 @@ pub(super) fn unwritten(error: CommitError) -> StoreError {
         CommitError::Store(error) => error,
         other => StoreError::new(crate::store::StoreErrorKind::Corrupt, format!("a notice was refused: {other:?}")),
     }
+}
+
+/// What a buyer is like to work for, as a notice says it (JP-33).
+fn client(standing: &Standing) -> Value {
+    json!({
+        "score": standing.score,
+        "disputes_filed": standing.client.filed,
+        "dispute_rate": standing.client.dispute_rate().round_dp(4).normalize(),
+        "jobs_completed": standing.client.completed,
+        "restricted": standing.restricted,
+    })
 }

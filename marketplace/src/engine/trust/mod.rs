@@ -26,11 +26,11 @@ use crate::{
     actor::Actor,
     error::Error,
     ids::AgentId,
-    job::JobCommand,
+    job::Job,
     policy::{Policy, Scoring},
     report::badge,
-    store::{CommitError, Key, Kind, LoggedEvent, OfKind as _, Position},
-    trust::{ClientReputation, Fact, Happening, Record, Reputation, Trust},
+    store::{Commit, CommitError, Kept as _, Key, Kind, LoggedEvent, OfKind as _, Position},
+    trust::{ClientReputation, Fact, Happening, Record, Reputation, Trust, different_owners},
 };
 
 /// The name of the reader.
@@ -70,7 +70,9 @@ impl Marketplace {
     pub async fn standing(&self, agent: AgentId) -> Result<Standing, Error> {
         let (now, policy) = (self.now(), self.policy().1);
         let trust = self.trust_by(&policy);
-        let record = self.trust_record(agent).await?.unwrap_or_else(|| trust.begin());
+        let kept = self.reputation(agent).await?;
+        let client = kept.as_ref().map_or_else(ClientReputation::default, |kept| kept.client());
+        let record = kept.map_or_else(|| trust.begin(), |kept| kept.record.clone());
         let reports = record.tally.pending_reports(now, policy.reports.as_ref());
         let abuse = policy.disputes.as_ref().and_then(|disputes| disputes.abuse.as_ref());
         Ok(Standing {
@@ -79,8 +81,8 @@ impl Marketplace {
             tier: trust.tier(&record, now).into(),
             completed: record.tally.completed,
             ratings: record.tally.ratings,
-            client: record.tally.client,
-            restricted: abuse.is_some_and(|abuse| record.tally.client.is_restricted(abuse)),
+            client,
+            restricted: abuse.is_some_and(|abuse| client.is_restricted(abuse)),
             reports,
             badge: policy.reports.as_ref().and_then(|policy| badge(policy, reports)).map(Into::into),
         })
@@ -167,6 +169,9 @@ impl Marketplace {
             let (known, version) = before.as_ref().map_or((None, 0), |(known, version)| (Some(&**known), *version));
             let Some((next, events)) = Reputation::learn(known, agent, facts, at, trust) else { return Ok(()) };
             let mut commit = on.commit(Key { kind: Kind::Reputation, id: agent.0 }, version);
+            if !events.is_empty() {
+                self.move_agent(&on, &mut commit, &next).await?;
+            }
             commit.write(next, version, call.actor, events);
             match self.write(call, commit).await {
                 Ok(_) => return Ok(()),
@@ -177,7 +182,7 @@ impl Marketplace {
         Err(Error::Contention { command: "keep_trust", attempts: ATTEMPTS })
     }
 
-    fn trust_by(&self, policy: &Policy) -> Trust {
+    pub(super) fn trust_by(&self, policy: &Policy) -> Trust {
         match &self.inner.trust_model {
             Some(model) => Trust::with_model(policy, model.clone()),
             None => Trust::of(policy),
@@ -186,25 +191,6 @@ impl Marketplace {
 
     async fn trust_record(&self, agent: AgentId) -> Result<Option<Record>, Error> {
         Ok(self.reputation(agent).await?.map(|kept| kept.record.clone()))
-    }
-
-    /// What an agent is like to work for (JP-33).
-    pub(super) async fn client_reputation(&self, agent: AgentId) -> Result<ClientReputation, Error> {
-        Ok(self.trust_record(agent).await?.map_or_else(ClientReputation::default, |record| record.tally.client))
-    }
-
-    /// What whoever posts a job is like to work for, where the policy asks (JP-14).
-    pub(super) async fn client_of(
-        &self,
-        actor: &Actor,
-        command: &JobCommand,
-        policy: &Policy,
-    ) -> Result<ClientReputation, Error> {
-        let asks = policy.disputes.as_ref().is_some_and(|disputes| disputes.abuse.is_some());
-        match (command, actor.agent()) {
-            (JobCommand::Post { .. }, Some(buyer)) if asks => self.client_reputation(buyer).await,
-            _ => Ok(ClientReputation::default()),
-        }
     }
 
     /// A worker's tier: the embedder's word, or what its score says (VP-42).
@@ -236,4 +222,41 @@ fn concerned(facts: &[Fact]) -> Vec<AgentId> {
     agents.sort_unstable();
     agents.dedup();
     agents
+}
+
+impl Attempt<'_> {
+    /// What an agent is like to work for, where the policy restricts who disputes too much: the commit relies on
+    /// it, so that of two commands at once one sees what the other did (JP-14).
+    pub(super) async fn client(
+        &self,
+        commit: &mut Commit,
+        agent: Option<AgentId>,
+        policy: &Policy,
+    ) -> Result<ClientReputation, Error> {
+        let Some(agent) = agent.filter(|_| restricts(policy)) else { return Ok(ClientReputation::default()) };
+        let kept = self.find::<Reputation>(agent.0).await?;
+        let version = kept.as_ref().map_or(0, |(_, version)| *version);
+        commit.guards.push((Key { kind: Kind::Reputation, id: agent.0 }, version));
+        Ok(kept.map_or_else(ClientReputation::default, |(kept, _)| kept.client()))
+    }
+
+    /// Counts a dispute that a job's buyer files, in the commit that files it, if it is one that counts: against
+    /// another owner's agent.
+    pub(super) async fn count_filing(&self, commit: &mut Commit, job: &Job, policy: &Policy) -> Result<(), Error> {
+        let Some(worker) = job.worker.filter(|_| restricts(policy)) else { return Ok(()) };
+        let (buyer, worker) = (self.market.party(job.buyer).await?, self.market.party(worker).await?);
+        if different_owners(&buyer, &worker).is_err() {
+            return Ok(());
+        }
+        let kept = self.find::<Reputation>(job.buyer.0).await?;
+        let (known, version) = kept.as_ref().map_or((None, 0), |(known, version)| (Some(&**known), *version));
+        let next = Reputation::filing(known, job.buyer, &self.market.trust_by(policy));
+        commit.guards.retain(|(key, _)| *key != next.key()); // it is written instead
+        commit.write_silently(next, version);
+        Ok(())
+    }
+}
+
+fn restricts(policy: &Policy) -> bool {
+    policy.disputes.as_ref().is_some_and(|disputes| disputes.abuse.is_some())
 }

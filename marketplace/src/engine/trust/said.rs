@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::Marketplace;
 use crate::{
+    agent::AgentEvent,
     dispute::{Award, DisputeEnding},
     error::{Error, Rejection},
     ids::{AgentId, JobId, OwnerId},
@@ -47,6 +48,10 @@ impl Marketplace {
                 let (job, ending) = self.ending(*job, logged.position).await?;
                 let Some(contract) = self.contract(&job, ending.as_ref()).await? else { return Ok(None) };
                 Ok(Some(Said { facts: vec![Fact::rated(at, contract, *by, *rating)], policy: job.policy }))
+            }
+            EventBody::Agent(AgentEvent::Verified { policy, .. }) => {
+                let fact = Fact { at, happening: Happening::Verified { agent: AgentId(event.subject.id) } };
+                Ok(Some(Said { facts: vec![fact], policy: *policy }))
             }
             EventBody::Report(ReportEvent::Made { about, reporter, policy, .. }) => {
                 let (target, reporter) = (self.party(*about).await?, self.party(*reporter).await?);
@@ -149,7 +154,7 @@ impl Marketplace {
     }
 
     /// An agent and who is behind it: where agents are the embedder's own, each is its own owner.
-    async fn party(&self, agent: AgentId) -> Result<Party, Error> {
+    pub(super) async fn party(&self, agent: AgentId) -> Result<Party, Error> {
         let own = Party { agent, owner: OwnerId(agent.0) };
         if self.inner.agents.is_none() {
             return Ok(own);

@@ -9,6 +9,7 @@
 //! made. A new kind of record is a table in a migration and a line in [`tables::table`].
 
 mod failure;
+mod listings;
 mod migrate;
 #[cfg(feature = "postgres")]
 mod postgres;
@@ -35,7 +36,7 @@ use uuid::Uuid;
 
 use self::{failure::Failure, reader::Reader, shelf::Shelf, write::Prepared, writer::Queue};
 use super::{
-    Claim, Commit, CommitError, Journal, Key, KeyRecord, LoggedEvent, Position, Query, Store, StoreError, Stored,
+    Claim, Commit, CommitError, Journal, Key, KeyRecord, LoggedEvent, Position, Query, Seek, Store, StoreError, Stored,
     Tagged,
 };
 use crate::{
@@ -44,6 +45,7 @@ use crate::{
     ledger::{Account, Entry, Finding, Limit, Movement, TrialBalance},
     money::{Currency, Money},
     policy::{Policy, PolicyVersion},
+    search::Candidate,
 };
 
 /// What differs between databases.
@@ -63,6 +65,13 @@ struct Dialect {
     events: &'static str,
     /// Market, subject, kind.
     events_of: &'static str,
+    /// Market, kind, terms, limit, offset.
+    seek: &'static str,
+    /// How terms are asked for together, and instead of each other.
+    and: &'static str,
+    or: &'static str,
+    /// A term among those asked for. It is of letters and digits.
+    quote: fn(&str) -> String,
     /// Keeps other processes from migrating at the same time.
     migration_lock: &'static str,
     /// What is put right each time a store starts.
@@ -198,6 +207,10 @@ impl<D: 'static> Store for SqlStore<D> {
 
     async fn tagged(&self, market: MarketId, tagged: &Tagged) -> Result<Vec<Stored>, StoreError> {
         ask!(self.readers, queries::tagged, market, tagged)
+    }
+
+    async fn seek(&self, market: MarketId, seek: &Seek) -> Result<Vec<Candidate>, StoreError> {
+        ask!(self.readers, listings::seek, market, seek)
     }
 
     async fn claim(&self, market: MarketId, claim: &Claim) -> Result<Vec<Stored>, StoreError> {

@@ -41,6 +41,10 @@ pub(super) static DIALECT: Dialect = Dialect {
              ORDER BY epoch, number LIMIT $4",
     events_of: "SELECT epoch, number, kind, subject, version, at, actor, body FROM events \
                 WHERE market = $1 AND subject = $2 AND kind = $3 ORDER BY epoch, number",
+    seek: "SELECT id, rank, title, text FROM sought($1, $2, $3, $4, $5)",
+    and: " & ",
+    or: " | ",
+    quote: |term| format!("'{term}'"),
     migration_lock: "SELECT pg_advisory_xact_lock(8390876174219)", // any number, the same for ever
     // Never true while one server counts on: every epoch is the id of a transaction before this one.
     on_start: Some(
@@ -56,6 +60,7 @@ pub(super) static DIALECT: Dialect = Dialect {
         include_str!("../../../migrations/postgres/0006_notices.sql"),
         include_str!("../../../migrations/postgres/0007_agreements.sql"),
         include_str!("../../../migrations/postgres/0008_adjustments.sql"),
+        include_str!("../../../migrations/postgres/0009_search.sql"),
     ],
 };
 

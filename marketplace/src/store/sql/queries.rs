@@ -1,5 +1,7 @@
 //! Reading, and the few writes that are no commits.
 
+use std::collections::BTreeSet;
+
 use uuid::Uuid;
 
 use super::{
@@ -154,6 +156,8 @@ async fn matching(
         },
         None => None,
     };
+    // Each once, so that there are no more than the kind has.
+    let statuses: BTreeSet<&str> = query.statuses.iter().copied().collect();
     let mut cells: Vec<Cell> = vec![market.0.into(), i64::from(query.limit).into(), offset.into()];
     cells.extend(party.map(|(_, id)| Cell::Id(id)));
     let make = || {
@@ -161,16 +165,16 @@ async fn matching(
         if let Some((column, _)) = party {
             wanted += &format!(" AND {column} = $4");
         }
-        if !query.statuses.is_empty() {
+        if !statuses.is_empty() {
             let first = 4 + usize::from(party.is_some());
-            wanted += &format!(" AND status IN ({})", places(first, query.statuses.len()));
+            wanted += &format!(" AND status IN ({})", places(first, statuses.len()));
         }
         make(table.name, &wanted)
     };
     // A statement's text is kept by its purpose and size: what tells these apart has to be in there.
     let party = party.map_or(0, |_| 1 + query.party.map_or(0, |(place, _)| place));
-    let sql = text(session.dialect(), purpose, table.name, party * STATUSES + query.statuses.len(), make);
-    cells.extend(query.statuses.iter().map(|status| Cell::from(*status)));
+    let sql = text(session.dialect(), purpose, table.name, party * STATUSES + statuses.len(), make);
+    cells.extend(statuses.into_iter().map(Cell::from));
     session.rows(sql, cells).await
 }
 

@@ -48,6 +48,12 @@ pub(super) static DIALECT: Dialect = Dialect {
              WHERE market = $1 AND number > $3 AND $2 = 0 ORDER BY number LIMIT $4",
     events_of: "SELECT 0, number, kind, subject, version, at, actor, body FROM events \
                 WHERE subject = $2 AND market = $1 AND kind = $3 ORDER BY number",
+    seek: "SELECT id, rank, title, text FROM (SELECT rowid AS place FROM listed_terms WHERE listed_terms MATCH $3 \
+           ORDER BY rowid LIMIT $4 OFFSET $5) \
+           JOIN listings ON number = (place & 137438953471) WHERE market = $1 AND kind = $2 ORDER BY place",
+    and: " AND ",
+    or: " OR ",
+    quote: |term| format!("\"{term}\""),
     migration_lock: "",
     on_start: None,
     migrations: &[
@@ -59,6 +65,7 @@ pub(super) static DIALECT: Dialect = Dialect {
         include_str!("../../../migrations/sqlite/0006_notices.sql"),
         include_str!("../../../migrations/sqlite/0007_agreements.sql"),
         include_str!("../../../migrations/sqlite/0008_adjustments.sql"),
+        include_str!("../../../migrations/sqlite/0009_search.sql"),
     ],
 };
 

@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{
-    Failure,
+    Failure, listings,
     session::{Cell, Session},
     tables::{Insert, Table, kind, lookup, record, table},
 };
@@ -21,6 +21,7 @@ use crate::{
     ids::MarketId,
     ledger::{Account, Limit},
     money::Currency,
+    search::Rank,
     store::{
         Commit, CommitError, Event, Facts, Key, KeyRecord, KeyUse, Kind, StoreError, StoreErrorKind, Tagging, Write,
         admit,
@@ -36,6 +37,7 @@ pub(super) struct Prepared {
     documents: Vec<Vec<Cell>>,
     key: Option<Vec<Cell>>,
     tags: Vec<Tags>,
+    listings: Vec<(Key, Option<(Rank, Vec<Cell>)>)>,
 }
 
 /// What a record is listed under from now on.
@@ -70,7 +72,8 @@ impl Prepared {
         };
         let transfers = transfer_rows(&commit);
         let tags = commit.tags.iter().map(|tagging| tag_rows(&commit, tagging)).collect();
-        Ok(Self { commit, records, events, transfers, documents, key, tags })
+        let listings = listings::rows(&commit);
+        Ok(Self { commit, records, events, transfers, documents, key, tags, listings })
     }
 }
 
@@ -319,6 +322,7 @@ struct Rows<'a> {
     keys: BTreeMap<(MarketId, &'a str), &'a [Cell]>,
     /// As the last commit of the group leaves each record's, and whether it may be listed already.
     tags: BTreeMap<(MarketId, Key), (bool, &'a [Vec<Cell>])>,
+    listings: listings::Listings,
 }
 
 impl<'a> Rows<'a> {
@@ -339,6 +343,7 @@ impl<'a> Rows<'a> {
             let before = self.tags.get(&(market, *key)).is_some_and(|(known, _)| *known);
             self.tags.insert((market, *key), (*known || before, rows));
         }
+        self.listings.extend(prepared.listings.iter().map(|(key, row)| ((market, *key), row.clone())));
         if let (Some(used), Some(row)) = (&prepared.commit.key, &prepared.key) {
             self.keys.insert((market, &used.key), row);
         }
@@ -362,7 +367,8 @@ impl<'a> Rows<'a> {
         into_events(session.dialect().epoch).write(session, &self.events).await?;
         let columns = ["market", "subject", "name", "body"];
         Insert::new("documents", &columns).write(session, &self.documents).await?;
-        write_tags(session, self.tags).await
+        write_tags(session, self.tags).await?;
+        listings::write(session, self.listings).await
     }
 }
 

@@ -8,6 +8,7 @@ mod commits;
 mod crowds;
 mod reading;
 mod sample;
+mod search;
 
 pub use sample::Sample;
 
@@ -128,7 +129,7 @@ use {cases, hold};
 /// [`StoreError`] when the store cannot even be opened.
 pub async fn run(database: &dyn Database) -> Result<Report, StoreError> {
     let mut report = Report::default();
-    for (name, case) in [commits::CASES, reading::CASES, crowds::CASES].concat() {
+    for (name, case) in [commits::CASES, reading::CASES, search::CASES, crowds::CASES].concat() {
         let store = database.open().await?;
         // Markets of earlier runs on the same database have other names.
         let mut number = 1;

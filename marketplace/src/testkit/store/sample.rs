@@ -92,6 +92,7 @@ impl Sample {
             movement: Movement::new(),
             documents: Vec::new(),
             tags: Vec::new(),
+            listings: Vec::new(),
             guards: Vec::new(),
         }
     }

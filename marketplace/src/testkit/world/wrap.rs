@@ -17,8 +17,9 @@ use crate::{
     rail::{
         Cursor, Holdings, Instruction, Observation, Observations, Outcome, Push, RailError, RailProfile, SettlementRail,
     },
+    search::Candidate,
     store::{
-        Claim, Commit, CommitError, Journal, Key, KeyRecord, LoggedEvent, Position, Query, Store, StoreError,
+        Claim, Commit, CommitError, Journal, Key, KeyRecord, LoggedEvent, Position, Query, Seek, Store, StoreError,
         StoreErrorKind, Stored, Tagged,
     },
 };
@@ -218,6 +219,11 @@ impl Store for WorldStore {
     async fn tagged(&self, market: MarketId, tagged: &Tagged) -> Result<Vec<Stored>, StoreError> {
         let _alone = self.read().await?;
         self.inner.tagged(market, tagged).await
+    }
+
+    async fn seek(&self, market: MarketId, seek: &Seek) -> Result<Vec<Candidate>, StoreError> {
+        let _alone = self.read().await?;
+        self.inner.seek(market, seek).await
     }
 
     async fn claim(&self, market: MarketId, claim: &Claim) -> Result<Vec<Stored>, StoreError> {

@@ -242,3 +242,22 @@ async fn vp_24_bids_are_told_to_no_other_bidder() {
     )
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jp_33_a_provider_is_told_what_its_client_is_like_to_work_for() {
+    on_each(
+        just_pay(),
+        || always(Manner::Status(200)),
+        async |town: Town| {
+            town.subscribed(worker(), "https://worker.example/hook").await;
+            town.posted().await;
+            town.pass(0).await;
+            let created = body(&town.receiver.received(), "worker", "job.created");
+            let expected = json!({
+                "trust_score": "0.65", "disputes_filed": 0, "dispute_rate": "0", "jobs_completed": 0, "restricted": false,
+            });
+            assert_eq!(created["client_reputation"], expected);
+        },
+    )
+    .await;
+}
