@@ -6,7 +6,7 @@ use super::{AcceptedTerms, KeyId};
 use crate::{clock::Timestamp, ids::OwnerId, money::Money};
 
 /// Something that happened to an agent.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "type")]
 #[non_exhaustive]
 pub enum AgentEvent {

@@ -1,19 +1,26 @@
 //! What only PostgreSQL does.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use futures::future::join_all;
 use sqlx::{ConnectOptions, Connection, PgConnection, Row, postgres::PgConnectOptions};
 use tradepost::{
+    clock::ManualClock,
+    error::Error,
     ids::MarketId,
     money::Currency,
+    rail::CreditsRail,
     store::{CommitError, Journal, LoggedEvent, Position, PostgresStore, Store, StoreErrorKind},
-    testkit::postgres::PostgresServer,
+    testkit::{postgres::PostgresServer, store::Sample},
 };
 
 use super::{
     Postgres, SERVER,
     behind::{Behind, euros, market, sample},
+};
+use crate::{
+    counter::{Counter, credits},
+    support::{buyer, order, start},
 };
 
 async fn connection(url: &str) -> PgConnection {
@@ -339,4 +346,79 @@ async fn a_server_that_crashes_under_load_loses_nothing() {
         }
     };
     tokio::time::timeout(Duration::from_secs(30), again).await.unwrap();
+}
+
+/// A database that refuses the next writes to jobs with a code, `times` times, whatever becomes of the
+/// transactions that they are part of.
+async fn refuses(url: &str, code: &str, times: u32) {
+    let script = format!(
+        "CREATE SEQUENCE refusals; \
+         CREATE FUNCTION refuse() RETURNS TRIGGER LANGUAGE plpgsql AS $$ BEGIN \
+         IF nextval('refusals') <= {times} THEN RAISE EXCEPTION 'refused' USING ERRCODE = '{code}'; END IF; \
+         RETURN NEW; END $$; \
+         CREATE TRIGGER refuse BEFORE INSERT OR UPDATE ON jobs FOR EACH ROW EXECUTE FUNCTION refuse();"
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(script)).execute(&mut connection(url).await).await.unwrap();
+}
+
+/// A serialization failure and a deadlock are tried again: the command sees neither, and is carried out once.
+#[tokio::test(flavor = "multi_thread")]
+async fn lost_races_are_tried_again_whole() {
+    for code in ["40001", "40P01"] {
+        let (Postgres(url), store) = database().await;
+        let clock = Arc::new(ManualClock::at(start()));
+        let market = Counter::builder(store, &clock).rail(credits()).build().await.unwrap();
+        market.operator("Ada").record_deposit(CreditsRail::ID, "wire", buyer(), euros(1000)).await.unwrap();
+        refuses(&url, code, 3).await;
+        let job = market.agent(buyer()).keyed("one").post_job(order(euros(600))).await.unwrap();
+        let again = market.agent(buyer()).keyed("one").post_job(order(euros(600))).await.unwrap();
+        assert_eq!((job.id, market.available(buyer()).await.unwrap()), (again.id, euros(400)), "{code}");
+        assert_eq!(market.verify().await.unwrap(), [], "{code}");
+    }
+}
+
+/// One that does not end is the store's failure, with nothing written.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_race_that_is_always_lost_is_said() {
+    let (Postgres(url), store) = database().await;
+    let clock = Arc::new(ManualClock::at(start()));
+    let market = Counter::builder(store, &clock).rail(credits()).build().await.unwrap();
+    market.operator("Ada").record_deposit(CreditsRail::ID, "wire", buyer(), euros(1000)).await.unwrap();
+    refuses(&url, "40001", 1_000_000).await;
+    let error = market.agent(buyer()).post_job(order(euros(600))).await.unwrap_err();
+    assert!(matches!(&error, Error::Store(error) if error.kind() == StoreErrorKind::Unavailable), "{error}");
+    assert_eq!(market.available(buyer()).await.unwrap(), euros(1000));
+    assert_eq!(market.verify().await.unwrap(), []);
+}
+
+/// Two sessions that hold what the other one needs: the database ends one of them (40P01), and the engine's is
+/// decided again on what the other one left.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_real_deadlock_is_decided_again() {
+    let (Postgres(url), store) = database().await;
+    let market = market(&store).await;
+    let (first, second) = (sample(market, 1), sample(market, 2));
+    for sample in [&first, &second] {
+        store.commit(sample.write()).await.unwrap();
+    }
+    // The engine's connections find a deadlock at once, the other session late: so it is the engine's that ends.
+    let mut other = connection(&url).await;
+    sqlx::raw_sql("SET deadlock_timeout = '1h'").execute(&mut other).await.unwrap();
+    let mut other = other.begin().await.unwrap();
+    let hold = "SELECT 1 FROM jobs WHERE id = $1 FOR UPDATE";
+    sqlx::query(hold).bind(second.job.id.0).execute(&mut *other).await.unwrap();
+    let next = |sample: &Sample| Sample { version: 1, ..sample.clone() }.write();
+    let mut both = next(&first);
+    both.writes.extend(next(&second).writes);
+    let commit = tokio::spawn({
+        let store = store.clone();
+        async move { store.commit(both).await }
+    });
+    until(&url, A_WRITER_WAITS).await;
+    sqlx::query(hold).bind(first.job.id.0).execute(&mut *other).await.unwrap();
+    other.commit().await.unwrap();
+    commit.await.unwrap().unwrap();
+    for sample in [&first, &second] {
+        assert_eq!(store.load(market, sample.key()).await.unwrap().unwrap().version, 2);
+    }
 }
