@@ -165,6 +165,14 @@ pub enum Rejection {
         /// What its wallet holds, or has on its way out.
         holds: Money,
     },
+    /// An agent does not delete itself while it owes the platform something.
+    #[error("agent {agent} cannot be deleted: it owes {owes}")]
+    OwesMoney {
+        /// The agent.
+        agent: AgentId,
+        /// How much it owes.
+        owes: Money,
+    },
     /// The agent is not in a status that allows this.
     #[error("{command}: agent {agent} is {status}; allowed in {allowed:?}")]
     WrongAgentStatus {
@@ -427,6 +435,12 @@ pub enum Rejection {
         tier: String,
         /// The lowest that may.
         min: String,
+    },
+    /// The bid is under the job's reserve, which only its buyer knows (VP-13).
+    #[error("a bid of {actual} is under the job's reserve")]
+    UnderReserve {
+        /// The bid's price.
+        actual: Money,
     },
     /// The worker's tier allows no job as large (VP-42).
     #[error("a worker of tier {tier} may take on jobs of at most {max}, not {actual}")]

@@ -43,6 +43,8 @@ pub struct Context<'a> {
     pub active_contract: Option<Key>,
     /// What its wallet holds that it could take out, for deleting it.
     pub holds: Option<Money>,
+    /// What it owes, for deleting it.
+    pub owes: Option<Money>,
 }
 
 /// Secrets drawn beforehand, as they will be kept. A decision that uses one gives it to the caller.
@@ -415,8 +417,11 @@ impl<'a> Draft<'a> {
         if let Some(contract) = self.ctx.active_contract {
             return Err(Rejection::ContractActive { agent: self.agent.id, contract });
         }
-        if let Some(holds) = self.ctx.holds.filter(|_| !matches!(self.ctx.actor, Actor::Operator(_))) {
-            return Err(Rejection::WalletNotEmpty { agent: self.agent.id, holds });
+        let agent = self.agent.id;
+        match (self.ctx.actor, self.ctx.holds, self.ctx.owes) {
+            (Actor::Operator(_), ..) | (_, None, None) => {}
+            (_, Some(holds), _) => return Err(Rejection::WalletNotEmpty { agent, holds }),
+            (_, None, Some(owes)) => return Err(Rejection::OwesMoney { agent, owes }),
         }
         self.agent.was = Some(self.agent.status);
         self.agent.status = AgentStatus::Closing;

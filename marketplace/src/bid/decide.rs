@@ -147,8 +147,10 @@ impl Desk<'_> {
     /// Checks a bid (VP-24); its price.
     fn bid_price(&self, policy: &BidPolicy, before: Option<&Bid>, order: &BidOrder) -> Result<Money, Rejection> {
         let price = order.price.ok_or(Rejection::Missing { field: "price" })?;
-        let least = self.open.reserve.map_or(policy.price_min, |reserve| reserve.minor().max(policy.price_min));
-        self.check_price(price, least)?;
+        self.check_price(price, policy.price_min)?;
+        if self.open.reserve.is_some_and(|reserve| price.minor() < reserve.minor()) {
+            return Err(Rejection::UnderReserve { actual: price });
+        }
         text::prose("message", &order.message, policy.message)?;
         if let Some(hours) = order.hours.filter(|hours| !HOURS.contains(*hours)) {
             let Range { min, max } = HOURS;

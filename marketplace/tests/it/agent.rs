@@ -466,8 +466,15 @@ fn every_command_is_refused_in_every_status_that_the_table_does_not_name() {
     let owner_id = OwnerId(Uuid::from_u128(2));
     let owner = Owner { id: owner_id, email: Some("me@example.org".into()), priced: 1, recovery_asked_at: None };
     let nobody = Actor::Agent(stranger());
-    let by =
-        |actor| Context { now: start(), actor, policy: &policy, fresh: &fresh, active_contract: None, holds: None };
+    let by = |actor| Context {
+        now: start(),
+        actor,
+        policy: &policy,
+        fresh: &fresh,
+        active_contract: None,
+        holds: None,
+        owes: None,
+    };
     let (me, operator, timer) = (Actor::Owner(owner_id), operator(), Actor::Timer);
     let command = AgentCommand::Register { id, registration: Box::new(registration("Ada")) };
     let made = decide(None, Some(&owner), &command, &by(&me)).unwrap();

@@ -219,9 +219,10 @@ impl Marketplace {
             let drawn = parts.draw(&policy, agent.map_or_else(|| command.registers(), |agent| Some(agent.id)))?;
             let owner = self.load_owner(journal, agent, call.actor).await?;
             let active_contract = self.active_contract(agent, &command).await?;
-            let holds = self.withdrawable(agent, &command).await?;
+            let (holds, owes) = self.left_behind(agent, &command).await?;
             let fresh = parts.fresh(&policy, &drawn);
-            let context = Context { now, actor: call.actor, policy: &policy, fresh: &fresh, active_contract, holds };
+            let context =
+                Context { now, actor: call.actor, policy: &policy, fresh: &fresh, active_contract, holds, owes };
             let decided = self
                 .authorize(call.actor, command.name(), None)
                 .and_then(|()| decide(agent, owner.as_ref().map(|(owner, _)| &**owner), &command, &context));
@@ -358,7 +359,8 @@ impl Marketplace {
     }
 
     /// A deposit that came in may be the one that activates (JP-02). Should the process end before this,
-    /// the rail reports the deposit again, which credits nothing and comes here.
+    /// the rail reports the deposit again, which credits nothing and comes here. By then its money may be
+    /// gone (a panic): the agent waits for the next one, and the rail is read on.
     pub(super) async fn activate_by_deposit(&self, call: Call<'_>, agent: AgentId, amount: Money) -> Result<(), Error> {
         if self.inner.agents.is_none() {
             return Ok(());
@@ -367,6 +369,10 @@ impl Marketplace {
         match self.command_agent(Some(agent), AgentCommand::TakeDeposit { amount }, call).await {
             // It waits for no deposit, or for a larger one.
             Ok(_) | Err(Error::Rejected(Rejection::WrongAgentStatus { .. } | Rejection::Amount { .. })) => Ok(()),
+            Err(Error::Rejected(reason)) => {
+                tracing::warn!(%agent, %reason, "a deposit did not activate its agent");
+                Ok(())
+            }
             Err(error) => Err(error),
         }
     }

@@ -83,12 +83,13 @@ impl Session<'_> {
 
     /// Deletes an agent that has no job under way, as the agent, its owner or an operator (VP-09). Its
     /// keys die and what it said about itself is gone; its history stays. Agent and owner take out before
-    /// what can be taken out of its wallet. An operator may delete it all the same: the balance stays, and
+    /// what can be taken out of its wallet, and repay what it owes. An operator may delete it all the same: the balance stays, and
     /// an operator's [`panic`](Session::panic) sends it to the emergency address.
     ///
     /// # Errors
     /// [`Error`]; [`Rejection::ContractActive`](crate::error::Rejection::ContractActive),
-    /// [`Rejection::WalletNotEmpty`](crate::error::Rejection::WalletNotEmpty)
+    /// [`Rejection::WalletNotEmpty`](crate::error::Rejection::WalletNotEmpty),
+    /// [`Rejection::OwesMoney`](crate::error::Rejection::OwesMoney)
     pub async fn delete(self, agent: AgentId) -> Result<Arc<Agent>, Error> {
         self.market.delete_agent(agent, self.call()).await
     }

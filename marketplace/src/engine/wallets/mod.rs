@@ -203,17 +203,22 @@ impl Marketplace {
         self.transact(call, &told, &mut operation).await
     }
 
-    /// What an agent could take out of its wallet, or is taking out, where the command asks for it (VP-09).
-    pub(super) async fn withdrawable(
+    /// What an agent could take out of its wallet, or is taking out, and what it owes, where the command
+    /// asks for it (VP-09).
+    pub(super) async fn left_behind(
         &self,
         agent: Option<&Agent>,
         command: &AgentCommand,
-    ) -> Result<Option<Money>, Error> {
-        let leaves = self.policy().1.wallet.is_some_and(|wallet| wallet.withdrawals.is_some());
-        let Some(agent) = agent.filter(|_| leaves && *command == AgentCommand::Delete) else { return Ok(None) };
+    ) -> Result<(Option<Money>, Option<Money>), Error> {
+        let Some(agent) = agent.filter(|_| *command == AgentCommand::Delete) else { return Ok((None, None)) };
+        let offered = self.policy().1.wallet.is_some_and(|wallet| wallet.withdrawals.is_some());
+        // Earnings that such a rail could not pay are paid out later.
+        let leaves = offered || self.wallet_rail().is_ok_and(|rail| rail.profile().custody == Custody::PerHold);
         let pending = self.balance(Account::Pending(agent.id), None).await?;
         let holds = self.available(agent.id).await?.plus(pending).map_err(Rejection::from)?;
-        Ok(Some(holds).filter(|holds| !holds.is_zero()))
+        let owes = self.owed(agent.id).await?;
+        let some = |money: Money| money.is_positive().then_some(money);
+        Ok((some(holds).filter(|_| leaves), some(owes)))
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     actor::Actor,
+    agreement::{Agreement, AgreementStatus},
     clock::Timestamp,
     engine::{JobsOf, Marketplace, Role, command::Call, transact::Attempt},
     error::{Error, Rejection},
@@ -12,7 +13,7 @@ use crate::{
     ledger::{Account, Entry, TransferKind, escrow},
     money::Money,
     spending::Allowance,
-    store::{InstructionRecord, Key, Kind, LoggedEvent, OfKind as _, Query},
+    store::{InstructionRecord, Kept, Key, Kind, LoggedEvent, OfKind as _, Query},
     wallet::{Balances, Earnings, EarningsLine, HistoryKind, HistoryLine, Wallet, in_history, spent},
 };
 
@@ -21,7 +22,7 @@ const PAGE: u32 = 500;
 
 impl Marketplace {
     /// An agent's wallet: balances, addresses, what is on its way out, and warnings (JP-23, AM-08). What
-    /// is escrowed is added up from the agent's open jobs, a request to the store for each 500 of them.
+    /// is escrowed is added up from the agent's open jobs and agreements, a request to the store for each 500.
     ///
     /// # Errors
     /// The store's failure.
@@ -73,7 +74,7 @@ impl Marketplace {
         let none = Money::zero(self.currency());
         let mut earnings = Earnings { total_earned: none, total_jobs: 0, jobs: Vec::new() };
         let statuses = vec![JobStatus::Completed.as_str()];
-        self.each_job(1, agent, statuses, |job| {
+        self.each(1, agent, statuses, |job: &Job| {
             earnings.total_earned = earnings.total_earned.plus(job.terms.net()?)?;
             earnings.total_jobs += 1;
             Ok(())
@@ -125,9 +126,17 @@ impl Marketplace {
     async fn escrowed(&self, agent: AgentId) -> Result<Money, Error> {
         let open = JobStatus::ALL.into_iter().filter(|status| !status.is_final());
         let mut sum = Money::zero(self.currency());
-        self.each_job(0, agent, open.map(JobStatus::as_str).collect(), |job| {
+        self.each(0, agent, open.map(JobStatus::as_str).collect(), |job: &Job| {
             if job.hold.state == HoldState::Held {
                 sum = sum.plus(job.terms.total()?)?;
+            }
+            Ok(())
+        })
+        .await?;
+        let open = AgreementStatus::ALL.into_iter().filter(|status| !status.is_final());
+        self.each(0, agent, open.map(AgreementStatus::as_str).collect(), |agreement: &Agreement| {
+            if agreement.hold.state == HoldState::Held {
+                sum = sum.plus(agreement.terms.deposit)?;
             }
             Ok(())
         })
@@ -135,18 +144,19 @@ impl Marketplace {
         Ok(sum)
     }
 
-    async fn each_job(
+    /// Sees each contract of an agent's, on this side of it, that is in one of the statuses.
+    async fn each<C: Kept>(
         &self,
         place: usize,
         agent: AgentId,
         statuses: Vec<&'static str>,
-        mut see: impl FnMut(&Job) -> Result<(), Rejection> + Send,
+        mut see: impl FnMut(&C) -> Result<(), Rejection> + Send,
     ) -> Result<(), Error> {
-        let mut query = Query { kind: Kind::Job, party: Some((place, agent.0)), statuses, offset: 0, limit: PAGE };
+        let mut query = Query { kind: C::KIND, party: Some((place, agent.0)), statuses, offset: 0, limit: PAGE };
         loop {
             let page = self.inner.store.find(self.inner.market, &query).await?;
             let last = page.len() < PAGE as usize;
-            page.into_iter().filter_map(|stored| Job::of(stored.record)).try_for_each(|job| see(&job))?;
+            page.into_iter().filter_map(|stored| C::of(stored.record)).try_for_each(|contract| see(&contract))?;
             if last {
                 return Ok(());
             }

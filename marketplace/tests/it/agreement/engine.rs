@@ -166,6 +166,8 @@ async fn pg_04_credits_hold_the_deposit_and_refuse_what_is_not_there() {
         for id in &ids[..2] {
             assert_eq!(town.market.balance(escrow(*id), None).await.unwrap().minor(), DEPOSIT);
         }
+        let shown = town.market.wallet(buyer()).await.unwrap();
+        assert_eq!([shown.available.minor(), shown.escrowed.minor()], [0, 2 * DEPOSIT], "JP-23: deposits are escrowed");
         town.market.agent(worker()).accept_agreement(ids[2], None).await.unwrap();
         let poor = rejection(town.market.agent(buyer()).activate_agreement(ids[2]).await);
         assert!(matches!(poor, Rejection::Ledger(LedgerError::Overdraft { .. })), "{poor}");

@@ -95,13 +95,17 @@ fn vp_13_windows_are_bounded() {
 fn vp_13_vp_24_prices_have_limits() {
     let reserve = Some(Money::new(900, Currency::EUR));
     let mut desk = BidDesk::new(voxpact(), Custody::Internal, 2000, OpenOrder { reserve, ..OpenOrder::default() });
-    for minor in [899, 2001, 0, -1, i64::MIN, i64::MAX] {
+    for minor in [499, 2001, 0, -1, i64::MIN, i64::MAX] {
         let refused = desk.place(worker(), minor);
         assert!(
-            matches!(refused, Err(Rejection::Amount { field: "price", min: 900, max: 2000, .. } | Rejection::Money(_))),
+            matches!(refused, Err(Rejection::Amount { field: "price", min: 500, max: 2000, .. } | Rejection::Money(_))),
             "{minor}: {refused:?}"
         );
     }
+    // The reserve is the buyer's secret: a refusal does not tell it.
+    let refused = desk.place(worker(), 899).unwrap_err();
+    assert_eq!(refused, Rejection::UnderReserve { actual: Money::new(899, Currency::EUR) });
+    assert_eq!(refused.to_string(), "a bid of 8.99 EUR is under the job's reserve");
     let usd = Box::new(price(Money::new(1000, Currency::USDC)));
     assert!(matches!(desk.give(worker(), worker(), &BidCommand::Place { bid: usd }), Err(Rejection::Money(_))));
     let nothing = BidCommand::Place { bid: Box::default() };

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use tradepost::{
     actor::Actor,
+    adjustment::Booking,
     agent::{AgentStatus, Registration},
     clock::ManualClock,
     engine::{AgentParts, Marketplace},
     error::Rejection,
     job::JobStatus,
     ledger::{Account, RevenueKind, TransferKind},
-    policy::{Policy, Span},
+    policy::{Activation, Policy, Span},
     rail::{Custody, Landing},
     secret::Pepper,
     store::{InstructionState, LoggedEvent, MemoryStore},
@@ -321,6 +322,56 @@ async fn vp_36_earnings_are_listed_by_job_with_totals_and_what_landed_here_can_l
     }
 }
 
+/// VP-09: nobody gets rid of a debt, nor loses earnings that the rail could not pay, by deleting itself.
+#[tokio::test]
+async fn vp_09_an_agent_that_owes_or_has_earnings_here_is_not_deleted() {
+    let mut policy = voxpact();
+    policy.agents = Policy::justpayai().unwrap().agents;
+    policy.agents.activation = Activation::Free;
+    let (market, _, _) = kept_by(policy, Custody::PerHold).await;
+    let me = Actor::Owner(market.owner_by_email("me@example.org").unwrap());
+    let registration = Registration { name: "ada".into(), email: None, profile: Default::default() };
+    let ada = market.by(me.clone()).register(registration).await.unwrap().agent.id;
+    let book = async |debit, credit, minor| {
+        let amount = tradepost::money::Money::new(minor, market.currency());
+        market.operator("Ada").adjust(vec![Booking { debit, credit, amount }], "as it was").await.unwrap();
+        amount
+    };
+    let treasury = Account::Treasury(ScriptedRail::profile_of(Custody::PerHold, market.currency()).id);
+    let owes = book(Account::Debt(ada), treasury, 300).await;
+    assert_eq!(rejected(market.by(me.clone()).delete(ada).await), Rejection::OwesMoney { agent: ada, owes });
+    book(treasury, Account::Debt(ada), 300).await;
+    let holds = book(treasury, Account::Available(ada), 200).await;
+    assert_eq!(rejected(market.by(me.clone()).delete(ada).await), Rejection::WalletNotEmpty { agent: ada, holds });
+    book(Account::Available(ada), treasury, 200).await;
+    assert_eq!(market.by(me).delete(ada).await.unwrap().status, AgentStatus::Deleted);
+}
+
+/// JP-02: a deposit that leaves nothing to pay the activation with (here the agent owes more) leaves its
+/// agent waiting, and the rail is read on.
+#[tokio::test]
+async fn jp_02_a_deposit_that_cannot_activate_its_agent_does_not_stop_the_rail() {
+    let (market, world, _) = kept(Policy::justpayai().unwrap()).await;
+    let me = Actor::Owner(market.owner_by_email("me@example.org").unwrap());
+    let register = async |name: &str| {
+        let registration = Registration { name: name.into(), email: None, profile: Default::default() };
+        market.by(me.clone()).register(registration).await.unwrap().agent.id
+    };
+    let (ada, bob) = (register("ada").await, register("bob").await);
+    let money = |minor| tradepost::money::Money::new(minor, market.currency());
+    let treasury = Account::Treasury(ScriptedRail::profile_of(Custody::Pooled, market.currency()).id);
+    let debt = Booking { debit: Account::Debt(ada), credit: treasury, amount: money(3_000_000) };
+    market.operator("Ada").adjust(vec![debt], "as it was").await.unwrap();
+    world.deposit(ada, money(2_000_000), SOURCE);
+    world.deposit(bob, money(2_000_000), SOURCE);
+    market.run_until_idle().await.unwrap();
+    let status = async |agent| market.registered(agent).await.unwrap().status;
+    assert_eq!((status(ada).await, status(bob).await), (AgentStatus::AwaitingDeposit, AgentStatus::Active));
+    world.deposit(ada, money(3_000_000), SOURCE);
+    market.run_until_idle().await.unwrap();
+    assert_eq!((status(ada).await, market.available(ada).await.unwrap()), (AgentStatus::Active, money(1_000_000)));
+}
+
 #[tokio::test]
 async fn what_a_rail_reports_where_no_deposits_are_taken_is_kept_for_an_operator() {
     let bank = Bank::in_memory(agent_market(), Custody::Pooled).await;
@@ -331,9 +382,13 @@ async fn what_a_rail_reports_where_no_deposits_are_taken_is_kept_for_an_operator
 
 /// Agents of its own, with wallets over a pooled rail.
 async fn kept(policy: Policy) -> (Marketplace, OutsideWorld, Arc<ManualClock>) {
+    kept_by(policy, Custody::Pooled).await
+}
+
+async fn kept_by(policy: Policy, custody: Custody) -> (Marketplace, OutsideWorld, Arc<ManualClock>) {
     let (clock, currency) = (Arc::new(ManualClock::at(start())), policy.currency);
     let world = OutsideWorld::new(currency, 7);
-    let profile = ScriptedRail::profile_of(Custody::Pooled, currency);
+    let profile = ScriptedRail::profile_of(custody, currency);
     let rail = ScriptedRail::new(profile, world.clone(), clock.clone());
     let builder = Marketplace::builder("kept", MemoryStore::new(), policy).rail(rail);
     let builder = builder.agents(AgentParts::new(Pepper::new([7; 32])));
