@@ -29,8 +29,11 @@ use tradepost::{
     testkit::{OutsideWorld, ScriptedRail},
 };
 
-use super::SERVER;
-use crate::{agreement::proposal, support::*};
+use crate::{
+    agreement::proposal,
+    notice::{SERVER, TURN},
+    support::*,
+};
 
 /// A policy under which there is something of each kind.
 fn policy() -> Policy {
@@ -218,6 +221,8 @@ async fn sqlite_files_of_every_version_are_brought_up_to_date() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn postgres_databases_of_every_version_are_brought_up_to_date() {
+    // Open transactions of other tests would hold back what is read of the log.
+    let _turn = TURN.lock().await;
     let scripts = scripts("postgres");
     for from in 1..=scripts.len() {
         let url = SERVER.database().unwrap();

@@ -53,6 +53,8 @@ async fn justpayais_wallets_and_a_direct_job() {
         };
         let job = market.agent(client).post_job(order).await.unwrap();
         assert_eq!(job.status, JobStatus::Accepted);
+        let unknown = market.standing(client).await.unwrap().score;
+        stage.idle().await;
         let wallet = market.wallet(client).await.unwrap();
         let balances = [wallet.available, wallet.escrowed, wallet.pending, wallet.total].map(Money::minor);
         assert_eq!(balances, [9_700_000, 10_300_000, 0, 20_000_000]);
@@ -66,7 +68,7 @@ async fn justpayais_wallets_and_a_direct_job() {
         let created = stage.one("provider", "job.created");
         assert_eq!((&created["input"], &created["amount"]), (&json!({ "text": "..." }), &json!(10_000_000)));
         let new_client = json!({
-            "trustScore": "0.65", "disputeRate": "0", "jobsCompleted": 0, "totalDisputesFiled": 0, "isRestricted": false,
+            "trustScore": unknown, "disputeRate": "0", "jobsCompleted": 0, "totalDisputesFiled": 0, "isRestricted": false,
         });
         assert_eq!(created["clientReputation"], new_client);
         assert_eq!(stage.one("client", "job.delivered")["job_id"], json!(job.id));
@@ -181,6 +183,7 @@ async fn justpayais_dispute() {
             let market = &stage.market;
             let client = stage.fund("client", 21_000_000, FIRST).await;
             let provider = stage.fund("provider", 1_000_000, SECOND).await;
+            let before = [market.standing(client).await.unwrap(), market.standing(provider).await.unwrap()];
             let order = JobOrder { worker: Some(provider), ..JobOrder::new("Summarize", stage.money(5_000_000)) };
             let job = market.agent(client).post_job(order).await.unwrap().id;
             market.agent(provider).deliver(job, Delivery::default()).await.unwrap();
@@ -207,8 +210,8 @@ async fn justpayais_dispute() {
             ];
             assert_eq!(stage.log(job).await, told);
             assert_eq!(stage.one("provider", "job.disputed"), json!({ "job_id": job, "dispute_id": dispute.id }));
-            for agent in [client, provider] {
-                assert_ne!(market.standing(agent).await.unwrap().score.to_string(), "0.65");
+            for before in before {
+                assert_ne!(market.standing(before.agent).await.unwrap().score, before.score);
             }
             // The next job tells its provider so.
             let order = JobOrder { worker: Some(provider), ..JobOrder::new("Summarize", stage.money(5_000_000)) };

@@ -88,6 +88,8 @@ async fn voxpacts_direct_job() {
             // POST /v1/jobs: the card is charged and the money held at once.
             let job = market.agent(buyer).post_job(stage.direct(worker, 500)).await.unwrap();
             assert_eq!((job.status, stage.world.hold(job.id.into())), (JobStatus::Funded, Some(stage.money(500))));
+            stage.idle().await;
+            stage.idle().await;
             assert_eq!(market.agent(worker).accept(job.id).await.unwrap().status, JobStatus::Accepted);
             market.agent(worker).start(job.id).await.unwrap();
             let output = object(json!({ "word_count": 450 }));
