@@ -76,7 +76,7 @@ async fn a_rail_that_hangs_keeps_nothing_but_its_own_money_waiting() {
     market.agent(worker()).accept(released).await.unwrap();
     market.agent(worker()).deliver(released, Delivery::default()).await.unwrap();
     let contested = post(scripted).await;
-    assert!(world.charge_back(contested.into(), ChargebackStage::Opened));
+    assert!(world.charge_back(contested.into(), ChargebackStage::Opened { evidence_due: None }));
     world.next(Script { answer: Answer::LostAfter, ..Script::default() });
     let lost = post(scripted).await;
     for _ in 0..20 {

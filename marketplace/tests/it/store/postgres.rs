@@ -11,7 +11,7 @@ use tradepost::{
     money::Currency,
     rail::CreditsRail,
     store::{CommitError, Journal, LoggedEvent, Position, PostgresStore, Store, StoreErrorKind},
-    testkit::{postgres::PostgresServer, store::Sample},
+    testkit::postgres::PostgresServer,
 };
 
 use super::{
@@ -389,36 +389,4 @@ async fn a_race_that_is_always_lost_is_said() {
     assert!(matches!(&error, Error::Store(error) if error.kind() == StoreErrorKind::Unavailable), "{error}");
     assert_eq!(market.available(buyer()).await.unwrap(), euros(1000));
     assert_eq!(market.verify().await.unwrap(), []);
-}
-
-/// Two sessions that hold what the other one needs: the database ends one of them (40P01), and the engine's is
-/// decided again on what the other one left.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_real_deadlock_is_decided_again() {
-    let (Postgres(url), store) = database().await;
-    let market = market(&store).await;
-    let (first, second) = (sample(market, 1), sample(market, 2));
-    for sample in [&first, &second] {
-        store.commit(sample.write()).await.unwrap();
-    }
-    // The engine's connections find a deadlock at once, the other session late: so it is the engine's that ends.
-    let mut other = connection(&url).await;
-    sqlx::raw_sql("SET deadlock_timeout = '1h'").execute(&mut other).await.unwrap();
-    let mut other = other.begin().await.unwrap();
-    let hold = "SELECT 1 FROM jobs WHERE id = $1 FOR UPDATE";
-    sqlx::query(hold).bind(second.job.id.0).execute(&mut *other).await.unwrap();
-    let next = |sample: &Sample| Sample { version: 1, ..sample.clone() }.write();
-    let mut both = next(&first);
-    both.writes.extend(next(&second).writes);
-    let commit = tokio::spawn({
-        let store = store.clone();
-        async move { store.commit(both).await }
-    });
-    until(&url, A_WRITER_WAITS).await;
-    sqlx::query(hold).bind(first.job.id.0).execute(&mut *other).await.unwrap();
-    other.commit().await.unwrap();
-    commit.await.unwrap().unwrap();
-    for sample in [&first, &second] {
-        assert_eq!(store.load(market, sample.key()).await.unwrap().unwrap().version, 2);
-    }
 }

@@ -87,7 +87,7 @@ async fn grow(market: &Marketplace, world: &OutsideWorld) -> [AgentId; 2] {
     let open = post(open).await;
     let bid = BidOrder { price: Some(euros(10)), ..BidOrder::default() };
     market.agent(worker).place_bid(open, bid).await.unwrap();
-    assert!(world.charge_back(post(direct()).await.into(), ChargebackStage::Opened));
+    assert!(world.charge_back(post(direct()).await.into(), ChargebackStage::Opened { evidence_due: None }));
     market.by(owner()).set_spending_limit(buyer, Some(euros(10_000))).await.unwrap();
     market.agent(worker).set_withdrawal_address(worker, "7xKXtg2CW87d97TXJSDpbD5jBkheTqA83TZRuJosgAsU").await.unwrap();
     let complaint = Complaint { target: Reported::Agent(buyer), reason: "spam".into(), description: String::new() };
