@@ -41,7 +41,7 @@ pub enum Adjusted {
 }
 
 /// One amount to be moved by hand, in minor units of the marketplace's currency.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Booking {
     /// The account that gives.
@@ -53,7 +53,7 @@ pub struct Booking {
 }
 
 /// Which movement: the transfers of one contract's version, as an account's history names them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct MovementId {
     /// The contract, deposit or adjustment that moved.
     pub contract: Uuid,
@@ -75,7 +75,7 @@ impl std::fmt::Display for MovementId {
 }
 
 /// What happened, in the words of the log. The operator is the event's actor.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "type")]
 #[non_exhaustive]
 pub enum AdjustmentEvent {

@@ -246,7 +246,7 @@ impl<'de> Deserialize<'de> for Money {
 }
 
 /// A share between 0 and 1, as an exact decimal: `0.05` is five per cent.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, schemars::JsonSchema)]
 #[serde(transparent)]
 pub struct Rate(Decimal);
 

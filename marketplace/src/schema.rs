@@ -32,7 +32,7 @@ const REFUSED: [&str; 5] = ["$id", "$anchor", "$dynamicAnchor", "$dynamicRef", "
 const OLD: [&str; 2] = ["draft-03", "draft-04"];
 
 /// What an order's task and its deliveries have to be (JP-06).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Schemas {
     /// What the task has to be.

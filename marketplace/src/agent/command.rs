@@ -25,7 +25,7 @@ pub struct Registration {
 
 /// The terms that somebody accepted, by the name the host gives that version of them (1 to 100
 /// characters). Nothing is confirmed without.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(transparent)]
 pub struct AcceptedTerms(pub String);
 

@@ -11,6 +11,8 @@ pub use command::{AcceptedTerms, AgentCommand, ProfileUpdate, Registration};
 pub use decide::{Context, Decision, Fresh, FreshKey, decide};
 pub use event::AgentEvent;
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -117,6 +119,20 @@ pub struct Agent {
     pub was: Option<AgentStatus>,
 }
 
+impl Agent {
+    /// The tag that active agents with a capability are listed under.
+    pub(crate) fn tag(capability: &str) -> String {
+        format!("can/{capability}")
+    }
+
+    /// What it is listed under: each of its capabilities, while it is active.
+    pub(crate) fn tags(&self) -> Vec<String> {
+        let active = self.status == AgentStatus::Active;
+        let tags = self.profile.capabilities.iter().filter(|_| active).map(|capability| Self::tag(capability));
+        tags.collect::<BTreeSet<_>>().into_iter().collect() // a profile may say the same twice
+    }
+}
+
 /// What an agent says about itself (VP-07, JP-04).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -175,7 +191,7 @@ pub struct ApiKey {
 }
 
 /// A key's number among its agent's keys, counted from 1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(transparent)]
 pub struct KeyId(pub u32);
 

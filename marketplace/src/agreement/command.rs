@@ -55,7 +55,7 @@ pub struct Proposal {
 }
 
 /// What a seller would agree to instead (PG-03).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Suggestion {
     /// How many units.

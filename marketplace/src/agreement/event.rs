@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Something that happened to an agreement.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "type")]
 #[non_exhaustive]
 pub enum AgreementEvent {
@@ -245,7 +245,7 @@ pub enum FeeKind {
 }
 
 /// By what an agreement ended with nothing earned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ExpiryCause {
     /// The seller did not answer.
@@ -261,7 +261,7 @@ pub enum ExpiryCause {
 }
 
 /// By what a close began.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CloseCause {
     /// The buyer.

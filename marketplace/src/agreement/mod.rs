@@ -52,7 +52,7 @@ use crate::{
 };
 
 /// Where an agreement is in its life (PG-03).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AgreementStatus {
     /// The seller has not answered.
@@ -113,7 +113,7 @@ impl std::fmt::Display for AgreementStatus {
 }
 
 /// How far the buyer's activation is (PG-05).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ActivationStatus {
     /// The rail was asked to reserve the money.
@@ -125,7 +125,7 @@ pub enum ActivationStatus {
 }
 
 /// How far the division of the money is (PG-09).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SettlementStatus {
     /// Units are used.

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Something that happened to a dispute.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "type")]
 #[non_exhaustive]
 pub enum DisputeEvent {
@@ -100,7 +100,7 @@ pub enum DisputeEvent {
 }
 
 /// Why people are to judge.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case", tag = "why")]
 pub enum Escalation {
     /// The marketplace has no arbiter at present.

@@ -177,7 +177,7 @@ impl<T> Sides<T> {
 }
 
 /// Who gets what of a disputed job.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Award {
     /// The buyer gets everything back, the fee too.
@@ -215,7 +215,7 @@ impl Award {
 }
 
 /// How a dispute ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case", tag = "how")]
 pub enum DisputeEnding {
     /// By a ruling.

@@ -42,6 +42,12 @@ impl<'a> Call<'a> {
     pub(super) const fn by(actor: &'a Actor) -> Self {
         Self { actor, key: None, within: None }
     }
+
+    /// Whether somebody waits for what the rails say. For timers nobody does: one rail that hangs would keep
+    /// them all waiting.
+    pub(super) const fn tries_at_once(&self) -> bool {
+        self.within.is_none() && !matches!(self.actor, Actor::Timer)
+    }
 }
 
 impl Marketplace {

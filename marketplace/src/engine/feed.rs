@@ -77,6 +77,12 @@ impl Subscription<'_> {
         }
     }
 
+    /// Remembers that everything up to a place was handled, and reads on from there.
+    pub(super) async fn acknowledge_up_to(&mut self, position: Position) -> Result<bool, Error> {
+        self.position = position;
+        self.acknowledge().await
+    }
+
     /// Remembers that everything read so far was handled. Whether it was this reader's to say: not
     /// when another process acknowledged under the same name meanwhile.
     ///

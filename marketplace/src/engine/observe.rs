@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures::future::join_all;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -56,20 +57,26 @@ impl Marketplace {
         }
     }
 
-    /// Asks every rail what happened since it was asked last; how many had news.
-    pub(super) async fn observe_rails(&self) -> usize {
-        let mut news = 0;
-        for rail in self.inner.rails.iter().filter(|rail| rail.profile().custody != Custody::Internal) {
-            match self.observe_rail(&**rail).await {
-                Ok(count) => news += count,
-                // A rail that cannot be read does not keep us from the others, nor from other work.
-                Err(error) => tracing::warn!(rail = %rail.profile().id, %error, "a rail cannot be observed"),
-            }
-        }
-        news
+    /// The rails that can have news: those that the ledger is not.
+    pub(super) fn rails_outside(&self) -> impl Iterator<Item = &dyn SettlementRail> {
+        self.inner.rails.iter().map(|rail| &**rail).filter(|rail| rail.profile().custody != Custody::Internal)
     }
 
-    async fn observe_rail(&self, rail: &dyn SettlementRail) -> Result<usize, Error> {
+    /// Asks every rail side by side what happened since it was asked last; how much news there was.
+    pub(super) async fn observe_rails(&self) -> usize {
+        let rails = self.rails_outside().map(|rail| async move { (rail.profile().id, self.observe_rail(rail).await) });
+        let mut sum = 0;
+        for (rail, seen) in join_all(rails).await {
+            match seen {
+                Ok(count) => sum += count,
+                // A rail that cannot be read does not keep us from the others, nor from other work.
+                Err(error) => tracing::warn!(%rail, %error, "a rail cannot be observed"),
+            }
+        }
+        sum
+    }
+
+    pub(super) async fn observe_rail(&self, rail: &dyn SettlementRail) -> Result<usize, Error> {
         let id = rail.profile().id;
         let (market, reader) = (self.inner.market, format!("rail/{id}"));
         let stands = self.inner.store.cursor(market, &reader).await?;

@@ -84,7 +84,7 @@ impl<'a> Attempt<'a> {
             journal: call.within.unwrap_or(&*market.inner.store),
             actor: call.actor,
             now,
-            claimed_until: call.within.is_none().then(|| now + market.inner.lease.delta()),
+            claimed_until: call.tries_at_once().then(|| now + market.inner.lease.delta()),
         }
     }
 

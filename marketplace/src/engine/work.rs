@@ -1,8 +1,8 @@
 //! The background work, as plain async functions that the embedder spawns.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
-use futures::StreamExt;
+use futures::{StreamExt, future::join_all, stream::FuturesUnordered};
 
 use super::{Marketplace, command::Call};
 use crate::{
@@ -11,21 +11,30 @@ use crate::{
     agreement::AgreementCommand,
     clock::Timestamp,
     error::{Error, Rejection},
+    ids::RailId,
     job::JobCommand,
-    store::{Claim, Kind, Record, Stored},
+    rail::SettlementRail,
+    store::{Claim, InstructionRecord, Kind, OfKind as _, Record, Stored},
 };
 
 /// The kinds that come due by themselves; instructions are worked on apart.
 const TIMED: &[Kind] = &[Kind::Job, Kind::Agent, Kind::Agreement];
 /// How many records one round claims of a kind.
 const BATCH: u32 = 64;
-/// How many rails' or arbiters' answers one round waits for at once.
+/// How many answers of one rail, or of arbiters, one round waits for at once.
 pub(super) const AT_ONCE: usize = 16;
+/// How many batches of instructions [`Marketplace::run`] works on at once: so many hang with a rail that hangs
+/// before another rail's have to wait.
+const BATCHES: usize = 16;
 
-/// What [`Marketplace::run`] does side by side, so that a slow part keeps nothing else waiting.
-#[derive(Clone, Copy, Debug)]
-enum Duty {
-    Money,
+/// What [`Marketplace::run`] does side by side, so that a slow part keeps nothing else waiting; instructions
+/// and webhooks have loops of their own.
+#[derive(Clone, Copy)]
+enum Duty<'m> {
+    Rail(&'m dyn SettlementRail),
+    Timers,
+    Trust,
+    Notices,
     Disputes,
     Validation,
 }
@@ -41,10 +50,23 @@ pub struct Worked {
     pub timers: usize,
     /// Disputes worked on.
     pub disputes: usize,
-    /// Events that said something about agents' trust.
+    /// Events read for what they say about agents' trust.
     pub trust: usize,
-    /// Events that were told to those they concern.
+    /// Events told to those they concern, and pages of those they concern.
     pub told: usize,
+}
+
+impl std::fmt::Display for Duty<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Rail(rail) => write!(f, "observing rail {}", rail.profile().id),
+            Self::Timers => f.write_str("timers"),
+            Self::Trust => f.write_str("trust"),
+            Self::Notices => f.write_str("notices"),
+            Self::Disputes => f.write_str("disputes"),
+            Self::Validation => f.write_str("validation"),
+        }
+    }
 }
 
 impl Worked {
@@ -61,25 +83,20 @@ impl Worked {
 
 impl Marketplace {
     /// One round: what rails report, instructions that are due, timers that are due, trust, notices that follow
-    /// from what happened, disputes. Any number of processes may do this at once. It waits for the arbiter, which
-    /// [`Marketplace::run`] does apart. Webhooks are sent by [`Marketplace::deliver_due`], since receivers may be
+    /// from what happened, disputes. Any number of processes may do this at once. It waits for rails and for the
+    /// arbiter, which [`Marketplace::run`] does apart. Webhooks are sent by [`Marketplace::deliver_due`], since receivers may be
     /// slow, and deliveries of work are validated by [`Marketplace::validate`].
     ///
     /// # Errors
     /// The store's failure. A rail that does not answer is no failure, nor is one record that cannot
     /// be worked on: it is logged, and tried again later.
     pub async fn work(&self) -> Result<Worked, Error> {
-        let worked = self.round().await?;
-        Ok(Worked { disputes: self.arbitrate().await?, ..worked })
-    }
-
-    async fn round(&self) -> Result<Worked, Error> {
         self.refresh_policy().await?;
         self.relist().await?;
         let observed = self.observe_rails().await;
         let (instructions, timers) = (self.settle_due().await?, self.fire_due().await?);
         let (trust, told) = (self.keep_trust().await?, self.tell().await?);
-        Ok(Worked { observed, instructions, timers, disputes: 0, trust, told })
+        Ok(Worked { observed, instructions, timers, disputes: self.arbitrate().await?, trust, told })
     }
 
     /// Works until nothing is due any more, for tests and scripts.
@@ -97,20 +114,22 @@ impl Marketplace {
 
     /// Works for ever: spawn this once or more, in any number of processes. Failures of the store are
     /// logged and tried again. A slow arbiter keeps nothing but disputes waiting, slow validators nothing
-    /// but deliveries.
+    /// but deliveries, a rail that hangs nothing but its own money.
     pub async fn run(&self, idle: Duration) {
-        let apart = [Duty::Money, Duty::Disputes, Duty::Validation].map(|duty| self.again(duty, idle));
-        futures::future::join(futures::future::join_all(apart), self.run_deliveries(idle)).await;
+        let rails = self.rails_outside().map(Duty::Rail);
+        let others = [Duty::Timers, Duty::Trust, Duty::Notices, Duty::Disputes, Duty::Validation];
+        let apart = join_all(rails.chain(others).map(|duty| self.again(duty, idle)));
+        futures::future::join3(apart, self.run_settlement(idle), self.run_deliveries(idle)).await;
     }
 
     /// Does rounds of one duty for ever, with a pause after each in which there was nothing to do.
-    async fn again(&self, duty: Duty, idle: Duration) {
+    async fn again(&self, duty: Duty<'_>, idle: Duration) {
         loop {
             match self.is_idle_at(duty).await {
                 Ok(false) => {}
                 Ok(true) => tokio::time::sleep(idle).await,
                 Err(error) => {
-                    tracing::error!(?duty, %error, "a round of work failed");
+                    tracing::error!(%duty, %error, "a round of work failed");
                     tokio::time::sleep(idle).await;
                 }
             }
@@ -118,18 +137,53 @@ impl Marketplace {
     }
 
     /// Does one round of a duty; whether there was nothing to do.
-    async fn is_idle_at(&self, duty: Duty) -> Result<bool, Error> {
+    async fn is_idle_at(&self, duty: Duty<'_>) -> Result<bool, Error> {
         Ok(match duty {
-            Duty::Money => self.round().await?.is_idle(),
+            Duty::Rail(rail) => self.observe_rail(rail).await? == 0,
+            Duty::Timers => {
+                self.refresh_policy().await?;
+                self.fire_due().await? == 0
+            }
+            Duty::Trust => self.keep_trust().await? == 0,
+            Duty::Notices => self.tell().await? == 0,
             Duty::Disputes => self.arbitrate().await? == 0,
             Duty::Validation => self.validate().await? == 0,
         })
+    }
+
+    /// Works on instructions for ever. A batch that waits for its rail does not keep the next from beginning.
+    async fn run_settlement(&self, idle: Duration) {
+        let mut under_way = FuturesUnordered::new();
+        loop {
+            let pause = match self.claim(Kind::Instruction).await {
+                Ok((claimed, _)) if claimed.is_empty() => idle,
+                Ok((claimed, until)) => {
+                    under_way.push(self.settle(claimed, until));
+                    Duration::ZERO
+                }
+                Err(error) => {
+                    tracing::error!(%error, "instructions cannot be claimed");
+                    idle
+                }
+            };
+            let has_room = under_way.len() < BATCHES;
+            tokio::select! {
+                Some(()) = under_way.next() => {}
+                () = tokio::time::sleep(pause), if has_room => {}
+            }
+        }
     }
 
     /// Works on the instructions that are due; how many there were.
     pub(crate) async fn settle_due(&self) -> Result<usize, Error> {
         let (claimed, until) = self.claim(Kind::Instruction).await?;
         let count = claimed.len();
+        self.settle(claimed, until).await;
+        Ok(count)
+    }
+
+    /// Works on claimed instructions, those of each rail apart.
+    async fn settle(&self, claimed: Vec<Stored>, until: Timestamp) {
         let work = |stored: Stored| async move {
             let instruction = stored.record.key().id;
             // Late in a slow batch the claim may have run out: then it is somebody else's.
@@ -139,8 +193,13 @@ impl Marketplace {
                 tracing::error!(%instruction, %error, "an instruction cannot be worked on");
             }
         };
-        futures::stream::iter(claimed).for_each_concurrent(AT_ONCE, work).await;
-        Ok(count)
+        let mut rails: BTreeMap<Option<RailId>, Vec<Stored>> = BTreeMap::new();
+        for stored in claimed {
+            let rail = InstructionRecord::of(stored.record.clone()).map(|instruction| instruction.rail);
+            rails.entry(rail).or_default().push(stored);
+        }
+        let each = rails.into_values().map(|of| futures::stream::iter(of).for_each_concurrent(AT_ONCE, work));
+        join_all(each).await;
     }
 
     /// Fires the timers that are due; how many there were.

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// A job to be posted (VP-12, JP-10, AM-04).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct JobOrder {
     /// What it is, in a line.

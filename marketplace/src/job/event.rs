@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Something that happened to a job.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "type")]
 #[non_exhaustive]
 pub enum JobEvent {
@@ -127,6 +127,7 @@ pub enum JobEvent {
     },
     /// It was called off.
     #[serde(rename = "job.cancelled")]
+    #[schemars(extend("x-names" = CancelCause::EVENT_NAMES))]
     Cancelled {
         /// By what.
         cause: CancelCause,
@@ -239,7 +240,7 @@ pub enum JobEvent {
 }
 
 /// By what a job was called off.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CancelCause {
     /// The buyer cancelled.
@@ -261,7 +262,7 @@ pub enum CancelCause {
 }
 
 /// Whether a worker has the money.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PayoutStatus {
     /// In the wallet.
@@ -314,6 +315,9 @@ impl JobEvent {
 }
 
 impl CancelCause {
+    /// The names besides `job.cancelled` that the event has, by its cause.
+    const EVENT_NAMES: [&'static str; 3] = ["job.stale_cancelled", "job.deadline_expired", "job.expired"];
+
     /// The event that tells of it (VP-38, VP-39).
     pub const fn event_name(self) -> &'static str {
         match self {

@@ -19,7 +19,7 @@ use crate::{
 
 /// What an order for a job without a worker says besides (VP-13, JP-11, AM-04). All of it may be left
 /// out where the policy does not ask for it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct OpenOrder {
     /// What is to be done, in a few lines that everybody may read.
@@ -37,8 +37,9 @@ pub struct OpenOrder {
     /// How long offers are taken; `None` for the policy's default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub window: Option<Span>,
-    /// The reserve: bids below it are refused. Nobody but the buyer is shown it.
+    /// The reserve: bids below it are refused. Nobody but the buyer is shown it, so no notice names it.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
     pub reserve: Option<Money>,
 }
 

@@ -6,6 +6,7 @@
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
+use super::views::{ActorView, AgreementView, ClientView, JobView, OwnView, SubjectView};
 use crate::{
     actor::Actor,
     clock::Timestamp,
@@ -13,7 +14,7 @@ use crate::{
     job::{Job, JobEvent},
     money::Money,
     policy::{Envelope, Form, NoticeRule, Recipient, Root, Source},
-    rail::{Leg, Party},
+    rail::ObservationBody,
     store::{Event, EventBody, Record},
 };
 
@@ -29,8 +30,18 @@ pub(crate) struct Facts<'a> {
     public_fields: Value,
     task: Value,
     client: Value,
+    agreement: Value,
     subject: Value,
     actor: Value,
+}
+
+/// What is looked up beside an event and its job, where the table asks for it.
+#[derive(Default)]
+pub(crate) struct Beside {
+    /// The job's order.
+    pub(crate) task: Option<Value>,
+    /// What its buyer is like to work for.
+    pub(crate) client: Option<ClientView>,
 }
 
 /// What one agent is told.
@@ -46,19 +57,12 @@ pub(crate) struct Told {
 }
 
 impl<'a> Facts<'a> {
-    /// `task` is what was posted and `client` what the buyer is like to work for, where the table reads them.
-    pub(crate) fn new(
-        event: &'a Event,
-        record: Option<&'a Record>,
-        job: Option<&'a Job>,
-        task: Option<Value>,
-        client: Option<Value>,
-    ) -> Self {
+    pub(crate) fn new(event: &'a Event, record: Option<&'a Record>, job: Option<&'a Job>, beside: Beside) -> Self {
         let mut fields = serde_json::to_value(&event.body).unwrap_or_default();
         if let Some(fields) = fields.as_object_mut() {
             fields.remove("type");
         }
-        let mut task = task.unwrap_or_default();
+        let mut task = beside.task.unwrap_or_default();
         // The reserve is the buyer's alone, who set it and need not be told (VP-13).
         if let Some(open) = task.get_mut("open").and_then(Value::as_object_mut) {
             open.remove("reserve");
@@ -68,23 +72,17 @@ impl<'a> Facts<'a> {
             record,
             job,
             fields,
-            job_fields: job.map_or(Value::Null, job_fields),
-            public_fields: job.map_or(Value::Null, public_fields),
+            job_fields: job.map_or(Value::Null, |job| json!(JobView::of(job))),
+            public_fields: job.map_or(Value::Null, |job| json!(JobView::public(job))),
             task,
-            client: client.unwrap_or_default(),
-            subject: json!({ "id": event.subject.id, "kind": event.subject.kind }),
-            actor: event.actor.agent().map_or(Value::Null, |agent| json!({ "agent": agent })),
+            client: beside.client.map_or(Value::Null, |client| json!(client)),
+            agreement: match record {
+                Some(Record::Agreement(agreement)) => json!(AgreementView::of(agreement)),
+                _ => Value::Null,
+            },
+            subject: json!(SubjectView { id: event.subject.id, kind: event.subject.kind }),
+            actor: event.actor.agent().map_or(Value::Null, |agent| json!(ActorView { agent })),
         }
-    }
-
-    /// What the job asks its worker to be able to do.
-    pub(crate) fn required_capabilities(&self) -> &[String] {
-        self.job.and_then(|job| job.open.as_ref()).map_or(&[], |open| &open.requires)
-    }
-
-    /// The job's buyer, who is never looked for as its worker.
-    pub(crate) fn buyer(&self) -> Option<AgentId> {
-        self.job.map(|job| job.buyer)
     }
 
     /// Whether everybody may see what happened: a job is posted that looks for its worker (VP-15).
@@ -92,12 +90,12 @@ impl<'a> Facts<'a> {
         matches!(self.event.body, EventBody::Job(JobEvent::Created { worker: None, .. }))
     }
 
-    /// Whether what happened is this agent's to see: a party's to the record, an agent's own record, or
-    /// a job's buyer's. Of several who want one job none sees what happens to another.
+    /// Whether what happened is this agent's to see: a party's to the record, whoever the record is of, or
+    /// a job's buyer. Of several who want one job none sees what happens to another.
     fn is_insider(&self, agent: AgentId) -> bool {
         let is = |id: Uuid| id == agent.0;
         let Some(record) = self.record else { return false };
-        is(record.key().id)
+        holder(record) == Some(agent)
             || record.parties().into_iter().flatten().any(is)
             || self.job.is_some_and(|job| job.buyer == agent)
     }
@@ -118,19 +116,21 @@ impl<'a> Facts<'a> {
             Root::Actor if insider => &self.actor,
             Root::Job if self.is_party(agent) => &self.job_fields,
             Root::Job => &self.public_fields,
+            Root::Client => &self.client,
+            Root::Agreement if insider => &self.agreement,
             Root::Own => &self.own(agent),
             Root::Subject => &self.subject,
-            Root::Client => &self.client, // everybody may know
-            Root::Event | Root::Task | Root::Actor => return None,
+            Root::Event | Root::Task | Root::Actor | Root::Agreement => return None,
         };
         at_path(root, &source.path).filter(|value| !value.is_null()).map(|value| formed(value, source.form))
     }
 
     /// What of the event is the agent's own.
     fn own(&self, agent: AgentId) -> Value {
-        let EventBody::Job(JobEvent::PaymentReceived { legs, .. }) = &self.event.body else { return Value::Null };
-        let own = |leg: &&Leg| matches!(leg.to, Party::Buyer(id) | Party::Worker(id) if id == agent);
-        legs.iter().find(own).map_or(Value::Null, |leg| json!({ "amount": leg.amount }))
+        match (&self.event.body, self.job) {
+            (EventBody::Job(JobEvent::PaymentReceived { legs, .. }), Some(job)) => json!(OwnView::of(legs, job, agent)),
+            _ => Value::Null,
+        }
     }
 
     /// The agent at a place. Who is told is decided by the platform, so everything may be looked at.
@@ -138,6 +138,7 @@ impl<'a> Facts<'a> {
         let root = match source.root {
             Root::Event => &self.fields,
             Root::Job => &self.job_fields,
+            Root::Agreement => &self.agreement,
             Root::Subject => &self.subject,
             Root::Actor => &self.actor,
             Root::Task | Root::Own | Root::Client => return None,
@@ -215,45 +216,44 @@ fn fill(template: &Value, facts: &Facts<'_>, agent: AgentId) -> Option<Value> {
     }
 }
 
-/// The job's parties without whoever did it; both when nobody of them did.
+/// The parties to the job or agreement without whoever did it; both when nobody of them did.
 fn others(facts: &Facts<'_>) -> Vec<AgentId> {
-    let Some(job) = facts.job else { return Vec::new() };
+    let parties = match (facts.job, facts.record) {
+        (Some(job), _) => [Some(job.buyer), job.worker],
+        (None, Some(Record::Agreement(agreement))) => [Some(agreement.buyer), Some(agreement.seller)],
+        (None, _) => [None, None],
+    };
     let actor = match &facts.event.actor {
         Actor::Agent(agent) => Some(*agent),
         Actor::Owner(_) | Actor::Operator(_) | Actor::Timer | Actor::Rail(_) => None,
     };
-    [Some(job.buyer), job.worker].into_iter().flatten().filter(|party| Some(*party) != actor).collect()
+    parties.into_iter().flatten().filter(|party| Some(*party) != actor).collect()
 }
 
-/// What a job's parties may see of it.
-fn job_fields(job: &Job) -> Value {
-    json!({
-        "id": job.id,
-        "buyer": job.buyer,
-        "worker": job.worker,
-        "status": job.status,
-        "amount": job.terms.amount,
-        "fee": job.terms.fee,
-        "net": job.terms.net().ok(),
-        "total": job.terms.total().ok(),
-        "deadline": job.timers.deadline,
-        "release_at": job.timers.release_at,
-        "posted_at": job.posted_at,
-    })
+/// The job that a record is about.
+pub(crate) fn job_of(record: &Record) -> Option<JobId> {
+    match record {
+        Record::Job(job) => Some(job.id),
+        Record::Bid(bid) => Some(bid.job),
+        Record::Dispute(dispute) => Some(dispute.job),
+        Record::Review(review) => Some(review.job),
+        _ => None,
+    }
 }
 
-/// What everybody may see of it.
-fn public_fields(job: &Job) -> Value {
-    let open = job.open.as_ref();
-    json!({
-        "id": job.id,
-        "buyer": job.buyer,
-        "status": job.status,
-        "posted_at": job.posted_at,
-        "requires": open.map(|open| &open.requires),
-        "category": open.and_then(|open| open.category.as_ref()),
-        "closes_at": open.and_then(|open| open.closes_at),
-    })
+/// Whose a record is that belongs to one agent.
+fn holder(record: &Record) -> Option<AgentId> {
+    match record {
+        Record::Agent(agent) => Some(agent.id),
+        Record::Wallet(wallet) => Some(wallet.agent),
+        Record::Budget(budget) => Some(budget.agent),
+        Record::Reputation(reputation) => Some(reputation.agent),
+        Record::Observation(observed) => match &observed.observation.body {
+            ObservationBody::Deposit { agent, .. } => Some(*agent),
+            _ => None,
+        },
+        _ => None,
+    }
 }
 
 fn at_path<'v>(root: &'v Value, path: &[String]) -> Option<&'v Value> {
@@ -272,5 +272,11 @@ fn formed(value: &Value, form: Form) -> Value {
             let text = money.to_string();
             text.split_once(' ').map_or(text.as_str(), |(number, _)| number).into()
         }),
+        Form::Word => match value {
+            Value::Object(choice) if choice.len() == 1 => {
+                choice.keys().next().map_or(Value::Null, |word| word.as_str().into())
+            }
+            word => word.clone(),
+        },
     }
 }

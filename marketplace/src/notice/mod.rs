@@ -8,6 +8,7 @@
 //! No signing secret is kept. A secret follows from the embedder's pepper, the subscription and the
 //! number of its rotations.
 
+mod catalogue;
 mod compose;
 mod courier;
 mod decide;
@@ -15,8 +16,10 @@ mod event;
 #[cfg(feature = "http")]
 mod http;
 mod sign;
+mod views;
 
-pub(crate) use compose::{Facts, Told, compose, envelop, rows};
+pub(crate) use catalogue::{Topic, topic};
+pub(crate) use compose::{Beside, Facts, Told, compose, envelop, job_of, rows};
 pub use courier::{Courier, Parcel, Reply, RestsUntil};
 pub use decide::{Context, EndpointCommand, EndpointDecision, Outcome, Party, Target, after, decide};
 pub use event::EndpointEvent;
@@ -24,6 +27,7 @@ pub use event::EndpointEvent;
 pub use http::HttpPing;
 pub(crate) use sign::secret;
 pub use sign::{Message, Unverified, Verifier, sign};
+pub(crate) use views::ClientView;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use serde_json::Value;
 
 use super::check::{At, Checked};
+use crate::notice::{Topic, topic};
 
 /// One row of the table: what is told of an event, and to whom (VP-38, JP-34, AM-10).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,7 +37,7 @@ impl NoticeRule {
         self.name.as_deref().unwrap_or(&self.on)
     }
 
-    /// Whether its payload looks into this.
+    /// Whether it looks into this.
     pub(crate) fn reads(&self, root: Root) -> bool {
         fn any(value: &Value, root: Root) -> bool {
             match value {
@@ -49,7 +50,7 @@ impl NoticeRule {
                 Value::Null | Value::Bool(_) | Value::Number(_) => false,
             }
         }
-        self.payload.values().any(|value| any(value, root))
+        self.when.keys().any(|source| source.root == root) || self.payload.values().any(|value| any(value, root))
     }
 }
 
@@ -59,7 +60,7 @@ pub enum Recipient {
     /// `capable`: every active agent that lists one of the job's required capabilities, but its buyer
     /// (AM-10).
     Capable,
-    /// `other`: the job's parties, without the agent who did it.
+    /// `other`: the parties to the job or agreement, without the agent who did it.
     Other,
     /// The agent whose id is found there: `job.buyer`, `event.agent`.
     Found(Source),
@@ -67,14 +68,15 @@ pub enum Recipient {
 
 /// Where a value is found: `job.buyer`, `event.amount`; for an amount of money with the form that
 /// receivers expect, `event.amount as minor` (a number of minor units) or `event.amount as decimal`
-/// (`"12.50"`).
+/// (`"12.50"`); and `event.ending.award as word` for which of several choices something is, without what the
+/// choice says besides (`"split"`).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Source {
     /// What is looked into.
     pub root: Root,
     /// The names of fields, outermost first.
     pub path: Vec<String>,
-    /// How an amount is written.
+    /// How it is written.
     pub form: Form,
 }
 
@@ -87,26 +89,30 @@ pub enum Root {
     Job,
     /// What is to be done for the job, as posted.
     Task,
-    /// What of an event is the receiver's: `own.amount`, its share of a settled payment.
+    /// What the job's buyer is like to work for: `client.dispute_rate` (JP-33).
+    Client,
+    /// The usage agreement it is about, as it is now; for its parties (PG-13).
+    Agreement,
+    /// What of an event is the receiver's: `own.amount`, its share of a settled payment, and `own.fee`, what
+    /// the platform took beside a worker's.
     Own,
     /// The record it happened to: `subject.id`.
     Subject,
     /// Who did it: `actor.agent`, where an agent did.
     Actor,
-    /// What the job's buyer is like to work for: `client.score`, `client.disputes_filed`,
-    /// `client.dispute_rate`, `client.jobs_completed`, `client.restricted` (JP-33).
-    Client,
 }
 
-/// How an amount of money is written.
+/// How a value is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Form {
-    /// As everywhere in the library: `"12.50 EUR"`.
+    /// As everywhere in the library: money is `"12.50 EUR"`.
     Text,
-    /// As a number of minor units.
+    /// Money as a number of minor units.
     Minor,
-    /// As a decimal text without the currency.
+    /// Money as a decimal text without the currency.
     Decimal,
+    /// A choice as its word alone.
+    Word,
 }
 
 /// The fields around a payload.
@@ -123,10 +129,12 @@ pub struct Envelope {
     pub data: Option<String>,
 }
 
-const ROOTS: [(&str, Root); 7] = [
+const ROOTS: [(&str, Root); 8] = [
     ("event", Root::Event),
     ("job", Root::Job),
     ("task", Root::Task),
+    ("client", Root::Client),
+    ("agreement", Root::Agreement),
     ("own", Root::Own),
     ("subject", Root::Subject),
     ("actor", Root::Actor),
@@ -149,14 +157,14 @@ impl FromStr for Source {
             None => (text, Form::Text),
             Some((place, "minor")) => (place, Form::Minor),
             Some((place, "decimal")) => (place, Form::Decimal),
-            Some((_, form)) => return Err(format!("{form:?}: allowed are minor and decimal")),
+            Some((place, "word")) => (place, Form::Word),
+            Some((_, form)) => return Err(format!("{form:?}: allowed are minor, decimal and word")),
         };
         let mut names = place.split('.');
         let root = names.next().unwrap_or_default();
         let root = ROOTS.iter().find(|(name, _)| *name == root).map(|(_, root)| *root);
-        let root = root.ok_or_else(|| {
-            format!("{text:?}: allowed are places in event, job, task, own, subject, actor and client")
-        })?;
+        let root =
+            root.ok_or_else(|| format!("{text:?}: allowed are places in {}", ROOTS.map(|(name, _)| name).join(", ")))?;
         let path: Vec<String> = names.map(str::to_owned).collect();
         let named = |name: &String| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
         match path.len() <= PATH_LIMIT && path.iter().all(named) && (!path.is_empty() || root == Root::Task) {
@@ -175,6 +183,7 @@ impl fmt::Display for Source {
             Form::Text => Ok(()),
             Form::Minor => f.write_str(" as minor"),
             Form::Decimal => f.write_str(" as decimal"),
+            Form::Word => f.write_str(" as word"),
         }
     }
 }
@@ -224,13 +233,43 @@ pub(super) fn check(rules: &[NoticeRule], at: &At) -> Checked {
     at.within(rules.len(), 0, RULES_LIMIT)?;
     for (i, rule) in rules.iter().enumerate() {
         let at = at.entry(i);
-        check_name(&at.field("on"), &rule.on)?;
         check_name(&at.field("name"), rule.name())?;
         at.field("to").within(rule.to.len(), 1, 10)?;
         let mut fields = 0;
-        rule.payload.values().try_for_each(|value| check_template(&at.field("payload"), value, &mut fields))?;
+        for (name, value) in &rule.payload {
+            check_template(&at.field("payload").field(name), value, &mut fields)?;
+        }
+        check_against_the_log(rule, &at)?;
     }
     Ok(())
+}
+
+/// What a row reads must be there to be read.
+fn check_against_the_log(rule: &NoticeRule, at: &At) -> Checked {
+    let topic = topic(&rule.on).map_err(|allowed| at.field("on").refuse(format_args!("{:?}", rule.on), allowed))?;
+    for (i, recipient) in rule.to.iter().enumerate() {
+        topic.check_recipient(recipient).map_err(|allowed| at.field("to").entry(i).refuse(recipient, allowed))?;
+    }
+    for (source, wanted) in &rule.when {
+        let refuse = |allowed| at.field("when").field(source).refuse(wanted, allowed);
+        topic.check(source, Some(wanted)).map_err(refuse)?;
+    }
+    let at = at.field("payload");
+    rule.payload.iter().try_for_each(|(name, value)| check_sources(&at.field(name), value, topic))
+}
+
+fn check_sources(at: &At, value: &Value, topic: &Topic) -> Checked {
+    match value {
+        Value::String(text) => match text.strip_prefix('$').and_then(|text| text.parse::<Source>().ok()) {
+            Some(source) => topic.check(&source, None).map_err(|allowed| at.refuse(text, allowed)),
+            None => Ok(()),
+        },
+        Value::Array(list) => {
+            list.iter().enumerate().try_for_each(|(i, value)| check_sources(&at.entry(i), value, topic))
+        }
+        Value::Object(map) => map.iter().try_for_each(|(name, value)| check_sources(&at.field(name), value, topic)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => Ok(()),
+    }
 }
 
 impl Envelope {

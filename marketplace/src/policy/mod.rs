@@ -147,6 +147,6 @@ impl Policy {
 }
 
 /// The number of a stored policy, counted from 1 for each marketplace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(transparent)]
 pub struct PolicyVersion(pub u32);

@@ -291,7 +291,7 @@ impl Default for HoldTerms {
 }
 
 /// One share of a settled hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Leg {
     /// Who gets it.
     pub to: Party,
@@ -300,7 +300,7 @@ pub struct Leg {
 }
 
 /// A party to a contract.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Party {
     /// Who pays.
@@ -386,7 +386,7 @@ pub enum Landing {
 }
 
 /// What a party has to do before an instruction can go on. Its `Debug` does not show the payload.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Action {
     /// Who has to act.
     pub who: Party,
@@ -404,7 +404,7 @@ impl fmt::Debug for Action {
 }
 
 /// Why an instruction had no effect.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Decline {
     /// The rail's own code: `insufficient_funds`.
     pub code: String,

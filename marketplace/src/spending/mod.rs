@@ -50,7 +50,7 @@ pub struct Counted {
 }
 
 /// How much may be spent in a period.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SpendingLimit {
     /// What the policy says of agents whose owners said nothing.
@@ -62,7 +62,7 @@ pub enum SpendingLimit {
 }
 
 /// Something that happened to a budget.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "type")]
 #[non_exhaustive]
 pub enum BudgetEvent {

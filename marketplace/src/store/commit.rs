@@ -150,6 +150,11 @@ macro_rules! events {
                 }
             }
 
+            /// The form of each kind's events.
+            pub(crate) fn schemas() -> Vec<(Kind, schemars::Schema)> {
+                vec![$((Kind::$kind, schemars::schema_for!($event))),+]
+            }
+
             /// Reads the form in a database.
             ///
             /// # Errors
@@ -206,7 +211,7 @@ events! {
 }
 
 /// What happened to an instruction that its contract does not hear of.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "type")]
 #[non_exhaustive]
 pub enum InstructionEvent {
@@ -234,7 +239,7 @@ pub enum InstructionEvent {
 }
 
 /// What became of something a rail reported.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "type")]
 #[non_exhaustive]
 pub enum ObservationEvent {

@@ -61,7 +61,9 @@ pub trait Kept: OfKind {
 macro_rules! records {
     ($($(#[$doc:meta])* $kind:ident($state:ty) = $word:literal),+ $(,)?) => {
         /// The kinds of records; each has a table of its own.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(
+            Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema,
+        )]
         #[serde(rename_all = "snake_case")]
         pub enum Kind {
             $($(#[$doc])* $kind,)+

@@ -26,7 +26,7 @@ pub struct Reputation {
 }
 
 /// What happened to an agent's trust.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "type")]
 #[non_exhaustive]
 pub enum ReputationEvent {

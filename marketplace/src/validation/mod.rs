@@ -103,7 +103,7 @@ pub struct Answer {
 }
 
 /// How many validators said what (VP-18).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Consensus {
     /// It is what was asked for.
     pub passed: u32,

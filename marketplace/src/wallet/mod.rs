@@ -76,7 +76,7 @@ pub struct Payout {
 }
 
 /// Why money leaves a wallet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PayoutPurpose {
     /// The agent withdraws to its saved address (JP-26).

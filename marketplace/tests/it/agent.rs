@@ -526,3 +526,39 @@ fn fresh() -> Fresh {
     let digest = |digit: &str| serde_json::from_value(serde_json::Value::String(digit.repeat(64))).unwrap();
     Fresh { key: FreshKey { shown: "vxp_live_0000".into(), digest: digest("1") }, token: digest("2") }
 }
+
+/// VP-01: a name of 2 to 255 characters, at most 15 capabilities.
+#[tokio::test]
+async fn vp_01_names_and_capabilities_have_their_own_limits() {
+    for town in Town::both(voxpact()).await {
+        let named = async |length: usize| {
+            town.market.by(town.me()).register(Registration { name: "é".repeat(length), ..registration("") }).await
+        };
+        for length in [1, 256] {
+            let (field, unit, min, max) = ("name", "characters", 2, 255);
+            assert_eq!(rejected(named(length).await), Rejection::Length { field, unit, min, max, actual: length });
+        }
+        for length in [2, 255] {
+            assert_eq!(named(length).await.unwrap().agent.name.chars().count(), length);
+        }
+        let able = async |count: usize| {
+            let mut able = registration("Ada");
+            able.profile.capabilities = (0..count).map(|number| format!("capability {number}")).collect();
+            town.market.by(town.me()).register(able).await
+        };
+        let refused = Rejection::TooMany { field: "capabilities", max: 15, actual: 16 };
+        assert_eq!(rejected(able(16).await), refused);
+        let fifteen = able(15).await.unwrap().agent;
+        assert_eq!(fifteen.profile.capabilities.len(), 15);
+        let update = ProfileUpdate {
+            capabilities: Some((0..16).map(|number| number.to_string()).collect()),
+            ..ProfileUpdate::default()
+        };
+        let update = town.market.by(town.me()).update_profile(fifteen.id, update).await;
+        assert_eq!(rejected(update), refused);
+        for hidden in ["Ad\u{202E}a", "Ad\u{200B}a", "Ada\u{200D}", "Ad\u{61C}a", "Ad\u{E0041}a"] {
+            let answer = town.market.by(town.me()).register(registration(hidden)).await;
+            assert!(matches!(rejected(answer), Rejection::Character { field: "name", .. }), "{hidden:?}");
+        }
+    }
+}

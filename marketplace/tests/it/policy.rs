@@ -651,6 +651,122 @@ fn bad_others() -> Vec<Bad> {
     ]
 }
 
+/// A row of the table of notices that reads what is not there would be silent for ever (VP-38, PG-13).
+fn bad_notices() -> Vec<Bad> {
+    let row = |on: &str, to: &str, payload: Value| json!({ "on": on, "to": [to], "payload": payload });
+    let first = |on: &str, to: &str, payload: Value| vec![("webhooks.events[0]", row(on, to, payload))];
+    let bad = |system, changes, path, value, allowed| Bad { system, changes, path, value, allowed };
+    let none = || json!({});
+    vec![
+        at(VP, "webhooks.events[0].on", json!("job.validated"), "\"job.validated\"", "job.validation_passed, "),
+        at(VP, "webhooks.events[0].on", json!("task.posted"), "\"task.posted\"", "agreement.accepted, "),
+        bad(
+            VP,
+            first("dispute.resolved", "job.buyer", json!({ "ruling": "$event.ruling" })),
+            "webhooks.events[0].payload.ruling",
+            "$event.ruling",
+            "ending, job",
+        ),
+        bad(
+            JP,
+            first("wallet.address_changed", "event.agent", json!({ "cool": { "until": "$event.until" } })),
+            "webhooks.events[0].payload.cool.until",
+            "$event.until",
+            "address, agent, before, cools_until",
+        ),
+        bad(
+            VP,
+            first("payment.failed", "job.buyer", json!({ "why": ["$event.decline.reason"] })),
+            "webhooks.events[0].payload.why[0]",
+            "$event.decline.reason",
+            "code, message",
+        ),
+        bad(
+            VP,
+            first("job.created", "job.buyer", json!({ "reserve": "$task.open.reserve" })),
+            "webhooks.events[0].payload.reserve",
+            "$task.open.reserve",
+            "description, requires",
+        ),
+        bad(
+            VP,
+            first("job.created", "job.buyer", json!({ "title": "$event.title as minor" })),
+            "webhooks.events[0].payload.title",
+            "$event.title as minor",
+            "an amount of money",
+        ),
+        bad(
+            VP,
+            first("job.created", "job.buyer", json!({ "title": "$event.title as word" })),
+            "webhooks.events[0].payload.title",
+            "$event.title as word",
+            "a choice between words",
+        ),
+        bad(
+            VP,
+            first("job.created", "job.buyer", json!({ "fee": "$own.fee" })),
+            "webhooks.events[0].payload.fee",
+            "$own.fee",
+            "payment.received",
+        ),
+        bad(
+            PG,
+            first("agreement.accepted", "job.buyer", none()),
+            "webhooks.events[0].to[0]",
+            "job.buyer",
+            "agreement for events of agreements",
+        ),
+        bad(
+            PG,
+            first("job.accepted", "agreement.buyer", none()),
+            "webhooks.events[0].to[0]",
+            "agreement.buyer",
+            "agreement for events of agreements",
+        ),
+        bad(
+            VP,
+            first("job.accepted", "event.deadline", none()),
+            "webhooks.events[0].to[0]",
+            "event.deadline",
+            "the place of an agent",
+        ),
+        bad(
+            VP,
+            first("job.accepted", "task.worker", none()),
+            "webhooks.events[0].to[0]",
+            "task.worker",
+            "agents in event",
+        ),
+        bad(VP, first("trust.updated", "other", none()), "webhooks.events[0].to[0]", "other", "job, task and client"),
+        bad(
+            VP,
+            first("trust.updated", "capable", none()),
+            "webhooks.events[0].to[0]",
+            "capable",
+            "job, task and client",
+        ),
+        bad(
+            VP,
+            vec![(
+                "webhooks.events[0]",
+                json!({ "on": "job.completed", "to": ["other"], "when": { "event.payout_status": "settled" } }),
+            )],
+            "webhooks.events[0].when.event.payout_status",
+            "\"settled\"",
+            "* and paid, pending, pending_retry",
+        ),
+    ]
+}
+
+/// What one event may be called by its cause is known under each name.
+#[test]
+fn vp_39_every_name_of_a_cancellation_may_be_told() {
+    for on in ["job.cancelled", "job.stale_cancelled", "job.deadline_expired", "job.expired"] {
+        let row = json!({ "on": on, "to": ["other"], "payload": { "refunded": "$event.refunded as minor" } });
+        assert!(changed("voxpact", &[("webhooks.events[0]", row)]).is_ok(), "{on}");
+    }
+}
+
 impl Bad {
     /// Where the error stands, when that is not where the change was made.
     fn with(self, path: &'static str, value: &'static str) -> Self {
@@ -662,6 +778,7 @@ impl Bad {
 fn every_contradiction_is_refused_with_its_path_its_value_and_what_is_allowed() {
     let tables =
         [bad_agents(), bad_jobs(), bad_open_jobs(), bad_disputes(), bad_trust(), bad_beta(), bad_money(), bad_others()];
+    let tables = tables.into_iter().chain([bad_notices()]).collect::<Vec<_>>();
     let mut wrong = Vec::new();
     for bad in tables.iter().flatten() {
         let result = changed(bad.system, &bad.changes);

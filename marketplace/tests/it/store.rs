@@ -15,6 +15,7 @@ use tradepost::{
 mod behind;
 mod postgres;
 mod sqlite;
+mod upgrade;
 
 /// How many cases the kit has.
 const CASES: usize = 52;

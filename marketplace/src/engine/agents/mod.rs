@@ -29,7 +29,9 @@ use crate::{
     money::Money,
     policy::{Policy, RegistrationWebhook, Span},
     secret::{Pepper, Purpose, Secret, SecretSource, SystemSecrets},
-    store::{Commit, CommitError, Journal, Kept as _, Key, KeyUse, Kind, LoggedEvent, OfKind as _, Query, Record},
+    store::{
+        Commit, CommitError, Journal, Kept as _, Key, KeyUse, Kind, LoggedEvent, OfKind as _, Query, Record, Tagging,
+    },
 };
 
 /// How many hexadecimal digits of a key are random; its agent's id follows in 32 more.
@@ -256,9 +258,8 @@ impl Marketplace {
                 }
             }
             let registered = revealed(&decision, &fresh, drawn);
-            let versions = (before.as_ref().map_or(0, |(_, version)| *version), owner);
-            let mut commit = self.agent_commit(decision, versions, call.actor, now);
             let on = Attempt { market: self, journal, actor: call.actor, now, claimed_until: None };
+            let mut commit = self.agent_commit(decision, before.as_ref(), owner, call.actor, now);
             self.list_agent(&on, &mut commit, agent, &registered.agent).await?;
             commit.key = key.clone().map(|(key, fingerprint)| KeyUse {
                 key,
@@ -280,12 +281,18 @@ impl Marketplace {
     fn agent_commit(
         &self,
         decision: Decision,
-        (version, owner_before): (u64, Option<(Arc<Owner>, u64)>),
+        before: Option<&(Arc<Agent>, u64)>,
+        owner_before: Option<(Arc<Owner>, u64)>,
         actor: &Actor,
         at: Timestamp,
     ) -> Commit {
         let Decision { agent, owner, events, movement } = decision;
+        let version = before.map_or(0, |(_, version)| *version);
         let mut commit = Commit::new(self.inner.market, at, agent.key(), version);
+        let tags = agent.tags();
+        if tags != before.map(|(agent, _)| agent.tags()).unwrap_or_default() {
+            commit.tags.push(Tagging { subject: agent.key(), tags });
+        }
         commit.write(agent, version, actor, events);
         if owner_before.as_ref().is_none_or(|(before, _)| **before != owner) {
             commit.write_silently(owner, owner_before.map_or(0, |(_, version)| version));

@@ -8,13 +8,13 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use futures::{Stream, stream};
 use tokio::sync::Mutex;
 
-use super::tell::{READER, notice};
+use super::tell::{READER, calls, notice};
 use crate::{
     engine::Marketplace,
     error::Error,
     ids::{AgentId, JobId},
     notice::Notice,
-    store::Position,
+    store::{LoggedEvent, Position},
 };
 
 /// How many events are read at once.
@@ -32,7 +32,16 @@ struct Read {
     end: Position,
     /// Notices of events after this are all kept.
     start: Position,
-    kept: VecDeque<(Position, Arc<Notice>)>,
+    kept: VecDeque<(Position, Heard)>,
+}
+
+/// Something that happened, as far as all streams share it.
+#[derive(Clone)]
+enum Heard {
+    /// One agent is told this.
+    Told(Arc<Notice>),
+    /// Every agent that can do some of what a job asks for is told; each stream sees whether its agent can.
+    Call(Arc<LoggedEvent>),
 }
 
 /// What a stream follows, and how far it is.
@@ -69,7 +78,7 @@ impl Marketplace {
     }
 
     /// What was told after a position, and how far that is; empty when nothing happened.
-    async fn told_after(&self, after: Position) -> Result<(Position, Vec<Arc<Notice>>), Error> {
+    async fn told_after(&self, after: Position) -> Result<(Position, Vec<Heard>), Error> {
         let policy = self.policy().1;
         let Some(webhooks) = &policy.webhooks else { return Ok((after, Vec::new())) };
         let mut read = self.inner.tail.0.lock().await;
@@ -80,10 +89,13 @@ impl Marketplace {
         if after == read.end {
             let events = self.inner.store.events(self.inner.market, after, EVENTS).await?;
             for logged in events {
-                for told in self.told_of(&logged, webhooks).await? {
-                    read.kept.push_back((logged.position, Arc::new(notice(logged.position, &told))));
+                for told in self.told_of(&logged, webhooks, &[]).await? {
+                    read.kept.push_back((logged.position, Heard::Told(Arc::new(notice(logged.position, &told)))));
                 }
                 read.end = logged.position;
+                if calls(&logged, webhooks) {
+                    read.kept.push_back((logged.position, Heard::Call(Arc::new(logged))));
+                }
             }
             while read.kept.len() > KEPT
                 && let Some((position, _)) = read.kept.pop_front()
@@ -92,7 +104,7 @@ impl Marketplace {
             }
         }
         let start = read.kept.partition_point(|(position, _)| *position <= after);
-        Ok((read.end, read.kept.range(start..).map(|(_, notice)| notice.clone()).collect()))
+        Ok((read.end, read.kept.range(start..).map(|(_, heard)| heard.clone()).collect()))
     }
 }
 
@@ -111,7 +123,16 @@ impl Following<'_> {
             self.position = position;
             let (agent, job) = (self.agent, self.job);
             let own = |notice: &Arc<Notice>| notice.agent == agent && (job.is_none() || notice.job == job);
-            self.ready.extend(told.into_iter().filter(own));
+            for heard in told {
+                match heard {
+                    Heard::Told(notice) => self.ready.extend(Some(notice).filter(own)),
+                    Heard::Call(logged) => {
+                        let told = self.market.called(&logged, agent).await?;
+                        let notices = told.iter().map(|told| Arc::new(notice(logged.position, told)));
+                        self.ready.extend(notices.filter(own));
+                    }
+                }
+            }
         }
     }
 }

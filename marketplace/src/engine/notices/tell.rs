@@ -4,26 +4,32 @@
 //! that follow from the event, the receiver and the address, so whoever comes second writes nothing; the
 //! reader moves on only when everything is written. An event is told to the addresses that were there
 //! when it happened and are there now.
+//!
+//! Whom a posted task concerns may be everybody. They are gone through by capability, newest first, a few
+//! pages a round; how far that is, is written down beside the reader's own place, which waits meanwhile.
 
 use std::{collections::HashMap, sync::Arc};
 
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
     actor::Actor,
     agent::{Agent, AgentStatus},
     clock::Timestamp,
-    engine::{Marketplace, Standing, command::Call},
+    engine::{Marketplace, command::Call},
     error::Error,
     ids::{AgentId, DeliveryId, EndpointId, JobId, NoticeId, Place, derive},
     job::Job,
     notice::{
-        Delivery, DeliveryState, Endpoint, EndpointCommand, EndpointEvent, EndpointState, Facts, Notice, Target, Told,
-        compose, envelop, rows,
+        Beside, ClientView, Delivery, DeliveryState, Endpoint, EndpointCommand, EndpointEvent, EndpointState, Facts,
+        Notice, Target, Told, compose, envelop, job_of, rows,
     },
     policy::{Envelope, Recipient, Root, WebhookPolicy},
-    store::{Commit, CommitError, EventBody, Kind, LoggedEvent, OfKind as _, Position, Query, Record, StoreError},
+    store::{
+        Commit, CommitError, EventBody, Kind, LoggedEvent, OfKind as _, Position, Query, Record, StoreError,
+        StoreErrorKind, Tagged,
+    },
 };
 
 /// The reader's name.
@@ -32,16 +38,32 @@ pub(super) const READER: &str = "notices";
 const EVENTS: u32 = 64;
 /// How many agents are told in one commit.
 const TOLD: usize = 32;
+/// How far the agents of a posted task were gone through.
+const CALLED: &str = "notices/called";
 /// How many agents are looked at in one page.
-const AGENTS: u32 = 500;
+const AGENTS: u32 = 128;
+/// How many such pages one round looks at.
+const PAGES: usize = 4;
 /// How many held deliveries are taken up in one commit.
 const HELD: u32 = 64;
 
 /// The addresses of an agent, or of one job of its, as they were looked up for one round.
 type Known = HashMap<(usize, Uuid), Vec<Arc<Endpoint>>>;
 
+/// A place among the agents that one event concerns.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Called {
+    /// The event.
+    position: Position,
+    /// Which of the capabilities it asks for; their number once all were gone through.
+    capability: usize,
+    /// The last agent of it that was looked at.
+    before: Option<Uuid>,
+}
+
 impl Marketplace {
-    /// Tells what happened since the last time; how many events were read.
+    /// Tells what happened since the last time; how many events were read, counting one that not everybody
+    /// has been told of yet.
     pub(in crate::engine) async fn tell(&self) -> Result<usize, Error> {
         if self.inner.notices.is_none() {
             return Ok(0);
@@ -50,13 +72,18 @@ impl Marketplace {
         let Some(webhooks) = &policy.webhooks else { return Ok(0) };
         let mut reader = self.subscribe(READER).await?;
         let events = reader.next(EVENTS).await?;
-        let mut known = Known::new();
+        let (mut known, mut count) = (Known::new(), 0);
         for logged in &events {
             self.follow_subscriptions(logged, &mut known).await?;
-            let told = self.told_of(logged, webhooks).await?;
-            for told in told.chunks(TOLD) {
-                self.write_told(logged.position, told, &webhooks.envelope, &mut known).await?;
+            let told = self.told_of(logged, webhooks, &[]).await?;
+            self.write_told(logged.position, &told, &webhooks.envelope, &mut known).await?;
+            if calls(logged, webhooks) && !self.call(logged, webhooks, &mut known).await? {
+                if let Some(last) = count.checked_sub(1) {
+                    reader.acknowledge_up_to(events[last].position).await?;
+                }
+                return Ok(count + 1);
             }
+            count += 1;
         }
         if !events.is_empty() {
             // Another process that was faster has told the same.
@@ -65,62 +92,120 @@ impl Marketplace {
         Ok(events.len())
     }
 
-    /// What an event tells, by the policy's table.
-    pub(super) async fn told_of(&self, logged: &LoggedEvent, webhooks: &WebhookPolicy) -> Result<Vec<Told>, Error> {
+    /// What an event tells, by the policy's table, to those that it names and to `capable` agents where it
+    /// asks for such.
+    pub(super) async fn told_of(
+        &self,
+        logged: &LoggedEvent,
+        webhooks: &WebhookPolicy,
+        capable: &[AgentId],
+    ) -> Result<Vec<Told>, Error> {
         let event = &logged.event;
         let rules: Vec<_> = rows(&webhooks.events, event.body.name()).collect();
         if rules.is_empty() {
             return Ok(Vec::new());
         }
-        let (store, market) = (&self.inner.store, self.inner.market);
-        let record = store.load(market, event.subject).await?.map(|stored| stored.record);
-        let job = match &record {
-            Some(Record::Job(job)) => Some(job.clone()),
-            _ => match job_of(&event.body) {
-                Some(job) => store.load(market, super::key::<Job>(job.0)).await?.and_then(|s| Job::of(s.record)),
-                None => None,
-            },
-        };
-        let capable_wanted = rules.iter().any(|(_, rule)| rule.to.contains(&Recipient::Capable));
-        let task = match &job {
-            Some(job) if capable_wanted || rules.iter().any(|(_, rule)| rule.reads(Root::Task)) => {
-                Some(self.task(job.id).await?)
+        let record = self.inner.store.load(self.inner.market, event.subject).await?.map(|stored| stored.record);
+        let job = self.job_about(record.as_ref()).await?;
+        let reads = |root| rules.iter().any(|(_, rule)| rule.reads(root));
+        let mut beside = Beside::default();
+        if let Some(job) = &job {
+            if reads(Root::Task) {
+                beside.task = Some(self.task(job.id).await?);
             }
-            _ => None,
-        };
-        let client = match &job {
-            Some(job) if rules.iter().any(|(_, rule)| rule.reads(Root::Client)) => {
-                Some(client(&self.standing(job.buyer).await?))
+            if reads(Root::Client) {
+                let buyer = self.standing(job.buyer).await?;
+                beside.client = Some(ClientView::of(buyer.client, buyer.score, buyer.restricted));
             }
-            _ => None,
-        };
-        let facts = Facts::new(event, record.as_ref(), job.as_deref(), task, client);
-        let capable = match capable_wanted {
-            true => self.capable(&facts).await?,
-            false => Vec::new(),
-        };
-        Ok(rules.into_iter().flat_map(|(row, rule)| compose(row, rule, &facts, &capable)).collect())
+        }
+        let facts = Facts::new(event, record.as_ref(), job.as_deref(), beside);
+        Ok(rules.into_iter().flat_map(|(row, rule)| compose(row, rule, &facts, capable)).collect())
     }
 
-    /// The active agents that can do some of what the job asks for, all of them looked through.
-    async fn capable(&self, facts: &Facts<'_>) -> Result<Vec<AgentId>, Error> {
-        let wanted = facts.required_capabilities();
-        let mut found = Vec::new();
-        let mut query = Query { kind: Kind::Agent, party: None, statuses: vec!["active"], offset: 0, limit: AGENTS };
-        loop {
-            let page = self.inner.store.find(self.inner.market, &query).await?;
-            if wanted.is_empty() || page.is_empty() {
-                return Ok(found);
+    /// The job that a record is about.
+    async fn job_about(&self, record: Option<&Record>) -> Result<Option<Arc<Job>>, Error> {
+        Ok(match (record, record.and_then(job_of)) {
+            (Some(Record::Job(job)), _) => Some(job.clone()),
+            (_, Some(job)) => {
+                let found = self.inner.store.load(self.inner.market, super::key::<Job>(job.0)).await?;
+                found.and_then(|stored| Job::of(stored.record))
             }
-            query.offset += AGENTS;
-            let fits = |agent: &Arc<Agent>| agent.profile.capabilities.iter().any(|can| wanted.contains(can));
-            let agents = page.into_iter().filter_map(|stored| Agent::of(stored.record)).filter(fits);
-            found.extend(agents.map(|agent| agent.id).filter(|agent| Some(*agent) != facts.buyer()));
+            (_, None) => None,
+        })
+    }
+
+    /// What an event that calls for capable agents tells one agent; nothing if it is not one of them (AM-10).
+    pub(super) async fn called(&self, logged: &LoggedEvent, agent: AgentId) -> Result<Vec<Told>, Error> {
+        let policy = self.policy().1;
+        let (store, market) = (&self.inner.store, self.inner.market);
+        let Some(webhooks) = &policy.webhooks else { return Ok(Vec::new()) };
+        let known = store.load(market, super::key::<Agent>(agent.0)).await?.and_then(|s| Agent::of(s.record));
+        let record = store.load(market, logged.event.subject).await?.map(|stored| stored.record);
+        let (Some(agent), Some(job)) = (known, self.job_about(record.as_ref()).await?) else { return Ok(Vec::new()) };
+        let wanted = required(&job);
+        if job.buyer == agent.id || !agent.tags().iter().any(|tag| wanted.iter().any(|one| *tag == Agent::tag(one))) {
+            return Ok(Vec::new());
         }
+        let mut told = self.told_of(logged, webhooks, &[agent.id]).await?;
+        told.retain(|told| told.agent == agent.id);
+        Ok(told)
+    }
+
+    /// Tells the next of the active agents that can do some of what a job asks for (AM-10); whether those
+    /// were the last.
+    async fn call(&self, logged: &LoggedEvent, webhooks: &WebhookPolicy, known: &mut Known) -> Result<bool, Error> {
+        let (store, market) = (&self.inner.store, self.inner.market);
+        let record = store.load(market, logged.event.subject).await?.map(|stored| stored.record);
+        let Some(job) = self.job_about(record.as_ref()).await? else { return Ok(true) };
+        let wanted = required(&job);
+        let stands = store.cursor(market, CALLED).await?;
+        let place: Option<Called> = stands.as_deref().and_then(|text| serde_json::from_str(text).ok());
+        let mut at = match place {
+            // Another process was faster.
+            Some(place) if place.position > logged.position => return Ok(true),
+            Some(place) if place.position == logged.position => place,
+            _ => Called { position: logged.position, capability: 0, before: None },
+        };
+        for _ in 0..PAGES {
+            let Some(capability) = wanted.get(at.capability) else { break };
+            let tag = Agent::tag(capability);
+            let query = Tagged { kind: Kind::Agent, tag, before: at.before, offset: 0, limit: AGENTS };
+            let page = store.tagged(market, &query).await?;
+            let earlier = &wanted[..at.capability];
+            at = match page.last() {
+                Some(last) if page.len() == AGENTS as usize => Called { before: Some(last.record.key().id), ..at },
+                _ => Called { capability: at.capability + 1, before: None, ..at },
+            };
+            let told_before = |agent: &Agent| agent.profile.capabilities.iter().any(|can| earlier.contains(can));
+            let agents = page.into_iter().filter_map(|stored| Agent::of(stored.record));
+            let fits = |agent: &Arc<Agent>| agent.id != job.buyer && !told_before(agent);
+            let agents: Vec<AgentId> = agents.filter(fits).map(|agent| agent.id).collect();
+            let mut told = self.told_of(logged, webhooks, &agents).await?;
+            told.retain(|told| agents.contains(&told.agent));
+            self.write_told(logged.position, &told, &webhooks.envelope, known).await?;
+        }
+        let text = serde_json::to_string(&at).map_err(|e| {
+            StoreError::new(StoreErrorKind::Corrupt, "a place among agents cannot be written").caused_by(e)
+        })?;
+        let moved = store.move_cursor(market, CALLED, stands.as_deref(), &text).await?;
+        Ok(moved && at.capability >= wanted.len())
     }
 
     /// Writes what agents are told of one event. What was written before is left as it is.
     async fn write_told(
+        &self,
+        position: Position,
+        told: &[Told],
+        envelope: &Envelope,
+        known: &mut Known,
+    ) -> Result<(), Error> {
+        for told in told.chunks(TOLD) {
+            self.write_some(position, told, envelope, known).await?;
+        }
+        Ok(())
+    }
+
+    async fn write_some(
         &self,
         position: Position,
         told: &[Told],
@@ -258,6 +343,16 @@ impl Marketplace {
     }
 }
 
+/// Whether an event is told to every agent that can do some of what its job asks for.
+pub(super) fn calls(logged: &LoggedEvent, webhooks: &WebhookPolicy) -> bool {
+    rows(&webhooks.events, logged.event.body.name()).any(|(_, rule)| rule.to.contains(&Recipient::Capable))
+}
+
+/// What a job asks its worker to be able to do.
+fn required(job: &Job) -> &[String] {
+    job.open.as_ref().map_or(&[], |open| &open.requires)
+}
+
 /// What an agent is told, as it is kept.
 pub(super) fn notice(position: Position, told: &Told) -> Notice {
     let (epoch, number, row) = (position.epoch.to_be_bytes(), position.number.to_be_bytes(), told.row.to_be_bytes());
@@ -293,26 +388,10 @@ fn delivery(notice: &Notice, endpoint: &Endpoint, envelope: &Envelope, now: Time
     })
 }
 
-/// The job that an event of another record names.
-fn job_of(body: &EventBody) -> Option<JobId> {
-    serde_json::to_value(body).ok()?.get("job")?.as_str()?.parse().ok()
-}
-
 /// A commit without money and without a key fails in the store or not at all.
 pub(super) fn unwritten(error: CommitError) -> StoreError {
     match error {
         CommitError::Store(error) => error,
-        other => StoreError::new(crate::store::StoreErrorKind::Corrupt, format!("a notice was refused: {other:?}")),
+        other => StoreError::new(StoreErrorKind::Corrupt, format!("a notice was refused: {other:?}")),
     }
-}
-
-/// What a buyer is like to work for, as a notice says it (JP-33).
-fn client(standing: &Standing) -> Value {
-    json!({
-        "score": standing.score,
-        "disputes_filed": standing.client.filed,
-        "dispute_rate": standing.client.dispute_rate().round_dp(4).normalize(),
-        "jobs_completed": standing.client.completed,
-        "restricted": standing.restricted,
-    })
 }

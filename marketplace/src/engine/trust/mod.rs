@@ -126,7 +126,7 @@ impl Marketplace {
         }
     }
 
-    /// Reads on in the log and keeps score; how many events said something.
+    /// Reads a page on in the log and keeps score; how many events it read.
     ///
     /// # Errors
     /// The store's failure.
@@ -134,24 +134,19 @@ impl Marketplace {
         if !self.scores() {
             return Ok(0);
         }
-        let (mut reader, mut count) = (self.subscribe(READER).await?, 0);
-        loop {
-            let events = reader.next(PAGE).await?;
-            if events.is_empty() {
-                return Ok(count);
-            }
-            for logged in &events {
-                let Some(said) = self.said_by(logged).await? else { continue };
-                count += 1;
-                let trust = self.trust_by(&*self.pinned(said.policy).await?);
-                for agent in concerned(&said.facts) {
-                    self.learn(agent, &said.facts, logged.position, &trust).await?;
-                }
-            }
-            if !reader.acknowledge().await? {
-                return Ok(count); // another process reads, too
+        let mut reader = self.subscribe(READER).await?;
+        let events = reader.next(PAGE).await?;
+        for logged in &events {
+            let Some(said) = self.said_by(logged).await? else { continue };
+            let trust = self.trust_by(&*self.pinned(said.policy).await?);
+            for agent in concerned(&said.facts) {
+                self.learn(agent, &said.facts, logged.position, &trust).await?;
             }
         }
+        if !events.is_empty() {
+            reader.acknowledge().await?; // another process that reads, too, may have been faster
+        }
+        Ok(events.len())
     }
 
     /// Whether anything in the newest policy asks for scores.

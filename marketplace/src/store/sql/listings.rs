@@ -61,7 +61,7 @@ pub(super) async fn write(session: &mut dyn Session, listings: Listings) -> Resu
     }
     // SQLite's text index takes what comes in its order at once.
     added.sort_by_key(|(rank, _)| *rank);
-    let added: Vec<Vec<Cell>> = added.into_iter().map(|(_, row)| row).collect();
+    let added: Vec<&[Cell]> = added.iter().map(|(_, row)| &row[..]).collect();
     let insert = Insert::new("listings", &["market", "kind", "id", "rank", "title", "text", "terms"]);
     // An entry keeps its number, so that changing it gains no place among its equals.
     let conflict = " ON CONFLICT (market, kind, id) DO UPDATE SET rank = excluded.rank, title = excluded.title, \

@@ -61,6 +61,7 @@ pub(super) static DIALECT: Dialect = Dialect {
         include_str!("../../../migrations/postgres/0007_agreements.sql"),
         include_str!("../../../migrations/postgres/0008_adjustments.sql"),
         include_str!("../../../migrations/postgres/0009_search.sql"),
+        include_str!("../../../migrations/postgres/0010_capabilities.sql"),
     ],
 };
 

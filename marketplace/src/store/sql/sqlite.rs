@@ -66,6 +66,7 @@ pub(super) static DIALECT: Dialect = Dialect {
         include_str!("../../../migrations/sqlite/0007_agreements.sql"),
         include_str!("../../../migrations/sqlite/0008_adjustments.sql"),
         include_str!("../../../migrations/sqlite/0009_search.sql"),
+        include_str!("../../../migrations/sqlite/0010_capabilities.sql"),
     ],
 };
 
@@ -126,6 +127,11 @@ impl SqliteStore {
 async fn check_version(session: &mut Lent) -> Result<(), Failure> {
     let line = session.rows("SELECT sqlite_version()", Vec::new()).await?.pop();
     let version = line.ok_or_else(|| Failure::corrupt("SQLite does not tell its version"))?.text()?;
+    new_enough(&version)
+}
+
+/// Refuses a library that may corrupt files.
+fn new_enough(version: &str) -> Result<(), Failure> {
     let parts: Vec<u32> = version.split('.').map_while(|part| part.parse().ok()).collect();
     if parts.as_slice() < OLDEST_SQLITE.as_slice() {
         let [major, minor, patch] = OLDEST_SQLITE;
@@ -203,5 +209,23 @@ impl Journal for SqliteTransaction {
     async fn commit(&self, commit: Commit) -> Result<(), CommitError> {
         let prepared = Prepared::new(commit)?;
         self.0.lock().await.joined.join(|transaction| &mut **transaction, &prepared).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn libraries_that_may_corrupt_files_are_refused() {
+        for old in ["3.51.2", "3.7.0", "3.40.1", "2.99.99", "3.51", "3", "", "none"] {
+            let refused = new_enough(old).unwrap_err();
+            assert!(refused.is(StoreErrorKind::Unsupported), "{old}");
+            let said = StoreError::from(refused).to_string();
+            assert!(said.contains(&format!("SQLite {old} is linked; needed is 3.51.3 or newer")), "{said}");
+        }
+        for new in ["3.51.3", "3.51.10", "3.52.0", "4.0.0"] {
+            assert!(new_enough(new).is_ok(), "{new}");
+        }
     }
 }

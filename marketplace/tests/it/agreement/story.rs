@@ -14,19 +14,28 @@ use tradepost::{
     clock::ManualClock,
     engine::{Marketplace, Role},
     rail::Custody,
-    store::MemoryStore,
+    store::{MemoryStore, PostgresStore, SqliteStore, Store},
     testkit::{Course, Ending, OutsideWorld, Script, ScriptedRail},
 };
 
 use super::*;
+use crate::store::SERVER;
 
-#[tokio::test]
+/// The same on memory, SQLite and PostgreSQL.
+#[tokio::test(flavor = "multi_thread")]
 async fn pg_02_to_pg_19_as_paegents_documents_it() {
+    plays(MemoryStore::new()).await;
+    let folder = tempfile::tempdir().unwrap();
+    plays(SqliteStore::open(folder.path().join("market.db")).await.unwrap()).await;
+    plays(PostgresStore::connect(&SERVER.database().unwrap()).await.unwrap()).await;
+}
+
+async fn plays(store: impl Store) {
     let policy = paegents();
     let (clock, world) = (Arc::new(ManualClock::at(start())), OutsideWorld::new(policy.currency, 1));
     let profile = ScriptedRail::profile_of(Custody::NonCustodial, policy.currency);
     let rail = ScriptedRail::new(profile, world.clone(), clock.clone());
-    let market = Marketplace::builder("paegents", MemoryStore::new(), policy)
+    let market = Marketplace::builder("paegents", store, policy)
         .rail(rail)
         .clock(clock.clone())
         .ids(Arc::new(CountedIds::default()))

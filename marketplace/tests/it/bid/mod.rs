@@ -5,5 +5,4 @@ mod engine;
 #[cfg(feature = "http")]
 mod hire;
 mod rules;
-mod stories;
 mod town;

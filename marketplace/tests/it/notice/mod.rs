@@ -27,21 +27,23 @@ use tradepost::{
 
 use crate::support::*;
 
+mod crowd;
 mod deliver;
+mod documented;
 mod sign;
 mod subscribe;
 mod told;
 
-static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
-static SERVER: LazyLock<PostgresServer> = LazyLock::new(|| PostgresServer::start().unwrap());
+pub(crate) static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+pub(crate) static SERVER: LazyLock<PostgresServer> = LazyLock::new(|| PostgresServer::start().unwrap());
 
 const CREDITS: RailId = CreditsRail::ID;
 
 /// The real courier, with every host of `.example` on this machine.
 #[derive(Clone)]
-struct Local {
-    outbound: Outbound,
-    base: String,
+pub(crate) struct Local {
+    pub(crate) outbound: Outbound,
+    pub(crate) base: String,
 }
 
 #[async_trait]

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tradepost::{
     engine::{NoticesOf, Which},
     job::Delivery as Work,
+    policy::NoticeRule,
     testkit::receiver::Manner,
 };
 
@@ -202,18 +203,30 @@ async fn vp_24_bids_are_told_to_no_other_bidder() {
         job::{JobOrder, OpenOrder},
     };
     let mut policy = voxpact();
-    for rule in &mut policy.webhooks.as_mut().unwrap().events {
-        // A careless table: everything, to everybody it can name.
-        for source in ["event", "job", "actor", "own"] {
+    // A careless table: everything that there is to tell, to everybody it can name.
+    let count = policy.webhooks.as_ref().unwrap().events.len();
+    let mut told = 0;
+    for row in 0..count {
+        let mut try_out = |change: &dyn Fn(&mut NoticeRule)| {
+            let before = policy.clone();
+            change(&mut policy.webhooks.as_mut().unwrap().events[row]);
+            match policy.validate() {
+                Ok(()) => told += 1,
+                Err(_) => policy = before,
+            }
+        };
+        for source in ["event", "job", "actor", "own", "client", "agreement"] {
             for field in ["price", "agreed_price", "amount", "total", "reserve", "fee", "agent"] {
-                rule.payload.insert(format!("{source}_{field}"), json!(format!("${source}.{field}")));
+                let value = json!(format!("${source}.{field}"));
+                try_out(&|rule| drop(rule.payload.insert(format!("{source}_{field}"), value.clone())));
             }
         }
-        rule.payload.insert("task".into(), json!("$task"));
-        rule.to.push("event.worker".parse().unwrap());
-        rule.to.push("job.worker".parse().unwrap());
-        rule.to.push("job.buyer".parse().unwrap());
+        try_out(&|rule| drop(rule.payload.insert("task".into(), json!("$task"))));
+        for recipient in ["event.worker", "job.worker", "job.buyer"] {
+            try_out(&|rule| rule.to.push(recipient.parse().unwrap()));
+        }
     }
+    assert!(told > 100, "{told}");
     on_each(
         policy,
         || always(Manner::Status(200)),
@@ -243,20 +256,208 @@ async fn vp_24_bids_are_told_to_no_other_bidder() {
     .await;
 }
 
+/// What an agent was told, newest first, of one event.
+async fn told_of(town: &Town, agent: AgentId, event: &str) -> Vec<Value> {
+    let of = NoticesOf { agent, which: Which::All, offset: 0, limit: 50 };
+    let told = town.market.notices(of).await.unwrap();
+    told.iter().filter(|notice| notice.event == event).map(|notice| notice.payload.clone()).collect()
+}
+
+/// A validator that is as sure as the order says, or unavailable.
+struct AsOrdered;
+
+#[async_trait]
+impl tradepost::validation::Validator for AsOrdered {
+    fn name(&self) -> &str {
+        "as ordered"
+    }
+
+    async fn validate(
+        &self,
+        work: &tradepost::validation::Submission,
+    ) -> Result<tradepost::validation::Opinion, String> {
+        match work.order.validation.as_ref().and_then(Value::as_str) {
+            Some("away") => Err("overloaded".into()),
+            sure => Ok(tradepost::validation::Opinion { confidence: rate(sure.unwrap()), reasoning: "so".into() }),
+        }
+    }
+}
+
+/// VP-18, VP-38: what validators found is told to both, and how they came to it to the buyer alone.
 #[tokio::test(flavor = "multi_thread")]
-async fn jp_33_a_provider_is_told_what_its_client_is_like_to_work_for() {
+async fn vp_18_validation_is_told_in_the_catalogues_words() {
+    use tradepost::job::JobOrder;
+    on_each(
+        voxpact(),
+        || always(Manner::Status(200)),
+        async |town: Town| {
+            let market = (town.store)().validator(AsOrdered).validator(AsOrdered).build().await.unwrap();
+            for (sure, event) in [
+                ("0.92", "job.validation_passed"),
+                ("0.10", "job.validation_failed"),
+                ("away", "job.validation_unavailable"),
+            ] {
+                let amount = Money::new(10_000, market.currency());
+                let order = JobOrder { validation: Some(json!(sure)), ..order(amount) };
+                let job = market.agent(buyer()).post_job(order).await.unwrap();
+                market.agent(worker()).accept(job.id).await.unwrap();
+                market.agent(worker()).deliver(job.id, Work::default()).await.unwrap();
+                market.run_until_idle().await.unwrap();
+                town.clock.advance(TimeDelta::hours(1)); // who is unavailable is asked again until then
+                market.run_until_idle().await.unwrap();
+                let (to_buyer, to_worker) =
+                    (told_of(&town, buyer(), event).await, told_of(&town, worker(), event).await);
+                let keys = |told: &[Value]| -> Vec<String> {
+                    told.iter().flat_map(|told| told.as_object().unwrap().keys().cloned()).collect()
+                };
+                let (buyers, workers): (&[&str], &[&str]) = match event {
+                    "job.validation_passed" => (
+                        &["auto_approved", "confidence", "job_id", "reasoning"],
+                        &["confidence", "job_id", "reasoning"],
+                    ),
+                    "job.validation_failed" => {
+                        (&["confidence", "consensus", "job_id", "reasoning"], &["confidence", "job_id", "reasoning"])
+                    }
+                    _ => (&["job_id", "reason"], &[]),
+                };
+                assert_eq!((keys(&to_buyer), keys(&to_worker)), (owned(buyers), owned(workers)), "{event}");
+                assert_eq!(to_buyer[0]["job_id"], json!(job.id));
+            }
+        },
+    )
+    .await;
+}
+
+fn owned(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
+}
+
+/// VP-30, VP-31, VP-38: both are told that a dispute goes to people, and which ruling ended it, as one word.
+#[tokio::test(flavor = "multi_thread")]
+async fn vp_38_a_disputes_end_is_told_with_its_ruling() {
+    use tradepost::dispute::{Award, Filing};
+    on_each(
+        voxpact(),
+        || always(Manner::Status(200)),
+        async |town: Town| {
+            for (award, word) in [
+                (Award::Buyer, "buyer_wins"),
+                (Award::Worker, "worker_wins"),
+                (Award::Split { to_worker: rate("0.5") }, "split"),
+            ] {
+                let job = town.posted().await;
+                town.market.agent(worker()).accept(job.id).await.unwrap();
+                town.market.agent(worker()).deliver(job.id, Work::default()).await.unwrap();
+                let filing = Filing { category: None, reason: "half of it is missing".into(), evidence: Vec::new() };
+                let dispute = town.market.agent(buyer()).open_dispute(job.id, filing).await.unwrap();
+                // Nobody answers, and without an arbiter people judge.
+                town.pass(2 * 24 * 3600).await;
+                town.market.operator("Ada").take_up(dispute.id).await.unwrap();
+                town.market.operator("Ada").rule(dispute.id, award, "as the task says").await.unwrap();
+                town.pass(0).await;
+                for agent in [buyer(), worker()] {
+                    let escalated = told_of(&town, agent, "dispute.escalated").await;
+                    assert_eq!(escalated[0], json!({ "dispute_id": dispute.id, "job_id": job.id }));
+                    let resolved = told_of(&town, agent, "dispute.resolved").await;
+                    let told = json!({ "dispute_id": dispute.id, "job_id": job.id, "ruling": word });
+                    assert_eq!(resolved[0], told);
+                }
+            }
+        },
+    )
+    .await;
+}
+
+/// JP-25: the warning about a changed address reaches its agent with the address and the cool-down, and
+/// nobody else.
+#[tokio::test(flavor = "multi_thread")]
+async fn jp_25_the_warning_says_what_was_changed() {
     on_each(
         just_pay(),
         || always(Manner::Status(200)),
         async |town: Town| {
             town.subscribed(worker(), "https://worker.example/hook").await;
-            town.posted().await;
+            let (first, second) =
+                ("7xKXtg2CW87d97TXJSDpbD5jBkheTqA83TZRuJosgAsU", "9yLYuh3DX98e08UYKTEqcE6kClifUrB94UASvKptrBtV");
+            for address in [first, second] {
+                town.market.agent(worker()).set_withdrawal_address(worker(), address).await.unwrap();
+            }
             town.pass(0).await;
-            let created = body(&town.receiver.received(), "worker", "job.created");
-            let expected = json!({
-                "trust_score": "0.65", "disputes_filed": 0, "dispute_rate": "0", "jobs_completed": 0, "restricted": false,
+            let told = body(&town.receiver.received(), "worker", "wallet.address_changed");
+            let until = start() + TimeDelta::hours(24);
+            assert_eq!((&told["address"], &told["cool_down_until"]), (&json!(second), &json!(until)));
+            assert_eq!(told_of(&town, worker(), "wallet.address_changed").await.len(), 1);
+            assert!(told_of(&town, buyer(), "wallet.address_changed").await.is_empty());
+        },
+    )
+    .await;
+}
+
+/// JP-33: whoever gets a direct job is told what its client is like to work for.
+#[tokio::test(flavor = "multi_thread")]
+async fn jp_33_job_created_carries_the_clients_reputation() {
+    on_each(
+        just_pay(),
+        || always(Manner::Status(200)),
+        async |town: Town| {
+            for _ in 0..2 {
+                let job = town.posted().await;
+                town.market.agent(worker()).deliver(job.id, Work::default()).await.unwrap();
+                town.market.agent(buyer()).approve(job.id).await.unwrap();
+            }
+            town.pass(0).await;
+            let job = town.posted().await;
+            town.pass(0).await;
+            let standing = town.market.standing(buyer()).await.unwrap();
+            let created = told_of(&town, worker(), "job.created").await;
+            assert_eq!(created[0]["job_id"], json!(job.id));
+            let reputation = json!({
+                "trustScore": standing.score, "disputeRate": "0", "jobsCompleted": 2,
+                "totalDisputesFiled": 0, "isRestricted": false,
             });
-            assert_eq!(created["client_reputation"], expected);
+            assert_eq!(created[0]["clientReputation"], reputation);
+        },
+    )
+    .await;
+}
+
+/// PG-13: both parties to an agreement are told of it and of its escrow, nobody else.
+#[tokio::test(flavor = "multi_thread")]
+async fn pg_13_agreements_are_told_to_their_parties() {
+    use crate::agreement::{calls, proposal};
+    on_each(
+        tradepost::policy::Policy::paegents().unwrap(),
+        || always(Manner::Status(200)),
+        async |town: Town| {
+            let target = Target { agent: worker(), job: None };
+            let only = vec!["escrow.*".to_owned()];
+            town.market.agent(worker()).add_endpoint(target, "https://seller.example/hook", only).await.unwrap();
+            town.subscribed(buyer(), "https://buyer.example/hook").await;
+            town.subscribed(stranger(), "https://stranger.example/hook").await;
+            let proposal = proposal(|minor| Money::new(minor, town.market.currency()));
+            let agreement = town.market.agent(buyer()).propose_agreement(proposal).await.unwrap();
+            town.market.agent(worker()).accept_agreement(agreement.id, None).await.unwrap();
+            town.market.agent(buyer()).activate_agreement(agreement.id).await.unwrap();
+            town.market.agent(worker()).record_usage(agreement.id, calls(20), None).await.unwrap();
+            town.market.agent(buyer()).complete_agreement(agreement.id).await.unwrap();
+            town.pass(0).await;
+            let all = town.receiver.received();
+            let told = |host: &str| -> Vec<String> {
+                let to = all.iter().filter(|one| one.path.contains(host));
+                let mut names: Vec<_> = to.map(|one| one.json()["type"].as_str().unwrap().to_owned()).collect();
+                names.sort();
+                names
+            };
+            assert!(told("stranger").is_empty(), "{:?}", told("stranger"));
+            let (buyers, sellers) = (told("buyer"), told("seller"));
+            assert_eq!(sellers, buyers.iter().filter(|name| name.starts_with("escrow.")).cloned().collect::<Vec<_>>());
+            assert!(sellers.contains(&"escrow.claim_completed".to_owned()), "{sellers:?}");
+            for name in ["agreement.proposed", "agreement.accepted", "agreement.activated", "agreement.completed"] {
+                assert!(buyers.contains(&name.to_owned()), "{name}: {buyers:?}");
+            }
+            let claim = all.iter().map(Received::json).find(|told| told["type"] == "escrow.claim_completed").unwrap();
+            let data = &claim["data"];
+            assert_eq!((&data["agreement_id"], &data["amount"]), (&json!(agreement.id), &json!(2_000_000)));
         },
     )
     .await;

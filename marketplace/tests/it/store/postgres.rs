@@ -1,12 +1,15 @@
 //! What only PostgreSQL does.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use futures::future::join_all;
 use sqlx::{ConnectOptions, Connection, PgConnection, Row, postgres::PgConnectOptions};
 use tradepost::{
+    clock::ManualClock,
+    error::Error,
     ids::MarketId,
     money::Currency,
+    rail::CreditsRail,
     store::{CommitError, Journal, LoggedEvent, Position, PostgresStore, Store, StoreErrorKind},
     testkit::postgres::PostgresServer,
 };
@@ -14,6 +17,10 @@ use tradepost::{
 use super::{
     Postgres, SERVER,
     behind::{Behind, euros, market, sample},
+};
+use crate::{
+    counter::{Counter, credits},
+    support::{buyer, order, start},
 };
 
 async fn connection(url: &str) -> PgConnection {
@@ -339,4 +346,47 @@ async fn a_server_that_crashes_under_load_loses_nothing() {
         }
     };
     tokio::time::timeout(Duration::from_secs(30), again).await.unwrap();
+}
+
+/// A database that refuses the next writes to jobs with a code, `times` times, whatever becomes of the
+/// transactions that they are part of.
+async fn refuses(url: &str, code: &str, times: u32) {
+    let script = format!(
+        "CREATE SEQUENCE refusals; \
+         CREATE FUNCTION refuse() RETURNS TRIGGER LANGUAGE plpgsql AS $$ BEGIN \
+         IF nextval('refusals') <= {times} THEN RAISE EXCEPTION 'refused' USING ERRCODE = '{code}'; END IF; \
+         RETURN NEW; END $$; \
+         CREATE TRIGGER refuse BEFORE INSERT OR UPDATE ON jobs FOR EACH ROW EXECUTE FUNCTION refuse();"
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(script)).execute(&mut connection(url).await).await.unwrap();
+}
+
+/// A serialization failure and a deadlock are tried again: the command sees neither, and is carried out once.
+#[tokio::test(flavor = "multi_thread")]
+async fn lost_races_are_tried_again_whole() {
+    for code in ["40001", "40P01"] {
+        let (Postgres(url), store) = database().await;
+        let clock = Arc::new(ManualClock::at(start()));
+        let market = Counter::builder(store, &clock).rail(credits()).build().await.unwrap();
+        market.operator("Ada").record_deposit(CreditsRail::ID, "wire", buyer(), euros(1000)).await.unwrap();
+        refuses(&url, code, 3).await;
+        let job = market.agent(buyer()).keyed("one").post_job(order(euros(600))).await.unwrap();
+        let again = market.agent(buyer()).keyed("one").post_job(order(euros(600))).await.unwrap();
+        assert_eq!((job.id, market.available(buyer()).await.unwrap()), (again.id, euros(400)), "{code}");
+        assert_eq!(market.verify().await.unwrap(), [], "{code}");
+    }
+}
+
+/// One that does not end is the store's failure, with nothing written.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_race_that_is_always_lost_is_said() {
+    let (Postgres(url), store) = database().await;
+    let clock = Arc::new(ManualClock::at(start()));
+    let market = Counter::builder(store, &clock).rail(credits()).build().await.unwrap();
+    market.operator("Ada").record_deposit(CreditsRail::ID, "wire", buyer(), euros(1000)).await.unwrap();
+    refuses(&url, "40001", 1_000_000).await;
+    let error = market.agent(buyer()).post_job(order(euros(600))).await.unwrap_err();
+    assert!(matches!(&error, Error::Store(error) if error.kind() == StoreErrorKind::Unavailable), "{error}");
+    assert_eq!(market.available(buyer()).await.unwrap(), euros(1000));
+    assert_eq!(market.verify().await.unwrap(), []);
 }

@@ -117,3 +117,14 @@ async fn what_is_no_database_is_refused() {
     let nowhere = folder.path().join("no such folder").join("market.db");
     assert_eq!(SqliteStore::open(nowhere).await.unwrap_err().kind(), StoreErrorKind::Unavailable);
 }
+
+/// Every commit is synced to the disk before it is answered: a write-ahead log, with `synchronous` FULL.
+#[tokio::test]
+async fn what_is_committed_survives_the_machine() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(folder.path().join("market.db")).await.unwrap();
+    let mut look = store.begin().await.unwrap();
+    let mode: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(look.connection()).await.unwrap();
+    let synchronous: i64 = sqlx::query_scalar("PRAGMA synchronous").fetch_one(look.connection()).await.unwrap();
+    assert_eq!((mode.as_str(), synchronous), ("wal", 2)); // 2 is FULL
+}
