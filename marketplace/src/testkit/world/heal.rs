@@ -1,12 +1,14 @@
 //! The end of a world: nothing fails any more, time moves on, and everything has to settle.
 
 use chrono::TimeDelta;
+use rand::Rng as _;
 
 use super::{LEASE, World, audit::full, plan::Faults};
 use crate::{
     actor::Actor,
     clock::{Clock, Timestamp},
-    engine::Unsettled,
+    dispute::{Award, Dispute, DisputeStatus},
+    engine::{Marketplace, Unsettled},
     error::Error,
     ids::{InstructionId, JobId},
     job::{HoldState, JobStatus},
@@ -30,6 +32,7 @@ impl World {
             outside.disorder(Disorder::None);
         }
         self.stage.act().trace.line(format_args!("the world heals"));
+        self.banks_decide();
         for process in 0..self.processes.len() {
             self.processes[process] = self.start_process().await?;
         }
@@ -37,6 +40,7 @@ impl World {
         for round in 0.. {
             self.let_go().await?;
             let process = round as usize % self.processes.len();
+            self.stage.act().auditor.world_begins();
             while !self.processes[process].work().await?.is_idle() {}
             if !self.sound() {
                 return Ok(());
@@ -53,6 +57,7 @@ impl World {
         full::books(&self.stage, &market, true).await?;
         let id = self.store.open_market(&self.name()).await?;
         full::store(&self.stage, &self.store, id).await?;
+        self.check_trust(&market).await?;
         let unsettled = market.unsettled().await?;
         let unsettled: Vec<Unsettled> = unsettled.into_iter().filter(|open| !self.explained(open)).collect();
         self.stage.act().auditor.check_settled(&unsettled);
@@ -91,12 +96,45 @@ impl World {
         };
         let market = &self.processes[0];
         for job in frozen {
-            market.operator("healer").unfreeze(job).await?;
+            match market.operator("healer").unfreeze(job).await {
+                Ok(_) | Err(Error::Rejected(_)) => {} // a bank decides about it
+                Err(error) => return Err(error),
+            }
         }
+        self.rule().await?;
+        let market = &self.processes[0];
         for (instruction, who) in asked {
             match market.by(who).answer(instruction, "confirmed").await {
                 Ok(()) | Err(Error::Rejected(_) | Error::Contention { .. }) => {}
                 Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// People rule on whatever waits for them.
+    async fn rule(&mut self) -> Result<(), Error> {
+        let waiting: Vec<_> = {
+            let auditor = &self.stage.act().auditor;
+            let waits = |dispute: &&Dispute| {
+                dispute.status == DisputeStatus::Review && dispute.frozen_since.is_none()
+            };
+            auditor.disputes().filter(waits).map(|dispute| (dispute.id, dispute.handler.clone())).collect()
+        };
+        for (id, handler) in waiting {
+            let award = if self.rng.random() { Award::Buyer } else { Award::Worker };
+            let clerk = handler.unwrap_or_else(|| "healer".into());
+            self.processes[0].operator(clerk).rule(id, award, "it has to end").await?;
+        }
+        Ok(())
+    }
+
+    /// Trust is what the log says, whenever it is read.
+    async fn check_trust(&self, market: &Marketplace) -> Result<(), Error> {
+        for agent in self.plan.agents.iter().take(2) {
+            let (kept, anew) = (market.reputation(*agent).await?, market.recompute_trust(*agent).await?);
+            if kept.as_deref() != anew.as_ref() {
+                self.stage.act().auditor.problem(format!("trust is kept as {kept:?}, the log says {anew:?}"));
             }
         }
         Ok(())
@@ -116,7 +154,7 @@ impl World {
             // A hold ran out that a rail had lied about, so that the books never knew of it.
             ObservationBody::HoldExpired { hold }
             | ObservationBody::HoldSettled { hold, .. }
-            | ObservationBody::Chargeback(Chargeback { hold, .. }) => self.stage.act().auditor.lied_to(JobId(hold.0)),
+            | ObservationBody::Chargeback(Chargeback { hold, .. }) => self.stage.act().auditor.ever_lied_to(hold.0),
             // The rail goes on lying after an operator has established the truth.
             ObservationBody::Outcome { instruction, .. } => self.memory.put_right.contains(instruction),
             ObservationBody::Deposit { .. } => self.memory.hostile_deposits.contains(&observation.id),
@@ -126,11 +164,19 @@ impl World {
     /// No job is left with money on the way, unless the rail lied about it.
     fn check_jobs(&mut self) {
         let mut act = self.stage.act();
+        let paying = act.auditor.paying();
+        if !paying.is_empty() {
+            act.auditor.problem(format!("left paying: {paying:?}"));
+        }
         let open: Vec<_> = act.auditor.open.iter().copied().collect();
         for id in open {
             let Some(job) = act.auditor.job(id) else { continue };
             let under_way = matches!(job.hold.state, HoldState::Funding(_) | HoldState::Settling(_));
+            let disputed = job.status == JobStatus::Disputed;
             let job = format!("{job:?}");
+            if disputed {
+                act.auditor.problem(format!("left disputed: {job}"));
+            }
             if under_way && !act.auditor.lied_to(id) {
                 act.auditor.problem(format!("left on the way: {job}"));
             }

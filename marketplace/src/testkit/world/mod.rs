@@ -13,10 +13,14 @@
 //! first may differ.
 
 mod audit;
+mod deed;
 mod heal;
+mod judge;
 mod offers;
 mod plan;
 mod player;
+mod purse;
+mod quarrel;
 mod stage;
 mod trace;
 mod wrap;
@@ -28,6 +32,7 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use self::{
     audit::{Auditor, full},
+    judge::Judge,
     plan::{Plan, SeededIds, Tiers},
     player::{Answer, Memory, Task},
     stage::{Stage, Turn},
@@ -202,7 +207,7 @@ impl World {
             further.profile.id = FURTHER;
         }
         let tiers = Tiers::default();
-        let auditor = Auditor::new(places.clone(), tiers.clone());
+        let auditor = Auditor::new(places.clone(), tiers.clone(), plan.policy.clone());
         let stage = Stage::new(setup.seed, plan.faults, auditor);
         stage.act().trace.told = setup.telling == Telling::Aloud;
         let start = DateTime::from_timestamp_secs(1_800_000_000).unwrap_or_default();
@@ -241,6 +246,9 @@ impl World {
                 None => builder.rail(WorldRail { inner: CreditsRail::new(self.policy.currency), stage }),
                 Some(inner) => builder.rail(WorldRail { inner, stage }),
             };
+        }
+        if self.plan.arbiter {
+            builder = builder.arbiter(Judge { stage: self.stage.clone() });
         }
         builder.build().await
     }
@@ -355,7 +363,7 @@ impl World {
         match (&answer, task.forged) {
             (Answer::Done(Err(Error::Rail(_))), true) => act.auditor.died(task.number),
             (Answer::Done(Ok(_)), true) => act.auditor.problem("a forged push was taken in"),
-            _ => act.auditor.answered(task.number, answer.as_job()),
+            _ => act.auditor.answered(task.number, answer.as_record()),
         }
     }
 }

@@ -7,14 +7,20 @@ use std::{
 
 use async_trait::async_trait;
 use rand::{Rng, SeedableRng, rngs::StdRng};
+use rust_decimal::Decimal;
 use uuid::Uuid;
 
 use crate::{
     clock::Timestamp,
     engine::TierSource,
     ids::{AgentId, IdSource},
+    job::JobStatus,
     money::{Rate, Rounding},
-    policy::{Bearer, FeeRate, Policy, Review, Span, Switch},
+    policy::{
+        AbuseRestriction, AutomatedTier, Bearer, Disputant, DisputeFee, DisputePolicy, EvidenceKind, EvidencePolicy,
+        FeePayer, FeeRate, FeeReturn, HumanTier, LossBearer, OnExpiry, Policy, Range, Restricted, ReversalPolicy, Review,
+        Span, SpendingPeriod, SpendingPolicy, SplitRuling, Switch, WalletPolicy, WithdrawalPolicy,
+    },
     rail::Custody,
     testkit::{Chances, Disorder},
 };
@@ -43,6 +49,8 @@ pub(super) struct Plan {
     pub(super) chances: Chances,
     pub(super) disorder: Disorder,
     pub(super) faults: Faults,
+    /// Whether the marketplace has an arbiter.
+    pub(super) arbiter: bool,
     pub(super) processes: usize,
     pub(super) agents: Vec<AgentId>,
     /// Tasks that may be under way at once.
@@ -58,6 +66,10 @@ impl Plan {
         let custody = custodies[rng.random_range(0..custodies.len())];
         if let (Custody::Pooled, Some(wallet)) = (custody, &mut policy.wallet) {
             wallet.deposits = Switch::On; // wallets are filled from outside there
+        }
+        keep_purses(&mut policy, &mut rng);
+        if rng.random_range(0..3) > 0 {
+            policy.disputes = Some(quarrelsome(&policy, &mut rng));
         }
         let rough = rng.random_range(0..4u32); // 0 is a calm world
         let mut up_to = |most: u32| rng.random_range(0..=most * rough);
@@ -95,6 +107,7 @@ impl Plan {
             chances,
             disorder,
             faults,
+            arbiter: rng.random_range(0..4) > 0,
             processes: rng.random_range(1..=4),
             agents,
             crowd: rng.random_range(1..=8),
@@ -102,11 +115,102 @@ impl Plan {
     }
 }
 
+/// Rules of wallets, of spending and of what goes back, most often others than the system's.
+fn keep_purses(policy: &mut Policy, rng: &mut StdRng) {
+    let smallest = policy.jobs.amount.min.max(2);
+    if policy.wallet.is_some_and(|wallet| wallet.deposits == Switch::On) || rng.random_range(0..3) > 0 {
+        let min = rng.random_range(2..=smallest * 4);
+        let withdrawals = WithdrawalPolicy {
+            min,
+            fee: rng.random_range(0..min),
+            address_cool_down: Span::seconds(rng.random_range(60..100_000)),
+            panic: if rng.random_range(0..4) > 0 { Switch::On } else { Switch::Off },
+        };
+        let withdrawals = (rng.random_range(0..5) > 0).then_some(withdrawals);
+        policy.wallet = Some(WalletPolicy { deposits: Switch::On, withdrawals });
+    }
+    if rng.random_range(0..2) == 0 {
+        let period = if rng.random() { SpendingPeriod::CalendarDay } else { SpendingPeriod::CalendarMonth };
+        let default_limit = rng.random::<bool>().then(|| rng.random_range(smallest..smallest * 400));
+        policy.spending = Some(SpendingPolicy { period, default_limit });
+    }
+    if rng.random_range(0..3) > 0 {
+        let borne_by = match rng.random_range(0..3) {
+            0 => LossBearer::Platform,
+            1 => LossBearer::Worker { backstop: 0 },
+            _ => LossBearer::Worker { backstop: rng.random_range(0..smallest * 4) },
+        };
+        policy.reversals = Some(ReversalPolicy { borne_by });
+    }
+}
+
+/// Terms of disputes that no system has, but some could.
+fn quarrelsome(policy: &Policy, rng: &mut StdRng) -> DisputePolicy {
+    const STATUSES: [JobStatus; 5] = [
+        JobStatus::Delivered,
+        JobStatus::Accepted,
+        JobStatus::InProgress,
+        JobStatus::Validating,
+        JobStatus::RevisionRequested,
+    ];
+    let hours = |rng: &mut StdRng, most: u32| Span::seconds(rng.random_range(60..most * 3600));
+    let mut statuses = STATUSES[..rng.random_range(1..=STATUSES.len())].to_vec();
+    statuses.retain(|status| match status {
+        JobStatus::Delivered | JobStatus::RevisionRequested => policy.jobs.review != Review::Nobody,
+        JobStatus::Validating => policy.validation.is_some(),
+        _ => true,
+    });
+    if statuses.is_empty() {
+        statuses.push(JobStatus::Accepted);
+    }
+    let share = |rng: &mut StdRng, most| Rate::new(Decimal::new(rng.random_range(1..most), 4)).unwrap_or(Rate::ONE);
+    let smallest = policy.jobs.amount.min;
+    let fee = (policy.wallet.is_some() && rng.random_range(0..3) > 0).then(|| DisputeFee {
+        rate: share(rng, 1_500),
+        limits: Range { min: rng.random_range(0..=smallest), max: rng.random_range(smallest..=smallest * 20) },
+        rounding: Rounding::HalfEven,
+        payer: if rng.random() { FeePayer::Both } else { FeePayer::Claimant },
+        returned: if rng.random() { FeeReturn::ToWinner } else { FeeReturn::Never },
+    });
+    let automated = (rng.random_range(0..4) > 0).then(|| AutomatedTier {
+        confidence: share(rng, 10_000),
+        within: hours(rng, 4),
+        appeal_within: hours(rng, 24 * 7),
+    });
+    let abuse = rng.random_range(0..4) == 0;
+    DisputePolicy {
+        statuses,
+        by: if rng.random() { Disputant::Either } else { Disputant::Buyer },
+        categories: if rng.random() { Vec::new() } else { vec!["quality".into(), "other".into()] },
+        reason: Range { min: 5, max: 2_000 },
+        answer_within: rng.random::<bool>().then(|| hours(rng, 48)),
+        evidence: rng.random::<bool>().then(|| EvidencePolicy {
+            items: rng.random_range(1..6),
+            kinds: vec![EvidenceKind::Text, EvidenceKind::Url],
+            length: Range { min: 1, max: 2_000 },
+        }),
+        fee,
+        automated,
+        human: HumanTier { within: hours(rng, 72) },
+        split: match rng.random_range(0..3) {
+            0 => SplitRuling::Never,
+            1 => SplitRuling::Fixed { to_worker: share(rng, 10_000) },
+            _ => SplitRuling::Any,
+        },
+        hold_expiry: if rng.random() { OnExpiry::Release } else { OnExpiry::Refund },
+        abuse: abuse.then(|| AbuseRestriction {
+            filed: rng.random_range(1..5),
+            rate: share(rng, 9_000),
+            forbids: if rng.random() { vec![Restricted::Dispute] } else { vec![Restricted::Post, Restricted::Dispute] },
+        }),
+    }
+}
+
 /// A policy that differs from `policy` in what decides about money, if the change is a valid one.
 pub(super) fn altered(policy: &Policy, rng: &mut StdRng) -> Option<Policy> {
     let mut policy = policy.clone();
-    let rate = Rate::new(rust_decimal::Decimal::new(rng.random_range(0..3000), 4)).ok()?;
-    match rng.random_range(0..5) {
+    let rate = Rate::new(Decimal::new(rng.random_range(0..3000), 4)).ok()?;
+    match rng.random_range(0..6) {
         0 => match &mut policy.fees.rate {
             FeeRate::Flat(flat) => *flat = rate,
             FeeRate::ByTier(rates) => rates.values_mut().for_each(|value| *value = rate),
@@ -124,6 +228,7 @@ pub(super) fn altered(policy: &Policy, rng: &mut StdRng) -> Option<Policy> {
                 if rng.random() { terms.to_platform = rate } else { terms.to_worker = rate }
             }
         }
+        4 => policy.disputes = Some(quarrelsome(&policy, rng)),
         _ => {
             if let Review::Buyer { release_after } = &mut policy.jobs.review {
                 *release_after = Span::seconds(rng.random_range(600..200_000));

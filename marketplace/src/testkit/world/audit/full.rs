@@ -7,6 +7,7 @@ use std::{
 
 use super::Auditor;
 use crate::{
+    dispute::Dispute,
     engine::{Marketplace, Reconciliation, Unsettled},
     error::Error,
     ids::{AgentId, JobId, MarketId},
@@ -170,7 +171,7 @@ impl Auditor {
             };
             self.problem(format!("left open: {} {what}", open.why()));
         }
-        let mut waiting = 0;
+        let mut waiting = self.lied_payouts();
         for record in self.instructions.iter().filter_map(|id| self.instruction(*id)).filter(|r| lied(&r.state)) {
             let job = self.job(JobId(record.instruction.contract));
             if let (Order::Settle { legs, .. }, Some(HoldState::Settling(_))) =
@@ -178,6 +179,11 @@ impl Auditor {
             {
                 let agents = legs.iter().filter(|leg| leg.to != Party::Platform);
                 waiting += agents.map(|leg| i128::from(leg.amount.minor())).sum::<i128>();
+            }
+            match &record.instruction.order {
+                Order::Refund { amount, .. } => waiting += i128::from(amount.minor()),
+                Order::Reverse { amount, .. } => waiting -= i128::from(amount.minor()),
+                _ => {}
             }
         }
         let on_the_way: i128 = self
@@ -219,7 +225,14 @@ impl Auditor {
                         }
                     }
                 }
-                Order::Payout { .. } | Order::Reverse { .. } | Order::Refund { .. } => {}
+                Order::Payout { agent, amount, .. } | Order::Refund { payer: agent, amount, .. } => {
+                    *truth.entry(Some(*agent)).or_default() += i128::from(amount.minor());
+                    held -= i128::from(amount.minor());
+                }
+                Order::Reverse { agent, amount, .. } => {
+                    *truth.entry(Some(*agent)).or_default() -= i128::from(amount.minor());
+                    held += i128::from(amount.minor());
+                }
             }
         }
         let booked_costs = -self.balance(Account::Cost(profile.id));
@@ -244,20 +257,28 @@ impl Auditor {
         let rail = Account::Rail(profile.id);
         let over = |transfer: &Transfer| transfer.debit() == rail || transfer.credit() == rail;
         for (contract, transfer) in self.crossings.iter().filter(|(_, transfer)| over(transfer)) {
-            let buyer = self.job(JobId(*contract)).map(|job| job.buyer);
+            let job = self.job(JobId(*contract));
+            let (buyer, worker) = (job.map(|job| job.buyer), job.and_then(|job| job.worker));
             let (agent, sign) = match (transfer.debit(), transfer.credit()) {
                 (debit, Account::Available(agent)) if debit == rail => (Some(agent), -1),
+                // What the worker had got was fetched back.
+                (debit, Account::Clearing(_)) if debit == rail => (worker, -1),
                 (debit, _) if debit == rail => (buyer, -1),
                 // The rail gave the whole hold back to its payer, whoever was to have a share.
                 _ if transfer.kind() == TransferKind::Reversal => (buyer, 1),
                 (Account::Pending(agent), _) => (Some(agent), 1),
-                (Account::Clearing(_) | Account::Escrow(_), _) => (buyer, 1),
+                (Account::Clearing(_) | Account::Escrow(_) | Account::Contested(_), _) => (buyer, 1),
                 (Account::Treasury(_), _) => (None, 1),
                 _ => continue, // a cost
             };
             *outside.entry(agent).or_default() += sign * i128::from(transfer.amount().minor());
         }
         outside
+    }
+
+    /// Whether a rail has ever lied about a contract.
+    pub(in crate::testkit::world) fn ever_lied_to(&self, contract: uuid::Uuid) -> bool {
+        self.lied.contains(&contract)
     }
 
     /// Whether a job's money is at a rail that lied about it.
@@ -274,7 +295,8 @@ impl Auditor {
             let record = self.instruction(*id)?;
             Record::Instruction(Arc::new(record.clone())).due_at()
         });
-        jobs.chain(instructions).min()
+        let disputes = self.disputes().filter_map(Dispute::due_at);
+        jobs.chain(instructions).chain(disputes).min()
     }
 }
 
