@@ -2,10 +2,11 @@
 
 use super::wrap::WorldTransaction;
 use crate::{
+    agreement::{AgreementCommand, Proposal},
     dispute::{DisputeCommand, Filing},
     engine::Session,
     error::Error,
-    ids::{AgentId, DisputeId, JobId},
+    ids::{AgentId, AgreementId, DisputeId, JobId},
     job::JobCommand,
     money::Money,
     review::Rating,
@@ -23,6 +24,8 @@ pub(super) enum Deed {
     Review(JobId, Rating),
     Wallet(AgentId, WalletCommand),
     Limit(AgentId, Option<Money>),
+    Propose(Box<Proposal>),
+    Agreement(AgreementId, AgreementCommand),
 }
 
 /// How an embedder's transaction ends.
@@ -63,6 +66,8 @@ pub(super) async fn give(session: Session<'_>, deed: Deed) -> Result<Record, Err
             };
             given.map(Record::from)
         }
+        Deed::Propose(proposal) => session.propose_agreement(*proposal).await.map(Record::from),
+        Deed::Agreement(agreement, command) => give_agreement(session, agreement, command).await,
         Deed::Limit(agent, limit) => session.set_spending_limit(agent, limit).await.map(Record::from),
     }
 }
@@ -112,6 +117,31 @@ async fn give_dispute(session: Session<'_>, id: DisputeId, command: DisputeComma
         | DisputeCommand::Open { .. }
         | DisputeCommand::RecordAnswer { .. }
         | DisputeCommand::Tick => session.withdraw_dispute(id).await,
+    };
+    given.map(Record::from)
+}
+
+async fn give_agreement(session: Session<'_>, id: AgreementId, command: AgreementCommand) -> Result<Record, Error> {
+    let given = match command {
+        AgreementCommand::Accept { account } => session.accept_agreement(id, account).await,
+        AgreementCommand::Reject { reason, suggestion } => {
+            session.reject_agreement(id, reason, suggestion.map(|suggestion| *suggestion)).await
+        }
+        AgreementCommand::Cancel { reason } => session.cancel_agreement(id, reason).await,
+        AgreementCommand::Activate => session.activate_agreement(id).await,
+        AgreementCommand::RecordUsage { calls, after } => session.record_usage(id, calls, after).await,
+        AgreementCommand::SubmitReceipt { receipt } => session.submit_receipt(id, *receipt).await,
+        AgreementCommand::Complete => session.complete_agreement(id).await,
+        AgreementCommand::Close => session.close_agreement(id).await,
+        AgreementCommand::Dispute { reason } => session.dispute_agreement(id, reason).await,
+        AgreementCommand::Rule { earned, reason } => session.rule_agreement(id, earned, reason).await,
+        // The rest nobody but the engine gives.
+        AgreementCommand::Finalize
+        | AgreementCommand::Propose { .. }
+        | AgreementCommand::Tick
+        | AgreementCommand::RecordOutcome { .. }
+        | AgreementCommand::RecordHoldExpired
+        | AgreementCommand::RecordHoldSettled { .. } => session.finalize_agreement(id).await,
     };
     given.map(Record::from)
 }

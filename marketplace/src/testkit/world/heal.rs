@@ -9,9 +9,10 @@ use crate::{
     clock::{Clock, Timestamp},
     dispute::{Award, Dispute, DisputeStatus},
     engine::{Marketplace, Unsettled},
-    error::Error,
-    ids::{InstructionId, JobId},
+    error::{Error, Rejection},
+    ids::InstructionId,
     job::{HoldState, JobStatus},
+    policy::Scoring,
     rail::{Chargeback, Observation, ObservationBody, Party},
     store::InstructionState,
     testkit::{Chances, Disorder},
@@ -41,7 +42,8 @@ impl World {
             self.let_go().await?;
             let process = round as usize % self.processes.len();
             self.stage.act().auditor.world_begins();
-            while !self.processes[process].work().await?.is_idle() {}
+            let market = self.processes[process].clone();
+            while !market.work().await?.is_idle() || market.deliver_due().await? > 0 {}
             if !self.sound() {
                 return Ok(());
             }
@@ -97,7 +99,7 @@ impl World {
         let market = &self.processes[0];
         for job in frozen {
             match market.operator("healer").unfreeze(job).await {
-                Ok(_) | Err(Error::Rejected(_)) => {} // a bank decides about it
+                Ok(_) | Err(Error::Rejected(Rejection::WrongHold { .. })) => {} // a bank decides about it
                 Err(error) => return Err(error),
             }
         }
@@ -116,9 +118,7 @@ impl World {
     async fn rule(&mut self) -> Result<(), Error> {
         let waiting: Vec<_> = {
             let auditor = &self.stage.act().auditor;
-            let waits = |dispute: &&Dispute| {
-                dispute.status == DisputeStatus::Review && dispute.frozen_since.is_none()
-            };
+            let waits = |dispute: &&Dispute| dispute.status == DisputeStatus::Review && dispute.frozen_since.is_none();
             auditor.disputes().filter(waits).map(|dispute| (dispute.id, dispute.handler.clone())).collect()
         };
         for (id, handler) in waiting {
@@ -131,6 +131,11 @@ impl World {
 
     /// Trust is what the log says, whenever it is read.
     async fn check_trust(&self, market: &Marketplace) -> Result<(), Error> {
+        let (_, policy) = market.policy();
+        let restricts = policy.disputes.as_ref().is_some_and(|disputes| disputes.abuse.is_some());
+        if policy.trust.scoring == Scoring::Fixed && !restricts && policy.reports.is_none() {
+            return Ok(()); // nobody keeps it here
+        }
         for agent in self.plan.agents.iter().take(2) {
             let (kept, anew) = (market.reputation(*agent).await?, market.recompute_trust(*agent).await?);
             if kept.as_deref() != anew.as_ref() {
@@ -164,6 +169,10 @@ impl World {
     /// No job is left with money on the way, unless the rail lied about it.
     fn check_jobs(&mut self) {
         let mut act = self.stage.act();
+        let metered: Vec<String> = act.auditor.left_metered();
+        for agreement in metered {
+            act.auditor.problem(format!("left on the way: {agreement}"));
+        }
         let paying = act.auditor.paying();
         if !paying.is_empty() {
             act.auditor.problem(format!("left paying: {paying:?}"));

@@ -44,7 +44,8 @@ impl Judge {
     fn say(&self) -> Result<Result<Judgement, NoJudgement>, Broken> {
         let mut act = self.stage.act();
         let rng = &mut act.rng;
-        let mut share = |from: i64, to: i64| Rate::new(Decimal::new(rng.random_range(from..=to), 4)).unwrap_or(Rate::ZERO);
+        let mut share =
+            |from: i64, to: i64| Rate::new(Decimal::new(rng.random_range(from..=to), 4)).unwrap_or(Rate::ZERO);
         let (split, confidence) = (share(0, 10_000), share(6_000, 10_000));
         let award = match rng.random_range(0..4) {
             0 => Award::Buyer,

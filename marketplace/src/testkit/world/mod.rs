@@ -16,35 +16,42 @@ mod audit;
 mod deed;
 mod heal;
 mod judge;
+mod metered;
 mod offers;
 mod plan;
 mod player;
+mod post;
 mod purse;
 mod quarrel;
 mod stage;
 mod trace;
 mod wrap;
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta};
+use futures::{Stream, StreamExt as _};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use self::{
     audit::{Auditor, full},
     judge::Judge,
+    metered::Meter,
     plan::{Plan, SeededIds, Tiers},
     player::{Answer, Memory, Task},
+    post::{FLAKY, HEALTHY, Postman, SILENT},
     stage::{Stage, Turn},
     wrap::{WorldRail, WorldStore},
 };
 use crate::{
     clock::ManualClock,
-    engine::Marketplace,
+    engine::{Marketplace, NoticeParts},
     error::Error,
     ids::RailId,
+    notice::{Notice, Target},
     policy::{Policy, Span},
     rail::{CreditsRail, Custody, RailProfile, SettlementRail},
+    secret::Pepper,
     store::Store,
     testkit::{OutsideWorld, ScriptedRail},
 };
@@ -65,6 +72,19 @@ pub struct Setup {
     pub steps: u64,
     /// Whether every line of the trace is printed to standard error.
     pub telling: Telling,
+    /// What receivers of webhooks do that never answer.
+    pub hanging: Hanging,
+}
+
+/// What those do that never answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Hanging {
+    /// They are given up at once, as after a time-out.
+    #[default]
+    Briefly,
+    /// They hang until the engine gives them up. Only for a runtime whose time is paused, where waiting
+    /// takes no time.
+    ForEver,
 }
 
 /// Whether a world tells what happens.
@@ -239,7 +259,13 @@ impl World {
             .clock(self.clock.clone())
             .ids(self.ids.clone())
             .tiers(self.tiers.clone())
+            .receipts(Meter)
             .lease(LEASE);
+        if self.plan.listens {
+            let (stage, clock, hanging) = (self.stage.clone(), self.clock.clone(), self.setup.hanging);
+            builder =
+                builder.notices(NoticeParts::new(Pepper::new([7; 32])).courier(Postman { stage, clock, hanging }));
+        }
         for place in &self.places {
             let stage = self.stage.clone();
             builder = match self.rail_to(place) {
@@ -269,7 +295,14 @@ impl World {
             let process = self.start_process().await?;
             self.processes.push(process);
         }
+        self.subscribe().await?;
         self.endow().await?;
+        let listener = self.start_process().await?;
+        let listens = self.plan.agents[0];
+        let mut stream = match self.plan.listens {
+            true => Some(Box::pin(listener.follow(listens, None, Duration::from_secs(1)).await?)),
+            false => None,
+        };
         let mut audited = 0;
         while self.report.steps < self.setup.steps && self.sound() {
             self.pass_time();
@@ -278,16 +311,66 @@ impl World {
                 audited = self.report.steps;
                 let acknowledges = self.rng.random();
                 full::books(&self.stage, &self.processes[0], acknowledges).await?;
+                if let Some(stream) = &mut stream {
+                    self.listen(stream, 0).await?;
+                }
             }
         }
         if self.sound() {
             self.heal().await?;
+        }
+        if let Some(stream) = &mut stream
+            && self.sound()
+        {
+            let due = self.stage.act().auditor.owed_to(listens);
+            self.listen(stream, due).await?;
+            self.stage.act().auditor.check_post(Some(listens));
         }
         for outside in self.places.iter().filter_map(|place| place.outside.as_ref()) {
             let books = outside.books();
             self.stage.act().trace.line(format_args!("outside {books:?} {:?}", outside.everybody_outside()));
         }
         Ok(())
+    }
+
+    /// Every agent has a receiver that is healthy, some have others that are not.
+    async fn subscribe(&mut self) -> Result<(), Error> {
+        if !self.plan.listens {
+            return Ok(());
+        }
+        let Some(style) = self.policy.webhooks.as_ref().map(|webhooks| webhooks.signature.clone()) else {
+            return Ok(());
+        };
+        for agent in self.plan.agents.clone() {
+            let target = Target { agent, job: None };
+            let market = self.processes[0].clone();
+            let added = market.agent(agent).add_endpoint(target, format!("{HEALTHY}{agent}"), Vec::new()).await?;
+            let secret = added.secret.ok_or(Error::Configuration { reason: "no secret was shown".into() })?;
+            self.stage.act().auditor.subscribed(agent, added.endpoint.id, style.clone(), secret);
+            for place in [FLAKY, SILENT] {
+                if self.rng.random_range(0..3) == 0 {
+                    market.agent(agent).add_endpoint(target, format!("{place}{agent}"), Vec::new()).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes in what the stream has: whatever is there, and in the end everything that is `due`.
+    async fn listen<S>(&self, stream: &mut S, due: usize) -> Result<(), Error>
+    where
+        S: Stream<Item = Result<Arc<Notice>, Error>> + Unpin,
+    {
+        loop {
+            let wait = match self.stage.act().auditor.followed() < due {
+                true => Duration::from_secs(20),
+                false => Duration::from_millis(1),
+            };
+            match tokio::time::timeout(wait, stream.next()).await {
+                Ok(Some(notice)) => self.stage.act().auditor.heard(&*notice?),
+                Ok(None) | Err(_) => return Ok(()),
+            }
+        }
     }
 
     fn sound(&self) -> bool {

@@ -1,7 +1,7 @@
 //! What a seed makes of a world.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex},
 };
 
@@ -17,9 +17,10 @@ use crate::{
     job::JobStatus,
     money::{Rate, Rounding},
     policy::{
-        AbuseRestriction, AutomatedTier, Bearer, Disputant, DisputeFee, DisputePolicy, EvidenceKind, EvidencePolicy,
-        FeePayer, FeeRate, FeeReturn, HumanTier, LossBearer, OnExpiry, Policy, Range, Restricted, ReversalPolicy, Review,
-        Span, SpendingPeriod, SpendingPolicy, SplitRuling, Switch, WalletPolicy, WithdrawalPolicy,
+        AbuseRestriction, AgreementDisputes, AgreementPolicy, AutomatedTier, Bearer, Choice, Disputant, DisputeFee,
+        DisputePolicy, EvidenceKind, EvidencePolicy, FeePayer, FeeRate, FeeReturn, HumanTier, LossBearer, NoticeRule,
+        OnExpiry, Policy, Presence, Range, Restricted, ReversalPolicy, Review, Screening, Span, SpendingPeriod,
+        SpendingPolicy, SplitRuling, Switch, WalletPolicy, WithdrawalPolicy,
     },
     rail::Custody,
     testkit::{Chances, Disorder},
@@ -49,6 +50,8 @@ pub(super) struct Plan {
     pub(super) chances: Chances,
     pub(super) disorder: Disorder,
     pub(super) faults: Faults,
+    /// Whether anybody is told what happens.
+    pub(super) listens: bool,
     /// Whether the marketplace has an arbiter.
     pub(super) arbiter: bool,
     pub(super) processes: usize,
@@ -71,6 +74,8 @@ impl Plan {
         if rng.random_range(0..3) > 0 {
             policy.disputes = Some(quarrelsome(&policy, &mut rng));
         }
+        policy.agreements = (rng.random_range(0..2) == 0).then(|| meterable(&policy, &mut rng));
+        let listens = rng.random_range(0..4) == 0 && told(&mut policy);
         let rough = rng.random_range(0..4u32); // 0 is a calm world
         let mut up_to = |most: u32| rng.random_range(0..=most * rough);
         let chances = Chances {
@@ -107,12 +112,64 @@ impl Plan {
             chances,
             disorder,
             faults,
+            listens,
             arbiter: rng.random_range(0..4) > 0,
             processes: rng.random_range(1..=4),
             agents,
             crowd: rng.random_range(1..=8),
         }
     }
+}
+
+/// Terms of usage agreements in a world's currency and at its speed.
+fn meterable(policy: &Policy, rng: &mut StdRng) -> AgreementPolicy {
+    let any = Range { min: Span::SECOND, max: Span::hours(24 * 365) };
+    let choice = |default: u32| Choice { default: Span::seconds(default), allowed: any };
+    let unit_price_step = rng.random_range(1..=3);
+    let unit_price = Range { min: unit_price_step * rng.random_range(1..=4), max: policy.jobs.amount.max.min(1 << 40) };
+    AgreementPolicy {
+        quantity: Range { min: 1, max: 1_000_000 },
+        unit: Range { min: 1, max: 50 },
+        unit_price: Range { max: unit_price.max.max(unit_price.min), ..unit_price },
+        unit_price_step,
+        total: Range { min: 1, max: 1 << 50 },
+        proposal: choice(20_000),
+        reason: Range { min: 0, max: 1000 },
+        activation_within: Span::seconds(rng.random_range(60..100_000)),
+        term: choice(100_000),
+        challenge_window: choice(10_000),
+        receipts: Presence::Optional,
+        calls: 10,
+        document_bytes: 4096,
+        disputes: (rng.random_range(0..4) > 0)
+            .then(|| AgreementDisputes { ruling_within: Span::seconds(rng.random_range(60..200_000)) }),
+        infrastructure_fee: None,
+        screening: Screening::Off,
+    }
+}
+
+/// What is told, and to whom: rows whose receivers are the same whenever the log is read. Whether the
+/// policy tells anything at all.
+fn told(policy: &mut Policy) -> bool {
+    let Some(webhooks) = &mut policy.webhooks else { return false };
+    let rows = [
+        ("job.delivered", vec!["job.buyer"]),
+        ("job.completed", vec!["job.buyer", "job.worker"]),
+        ("job.disputed", vec!["other"]),
+        ("dispute.resolved", vec!["job.buyer", "job.worker"]),
+        ("wallet.paid_out", vec!["event.agent"]),
+        ("agreement.proposed", vec!["event.seller"]),
+    ];
+    let row = |(on, to): (&str, Vec<&str>)| NoticeRule {
+        on: on.into(),
+        name: None,
+        when: BTreeMap::new(),
+        to: to.into_iter().filter_map(|to| to.parse().ok()).collect(),
+        payload: BTreeMap::from([("id".to_owned(), "$subject.id".into()), ("job".to_owned(), "$job.status".into())]),
+    };
+    webhooks.subscriptions = webhooks.subscriptions.max(3);
+    webhooks.events = rows.into_iter().map(row).collect();
+    true
 }
 
 /// Rules of wallets, of spending and of what goes back, most often others than the system's.

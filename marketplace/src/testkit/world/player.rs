@@ -144,6 +144,11 @@ impl World {
             400..480 => self.quarrel(market, &mut task),
             480..540 => self.purse(market, &mut task),
             540..565 => self.take_back(market, &mut task),
+            565..630 if self.plan.policy.agreements.is_some() => self.meter(market, &mut task),
+            630..660 if self.plan.listens => {
+                task.play = Box::pin(async move { Answer::Done(market.deliver_due().await) });
+                ("deliver".to_owned(), None)
+            }
             _ => self.command(market, &mut task),
         };
         let mut act = self.stage.act();

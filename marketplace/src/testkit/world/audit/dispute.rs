@@ -3,7 +3,9 @@
 use super::{Auditor, of_dispute, of_job, sums::share};
 use crate::{
     actor::Actor,
-    dispute::{Award, Dispute, DisputeEnding, DisputeEvent, DisputeStatus, Escalation, Judgement, NoJudgement, RuledBy},
+    dispute::{
+        Award, Dispute, DisputeEnding, DisputeEvent, DisputeStatus, Escalation, Judgement, NoJudgement, RuledBy,
+    },
     ids::DisputeId,
     job::{Job, JobEvent, JobStatus},
     ledger::{Account, RevenueKind},
@@ -156,12 +158,7 @@ impl Auditor {
     }
 
     /// Whether a buyer may not do this any more, if what is known of it has stood since the task began.
-    pub(super) fn is_restricted(
-        &self,
-        buyer: crate::ids::AgentId,
-        what: Restricted,
-        terms: &DisputePolicy,
-    ) -> bool {
+    pub(super) fn is_restricted(&self, buyer: crate::ids::AgentId, what: Restricted, terms: &DisputePolicy) -> bool {
         let Some(abuse) = terms.abuse.as_ref().filter(|abuse| abuse.forbids.contains(&what)) else { return false };
         let Some(kept) = self.records.get(&Key { kind: Kind::Reputation, id: buyer.0 }) else { return false };
         let Record::Reputation(reputation) = &kept.record else { return false };
@@ -393,9 +390,11 @@ impl Step<'_> {
 
     /// Who has taken it up is the only operator for it, until it is overdue.
     fn may_handle(&self, before: &Dispute) -> bool {
-        let free = before.handler.as_deref().filter(|_| !before.overdue).is_none_or(|handler| {
-            self.actor.operator() == Some(handler)
-        });
+        let free = before
+            .handler
+            .as_deref()
+            .filter(|_| !before.overdue)
+            .is_none_or(|handler| self.actor.operator() == Some(handler));
         before.status == DisputeStatus::Review && self.actor.operator().is_some() && free
     }
 

@@ -7,10 +7,11 @@ use std::{
 
 use super::Auditor;
 use crate::{
+    agreement::Agreement,
     dispute::Dispute,
     engine::{Marketplace, Reconciliation, Unsettled},
     error::Error,
-    ids::{AgentId, JobId, MarketId},
+    ids::{AgentId, AgreementId, JobId, MarketId},
     job::HoldState,
     ledger::{Account, Finding, Transfer, TransferKind, TrialBalance},
     rail::{Landing, LegReceipt, Order, Party, RailProfile},
@@ -173,10 +174,10 @@ impl Auditor {
         }
         let mut waiting = self.lied_payouts();
         for record in self.instructions.iter().filter_map(|id| self.instruction(*id)).filter(|r| lied(&r.state)) {
-            let job = self.job(JobId(record.instruction.contract));
-            if let (Order::Settle { legs, .. }, Some(HoldState::Settling(_))) =
-                (&record.instruction.order, job.map(|job| job.hold.state))
-            {
+            let contract = record.instruction.contract;
+            let hold = self.job(JobId(contract)).map(|job| job.hold.state);
+            let hold = hold.or_else(|| self.agreement(AgreementId(contract)).map(|agreement| agreement.hold.state));
+            if let (Order::Settle { legs, .. }, Some(HoldState::Settling(_))) = (&record.instruction.order, hold) {
                 let agents = legs.iter().filter(|leg| leg.to != Party::Platform);
                 waiting += agents.map(|leg| i128::from(leg.amount.minor())).sum::<i128>();
             }
@@ -257,8 +258,7 @@ impl Auditor {
         let rail = Account::Rail(profile.id);
         let over = |transfer: &Transfer| transfer.debit() == rail || transfer.credit() == rail;
         for (contract, transfer) in self.crossings.iter().filter(|(_, transfer)| over(transfer)) {
-            let job = self.job(JobId(*contract));
-            let (buyer, worker) = (job.map(|job| job.buyer), job.and_then(|job| job.worker));
+            let (buyer, worker) = self.parties(*contract);
             let (agent, sign) = match (transfer.debit(), transfer.credit()) {
                 (debit, Account::Available(agent)) if debit == rail => (Some(agent), -1),
                 // What the worker had got was fetched back.
@@ -274,6 +274,15 @@ impl Auditor {
             *outside.entry(agent).or_default() += sign * i128::from(transfer.amount().minor());
         }
         outside
+    }
+
+    /// Who pays for a contract and who works for it.
+    fn parties(&self, contract: uuid::Uuid) -> (Option<AgentId>, Option<AgentId>) {
+        match (self.job(JobId(contract)), self.agreement(AgreementId(contract))) {
+            (Some(job), _) => (Some(job.buyer), job.worker),
+            (None, Some(agreement)) => (Some(agreement.buyer), Some(agreement.seller)),
+            (None, None) => (None, None),
+        }
     }
 
     /// Whether a rail has ever lied about a contract.
@@ -296,7 +305,8 @@ impl Auditor {
             Record::Instruction(Arc::new(record.clone())).due_at()
         });
         let disputes = self.disputes().filter_map(Dispute::due_at);
-        jobs.chain(instructions).chain(disputes).min()
+        let agreements = self.agreements().filter_map(Agreement::due_at);
+        jobs.chain(instructions).chain(disputes).chain(agreements).chain(self.to_be_sent()).min()
     }
 }
 

@@ -178,7 +178,8 @@ impl Auditor {
         }
         let reserved_before = self.balance(hold) - taken + given.sum() + lost + contested;
         let was = before.map_or(JobStatus::PendingPayment, |before| before.status);
-        let end = events.iter().find_map(|event| Shares::due(event, was, due, award, policy).map(|shares| (*event, shares)));
+        let end =
+            events.iter().find_map(|event| Shares::due(event, was, due, award, policy).map(|shares| (*event, shares)));
         let expired_outside = end.is_some_and(|(event, _)| {
             matches!(event, JobEvent::Cancelled { cause: CancelCause::HoldExpired, .. })
                 && matches!(commit.events[0].actor, Actor::Rail(_))

@@ -4,11 +4,13 @@
 //! ([`job`]), and every few hundred steps its books are held against what the store says and what
 //! truly happened outside ([`full`]).
 
+mod agreement;
 mod bid;
 mod budget;
 mod dispute;
 pub(super) mod full;
 mod job;
+mod notice;
 mod returns;
 mod sums;
 mod wallet;
@@ -17,13 +19,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use rustc_hash::FxHashMap;
 
-use self::{dispute::Said, sums::Shares};
+use self::{dispute::Said, notice::Post, sums::Shares};
 use super::{Place, plan::Tiers, trace::Trace};
 use crate::{
     bid::Bid,
     dispute::DisputeEvent,
     error::{Error, Rejection},
-    ids::{AgentId, BidId, DisputeId, InstructionId, JobId, RailId},
+    ids::{AgentId, AgreementId, BidId, DisputeId, InstructionId, JobId, RailId},
     job::Job,
     ledger::{Account, LedgerError, Limit, Transfer},
     policy::{Policy, PolicyVersion},
@@ -62,6 +64,9 @@ pub(super) struct Auditor {
     lied: BTreeSet<uuid::Uuid>,
     /// Disputes that are not over, and what the arbiter said of them.
     quarrels: BTreeSet<DisputeId>,
+    /// Agreements that are not over.
+    metered: BTreeSet<AgreementId>,
+    post: Post,
     /// What divided holds gave, less what has gone back since.
     got: FxHashMap<JobId, Shares>,
     said: HashMap<DisputeId, Vec<Said>>,
@@ -123,6 +128,8 @@ impl Auditor {
             unfinished: BTreeSet::new(),
             lied: BTreeSet::new(),
             quarrels: BTreeSet::new(),
+            metered: BTreeSet::new(),
+            post: Post::default(),
             got: FxHashMap::default(),
             said: HashMap::new(),
             owed_since: FxHashMap::default(),
@@ -328,20 +335,27 @@ impl Auditor {
                     self.dispute_written(Some(&before), dispute, commit);
                 }
                 (_, Record::Review(_) | Record::Report(_) | Record::Reputation(_)) => {} // no money is in them
-                (_, Record::Bid(_)) => {}     // once all of the commit is there
-                // No world has validators, nor sends notices.
-                (_, Record::Check(_) | Record::Endpoint(_) | Record::Delivery(_) | Record::Notice(_)) => {}
-                // The world's people are the embedder's own, and they make no agreements.
-                (
-                    _,
-                    Record::Agent(_) | Record::Owner(_) | Record::Agreement(_),
-                ) => {}
+                (_, Record::Bid(_)) => {} // once all of the commit is there
+                (_, Record::Check(_) | Record::Endpoint(_)) => {}
+                (None, Record::Notice(notice)) => self.notice_written(None, notice),
+                (Some(Record::Notice(before)), Record::Notice(notice)) => self.notice_written(Some(&before), notice),
+                (None, Record::Delivery(delivery)) => self.delivery_written(None, delivery),
+                (Some(Record::Delivery(before)), Record::Delivery(delivery)) => {
+                    self.delivery_written(Some(&before), delivery);
+                }
+                (None, Record::Agreement(agreement)) => self.agreement_written(None, agreement, commit),
+                (Some(Record::Agreement(before)), Record::Agreement(agreement)) => {
+                    self.agreement_written(Some(&before), agreement, commit);
+                }
+                // The world's people are the embedder's own.
+                (_, Record::Agent(_) | Record::Owner(_)) => {}
                 (Some(_), record) => self.problem(format!("{:?} became another kind of thing", record.key())),
             }
             let kept = Kept { record: write.record.clone(), version: write.expected + 1, at: self.commits };
             self.records.insert(write.record.key(), kept);
         }
         self.bids_written(commit);
+        self.owe(commit);
         for transfer in commit.movement.transfers() {
             if let (Account::Debt(agent), _) | (_, Account::Debt(agent)) = (transfer.debit(), transfer.credit()) {
                 self.owed_since.insert(agent, self.commits);

@@ -9,7 +9,7 @@ use crate::{
     ledger::{Account, RevenueKind},
     policy::Switch,
     rail::{Order, RailProfile},
-    store::{Commit, EventBody, InstructionState, Observed, ObservationEvent, Record},
+    store::{Commit, EventBody, InstructionState, ObservationEvent, Observed, Record},
     wallet::{PayoutPurpose, Wallet, WalletEvent},
 };
 
@@ -144,10 +144,7 @@ impl Auditor {
                             && (minor == most || !alone)
                     }),
                     PayoutPurpose::Earnings => {
-                        (own || actor.operator().is_some())
-                            && to.is_none()
-                            && cost == 0
-                            && (minor == most || !alone)
+                        (own || actor.operator().is_some()) && to.is_none() && cost == 0 && (minor == most || !alone)
                     }
                 };
                 orders && repays && fits && *instruction == wallet_instruction(before)
