@@ -43,7 +43,7 @@ impl World {
             let process = round as usize % self.processes.len();
             self.stage.act().auditor.world_begins();
             let market = self.processes[process].clone();
-            while !market.work().await?.is_idle() || market.deliver_due().await? > 0 {}
+            while !market.work().await?.is_idle() || market.deliver_due().await? + market.validate().await? > 0 {}
             if !self.sound() {
                 return Ok(());
             }

@@ -1,4 +1,4 @@
-//! The arbiter of a world: right, wrong, unsure, slow, silent, broken, as the seed has it.
+//! The arbiter and the validators of a world: right, wrong, unsure, slow, silent, broken, as the seed has it.
 
 use async_trait::async_trait;
 use rand::Rng;
@@ -8,6 +8,7 @@ use super::stage::Stage;
 use crate::{
     dispute::{Arbiter, Award, Case, Judgement, NoJudgement},
     money::Rate,
+    validation::{Opinion, Submission, Validator},
 };
 
 /// Judges by the stage's dice, and takes its time.
@@ -18,18 +19,7 @@ pub(super) struct Judge {
 #[async_trait]
 impl Arbiter for Judge {
     async fn judge(&self, case: &Case) -> Result<Judgement, NoJudgement> {
-        let thinks = self.stage.act().rng.random_range(0..4);
-        for _ in 0..thinks {
-            drop(self.stage.pause().await);
-        }
-        let dies = {
-            let mut act = self.stage.act();
-            let chance = act.faults.crash_at_rail;
-            act.happens(chance)
-        };
-        if dies {
-            return self.stage.die().await;
-        }
+        self.stage.think().await;
         let said = self.say();
         self.stage.act().auditor.judged(case.dispute.id, said.as_ref().ok());
         // It breaks down without the noise that a panic makes on standard error.
@@ -64,5 +54,52 @@ impl Judge {
             _ => {}
         }
         Ok(Ok(Judgement { award, confidence, reasoning }))
+    }
+}
+
+/// One of a world's validators.
+pub(super) struct Checker {
+    pub(super) name: &'static str,
+    pub(super) stage: Stage,
+}
+
+#[async_trait]
+impl Validator for Checker {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    async fn validate(&self, _work: &Submission) -> Result<Opinion, String> {
+        self.stage.think().await;
+        let (mood, share) = {
+            let rng = &mut self.stage.act().rng;
+            (rng.random_range(0..12), rng.random_range(0..=10_000))
+        };
+        match mood {
+            0 => std::panic::resume_unwind(Box::new("the validator broke down")),
+            1 | 2 => Err("I am not at home".into()),
+            _ => {
+                let confidence = Rate::new(Decimal::new(share, 4)).unwrap_or(Rate::ZERO);
+                Ok(Opinion { confidence, reasoning: "so it looks".into() })
+            }
+        }
+    }
+}
+
+impl Stage {
+    /// Somebody takes time to think, and now and then the process dies meanwhile.
+    async fn think(&self) {
+        let thinks = self.act().rng.random_range(0..4);
+        for _ in 0..thinks {
+            drop(self.pause().await);
+        }
+        let dies = {
+            let mut act = self.act();
+            let chance = act.faults.crash_at_rail;
+            act.happens(chance)
+        };
+        if dies {
+            self.die().await
+        }
     }
 }

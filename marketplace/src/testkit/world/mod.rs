@@ -4,13 +4,18 @@
 //! and faults drawn from the seed, and lets its users play for so many steps: commands that are legal
 //! and commands that are not, repeated keys, hostile sizes, jumps of time, several processes whose
 //! tasks interleave at every call, processes that die at any commit or rail call, rails that lose
-//! answers and lie, policies that change. An auditor that shares no rule with the engine checks every
-//! commit and every answer. In the end the world heals and everything has to settle.
+//! answers and lie, policies that change. There are jobs with and without offers, disputes with an
+//! arbiter that is wrong, unsure, slow or broken, people who rule, validators, reviews, wallets that are
+//! emptied, panicked and limited, banks that take payments back, usage agreements with receipts, and
+//! receivers of webhooks that fail or hang. An auditor that shares no rule with the engine checks every
+//! commit and every answer. In the end the world heals, everything has to settle, trust has to be what
+//! the log says, and everybody has to have been told what concerns them, once.
 //!
 //! In memory the same seed plays the same way, bit for bit: [`Report::digest`] covers every command,
 //! answer, commit and event, and what truly happened outside. On a database the seed draws the same
 //! users, faults and times; where one task has several calls under way at once, which of them comes
-//! first may differ.
+//! first may differ. Sending webhooks looks at the runtime's time, too: where a machine stands still for
+//! a tenth of a second, only a runtime whose time is paused plays a world with notices the same way.
 
 mod audit;
 mod deed;
@@ -35,7 +40,7 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use self::{
     audit::{Auditor, full},
-    judge::Judge,
+    judge::{Checker, Judge},
     metered::Meter,
     plan::{Plan, SeededIds, Tiers},
     player::{Answer, Memory, Task},
@@ -272,6 +277,11 @@ impl World {
                 None => builder.rail(WorldRail { inner: CreditsRail::new(self.policy.currency), stage }),
                 Some(inner) => builder.rail(WorldRail { inner, stage }),
             };
+        }
+        if self.policy.validation.is_some() {
+            for name in ["Vera", "Viktor"] {
+                builder = builder.validator(Checker { name, stage: self.stage.clone() });
+            }
         }
         if self.plan.arbiter {
             builder = builder.arbiter(Judge { stage: self.stage.clone() });

@@ -135,14 +135,14 @@ fn meterable(policy: &Policy, rng: &mut StdRng) -> AgreementPolicy {
         total: Range { min: 1, max: 1 << 50 },
         proposal: choice(20_000),
         reason: Range { min: 0, max: 1000 },
-        activation_within: Span::seconds(rng.random_range(60..100_000)),
+        activation_within: Span::seconds(rng.random_range(60..1_000_000)),
         term: choice(100_000),
         challenge_window: choice(10_000),
         receipts: Presence::Optional,
         calls: 10,
         document_bytes: 4096,
         disputes: (rng.random_range(0..4) > 0)
-            .then(|| AgreementDisputes { ruling_within: Span::seconds(rng.random_range(60..200_000)) }),
+            .then(|| AgreementDisputes { ruling_within: Span::seconds(rng.random_range(60..1_000_000)) }),
         infrastructure_fee: None,
         screening: Screening::Off,
     }

@@ -145,6 +145,10 @@ impl World {
             480..540 => self.purse(market, &mut task),
             540..565 => self.take_back(market, &mut task),
             565..630 if self.plan.policy.agreements.is_some() => self.meter(market, &mut task),
+            660..680 if self.plan.policy.validation.is_some() => {
+                task.play = Box::pin(async move { Answer::Done(market.validate().await) });
+                ("validate".to_owned(), None)
+            }
             630..660 if self.plan.listens => {
                 task.play = Box::pin(async move { Answer::Done(market.deliver_due().await) });
                 ("deliver".to_owned(), None)

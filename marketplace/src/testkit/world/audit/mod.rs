@@ -28,13 +28,14 @@ use crate::{
     ids::{AgentId, AgreementId, BidId, DisputeId, InstructionId, JobId, RailId},
     job::Job,
     ledger::{Account, LedgerError, Limit, Transfer},
-    policy::{Policy, PolicyVersion},
+    policy::{Consensus, Policy, PolicyVersion},
     rail::Custody,
     store::{
         Claim, Commit, CommitError, Event, EventBody, InstructionRecord, InstructionState, Key, Kind, Observed, Record,
         Stored,
     },
     testkit::OutsideWorld,
+    validation::{Check, Opinion, Verdict},
 };
 
 /// The auditor of one world.
@@ -336,7 +337,8 @@ impl Auditor {
                 }
                 (_, Record::Review(_) | Record::Report(_) | Record::Reputation(_)) => {} // no money is in them
                 (_, Record::Bid(_)) => {} // once all of the commit is there
-                (_, Record::Check(_) | Record::Endpoint(_)) => {}
+                (_, Record::Check(check)) => self.check_written(check),
+                (_, Record::Endpoint(_)) => {}
                 (None, Record::Notice(notice)) => self.notice_written(None, notice),
                 (Some(Record::Notice(before)), Record::Notice(notice)) => self.notice_written(Some(&before), notice),
                 (None, Record::Delivery(delivery)) => self.delivery_written(None, delivery),
@@ -360,6 +362,31 @@ impl Auditor {
             if let (Account::Debt(agent), _) | (_, Account::Debt(agent)) = (transfer.debit(), transfer.credit()) {
                 self.owed_since.insert(agent, self.commits);
             }
+        }
+    }
+
+    /// What several validators come to, by the auditor's own counting (VP-18).
+    fn check_written(&mut self, check: &Check) {
+        let Some(report) = check.report.as_ref().filter(|report| !report.answers.is_empty()) else { return };
+        let Some(terms) = self.job(check.job).and_then(|job| self.policies.get(&job.policy)?.validation) else {
+            return self.problem(format!("{check:?} where nothing is validated"));
+        };
+        let opinions = || report.answers.iter().filter_map(|answer| answer.said.as_ref().ok());
+        let sure = |opinion: &&Opinion| opinion.confidence.share() >= terms.threshold.share();
+        let (passed, asked) = (opinions().filter(sure).count(), terms.validators as usize);
+        let failed = opinions().count() - passed;
+        let needed = match terms.consensus {
+            Consensus::All => asked,
+            Consensus::Majority => asked / 2 + 1,
+            Consensus::Any => 1,
+        };
+        let due = match () {
+            () if passed >= needed => Verdict::Passed,
+            () if asked - failed >= needed => Verdict::Unavailable,
+            () => Verdict::Failed,
+        };
+        if report.verdict != due {
+            self.problem(format!("{check:?} came to {:?}, due is {due:?}", report.verdict));
         }
     }
 
