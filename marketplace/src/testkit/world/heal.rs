@@ -48,9 +48,12 @@ impl World {
                 return Ok(());
             }
             let due = self.stage.act().auditor.next_due();
-            let Some(due) = due else { break };
+            let Some((due, what)) = due else { break };
             if round == PATIENCE {
-                self.stage.act().auditor.problem(format!("nothing settles: it is {}, due at {due}", self.now()));
+                self.stage
+                    .act()
+                    .auditor
+                    .problem(format!("nothing settles: it is {}, {what:?} was due at {due}", self.now()));
                 break;
             }
             self.clock.advance((due - self.now()).max(TimeDelta::milliseconds(1)));

@@ -396,7 +396,7 @@ impl World {
             92..98 => {
                 let due = self.stage.act().auditor.next_due();
                 let edge = TimeDelta::microseconds(self.rng.random_range(-1..=1));
-                due.map_or(TimeDelta::zero(), |due| due - self.now() + edge).min(TimeDelta::days(2))
+                due.map_or(TimeDelta::zero(), |(due, _)| due - self.now() + edge).min(TimeDelta::days(2))
             }
             _ => TimeDelta::seconds(self.rng.random_range(0..200_000)),
         };

@@ -7,13 +7,14 @@ use super::{
 use crate::{
     actor::Actor,
     agreement::{
-        Agreement, AgreementEvent, AgreementStatus, AgreementTerms, ExpiryCause,
+        Agreement, AgreementEvent, AgreementStatus, AgreementTerms, ExpiryCause, SettlementStatus,
         chain::{self, CallProof},
     },
     clock::Timestamp,
     hold::HoldState,
-    ids::AgreementId,
+    ids::{AgreementId, JobId},
     ledger::{Account, RevenueKind},
+    money::Rate,
     policy::{Bearer, FeeRate, Policy},
     rail::{Order, Party},
     store::{Commit, Event, EventBody, InstructionState, Key, Kind, Record},
@@ -37,7 +38,7 @@ impl Auditor {
     pub(in crate::testkit::world) fn left_metered(&self) -> Vec<String> {
         let under_way = |agreement: &&Agreement| {
             matches!(agreement.hold.state, HoldState::Funding(_) | HoldState::Settling(_))
-                && !self.lied_to(crate::ids::JobId(agreement.id.0))
+                && !self.lied_to(JobId(agreement.id.0))
         };
         self.agreements().filter(under_way).map(|agreement| format!("{agreement:?}")).collect()
     }
@@ -82,7 +83,7 @@ impl Auditor {
         let tier = self.tiers.of(agreement.seller).unwrap_or_else(|| policy.initial_tier().into());
         let due = match &policy.fees.rate {
             FeeRate::Flat(rate) => *rate,
-            FeeRate::ByTier(rates) => rates.get(&tier).copied().unwrap_or(crate::money::Rate::ZERO),
+            FeeRate::ByTier(rates) => rates.get(&tier).copied().unwrap_or(Rate::ZERO),
         };
         let fee = match bearer {
             Bearer::Buyer => share(total, *rate, policy.fees.rounding),
@@ -360,10 +361,9 @@ fn check_pinned(before: &Agreement, agreement: &Agreement, found: &mut Vec<Strin
 
 /// When time alone ends it.
 fn final_at(agreement: &Agreement) -> Option<Timestamp> {
-    use crate::agreement::SettlementStatus::{Closing, Open};
     match agreement.settlement {
-        Some(Open) => Some(agreement.terms.expiry + agreement.terms.challenge_window.delta()),
-        Some(Closing) => agreement.timers.final_at,
+        Some(SettlementStatus::Open) => Some(agreement.terms.expiry + agreement.terms.challenge_window.delta()),
+        Some(SettlementStatus::Closing) => agreement.timers.final_at,
         _ => None,
     }
 }

@@ -6,9 +6,9 @@ use super::{Auditor, of_job};
 use crate::{
     actor::Actor,
     clock::Timestamp,
-    ids::AgentId,
-    job::{HoldState, Job, JobEvent},
-    policy::{SpendingPeriod, SpendingPolicy},
+    ids::{AgentId, BudgetId},
+    job::{HoldState, Job, JobEvent, JobStatus},
+    policy::{Bearer, SpendingPeriod, SpendingPolicy},
     rail::Party,
     spending::{Budget, BudgetEvent, SpendingLimit},
     store::{Commit, EventBody, Key, Kind, Record},
@@ -89,7 +89,7 @@ impl Auditor {
         found: &mut Vec<String>,
     ) {
         let Some(policy) = self.terms.spending else { return };
-        let key = Key { kind: Kind::Budget, id: crate::ids::BudgetId::of(job.buyer).0 };
+        let key = Key { kind: Kind::Budget, id: BudgetId::of(job.buyer).0 };
         let known = match self.records.get(&key).map(|kept| &kept.record) {
             Some(Record::Budget(budget)) => Some((**budget).clone()),
             _ => None,
@@ -147,12 +147,12 @@ impl Auditor {
 fn reserved(job: &Job) -> i128 {
     let total = i128::from(job.terms.amount.minor())
         + match job.terms.bearer {
-            crate::policy::Bearer::Buyer => i128::from(job.terms.fee.minor()),
-            crate::policy::Bearer::Worker => 0,
+            Bearer::Buyer => i128::from(job.terms.fee.minor()),
+            Bearer::Worker => 0,
         };
     match job.hold.state {
         HoldState::Funding(_) | HoldState::Held => total,
-        HoldState::Settling(_) | HoldState::Settled if job.status == crate::job::JobStatus::Completed => total,
+        HoldState::Settling(_) | HoldState::Settled if job.status == JobStatus::Completed => total,
         _ => 0,
     }
 }

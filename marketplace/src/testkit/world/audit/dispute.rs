@@ -3,10 +3,11 @@
 use super::{Auditor, of_dispute, of_job, sums::share};
 use crate::{
     actor::Actor,
+    clock::Timestamp,
     dispute::{
         Award, Dispute, DisputeEnding, DisputeEvent, DisputeStatus, Escalation, Judgement, NoJudgement, RuledBy,
     },
-    ids::DisputeId,
+    ids::{AgentId, DisputeId},
     job::{Job, JobEvent, JobStatus},
     ledger::{Account, RevenueKind},
     money::Rate,
@@ -158,7 +159,7 @@ impl Auditor {
     }
 
     /// Whether a buyer may not do this any more, if what is known of it has stood since the task began.
-    pub(super) fn is_restricted(&self, buyer: crate::ids::AgentId, what: Restricted, terms: &DisputePolicy) -> bool {
+    pub(super) fn is_restricted(&self, buyer: AgentId, what: Restricted, terms: &DisputePolicy) -> bool {
         let Some(abuse) = terms.abuse.as_ref().filter(|abuse| abuse.forbids.contains(&what)) else { return false };
         let Some(kept) = self.records.get(&Key { kind: Kind::Reputation, id: buyer.0 }) else { return false };
         let Record::Reputation(reputation) = &kept.record else { return false };
@@ -259,7 +260,7 @@ impl Step<'_> {
         }
     }
 
-    fn is_over(&self, at: Option<crate::clock::Timestamp>) -> bool {
+    fn is_over(&self, at: Option<Timestamp>) -> bool {
         at.is_some_and(|at| at <= self.commit.at)
     }
 
@@ -314,7 +315,7 @@ impl Step<'_> {
         before: &Dispute,
         award: Award,
         confidence: Rate,
-        appeal_until: crate::clock::Timestamp,
+        appeal_until: Timestamp,
         auditor: &Auditor,
     ) -> bool {
         let said = |said: &Said| matches!(said, Said::Judged(j) if j.award == award && j.confidence == confidence);

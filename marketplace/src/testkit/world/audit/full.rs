@@ -7,15 +7,14 @@ use std::{
 
 use super::Auditor;
 use crate::{
-    agreement::Agreement,
-    dispute::Dispute,
+    clock::Timestamp,
     engine::{Marketplace, Reconciliation, Unsettled},
     error::Error,
     ids::{AgentId, AgreementId, JobId, MarketId},
     job::HoldState,
     ledger::{Account, Finding, Transfer, TransferKind, TrialBalance},
     rail::{Landing, LegReceipt, Order, Party, RailProfile},
-    store::{InstructionState, Kept as _, LoggedEvent, Record, Store, StoreError},
+    store::{InstructionState, Kept as _, Key, LoggedEvent, Store, StoreError},
     testkit::world::{Place, stage::Stage},
 };
 
@@ -297,15 +296,14 @@ impl Auditor {
         })
     }
 
-    /// When something is due next: a timer or an instruction.
-    pub(in crate::testkit::world) fn next_due(&self) -> Option<crate::clock::Timestamp> {
-        let jobs = self.open.iter().filter_map(|id| self.job(*id)?.due_at());
-        let instructions = self.unfinished.iter().filter_map(|id| {
-            let record = self.instruction(*id)?;
-            Record::Instruction(Arc::new(record.clone())).due_at()
-        });
-        let disputes = self.disputes().filter_map(Dispute::due_at);
-        let agreements = self.agreements().filter_map(Agreement::due_at);
+    /// When something is due next, and what: a timer, an instruction, a webhook.
+    pub(in crate::testkit::world) fn next_due(&self) -> Option<(Timestamp, Key)> {
+        let due = |key: Key, at: Option<Timestamp>| at.map(|at| (at, key));
+        let jobs = self.open.iter().filter_map(|id| self.job(*id)).filter_map(|job| due(job.key(), job.due_at()));
+        let instructions = self.unfinished.iter().filter_map(|id| self.instruction(*id));
+        let instructions = instructions.filter_map(|record| due(record.key(), record.due_at()));
+        let disputes = self.disputes().filter_map(|dispute| due(dispute.key(), dispute.due_at()));
+        let agreements = self.agreements().filter_map(|agreement| due(agreement.key(), agreement.due_at()));
         jobs.chain(instructions).chain(disputes).chain(agreements).chain(self.to_be_sent()).min()
     }
 }

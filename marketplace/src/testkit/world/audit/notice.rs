@@ -14,7 +14,7 @@ use crate::{
     notice::{Delivery, DeliveryState, Notice, Parcel, Verifier},
     policy::SignatureStyle,
     secret::Secret,
-    store::{Commit, Event, EventBody, Record},
+    store::{Commit, Event, EventBody, Key, Kind, Record},
     testkit::world::post::HEALTHY,
     wallet::WalletEvent,
 };
@@ -166,8 +166,9 @@ impl Auditor {
     }
 
     /// When deliveries to healthy receivers are to be sent.
-    pub(super) fn to_be_sent(&self) -> impl Iterator<Item = Timestamp> {
-        self.post.to_be_sent.values().copied()
+    pub(super) fn to_be_sent(&self) -> impl Iterator<Item = (Timestamp, Key)> {
+        let key = |id: &DeliveryId| Key { kind: Kind::Delivery, id: id.0 };
+        self.post.to_be_sent.iter().map(move |(id, at)| (*at, key(id)))
     }
 
     /// At the end everybody was told everything, once.

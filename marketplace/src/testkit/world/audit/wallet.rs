@@ -5,12 +5,12 @@ use super::Auditor;
 use crate::{
     actor::Actor,
     clock::Timestamp,
-    ids::AgentId,
+    ids::{AgentId, InstructionId},
     ledger::{Account, RevenueKind},
     policy::Switch,
-    rail::{Order, RailProfile},
+    rail::{Custody, Order, RailProfile},
     store::{Commit, EventBody, InstructionState, ObservationEvent, Observed, Record},
-    wallet::{PayoutPurpose, Wallet, WalletEvent},
+    wallet::{Payout, PayoutPurpose, SavedAddress, Wallet, WalletEvent},
 };
 
 /// From, to, how much.
@@ -105,7 +105,7 @@ impl Auditor {
                 due.push((available, pending, minor));
                 let payouts = &mut wallet.payouts;
                 let (to_whom, asked_at) = (to.clone(), commit.at);
-                payouts.push(crate::wallet::Payout {
+                payouts.push(Payout {
                     instruction: *instruction,
                     purpose: *purpose,
                     amount: *amount,
@@ -233,24 +233,24 @@ impl Auditor {
 }
 
 fn holds_wallets(rail: &RailProfile) -> bool {
-    rail.custody != crate::rail::Custody::NonCustodial
+    rail.custody != Custody::NonCustodial
 }
 
-fn wallet_instruction(before: &Wallet) -> crate::ids::InstructionId {
-    crate::ids::InstructionId::derive(before.id.0, before.instructions)
+fn wallet_instruction(before: &Wallet) -> InstructionId {
+    InstructionId::derive(before.id.0, before.instructions)
 }
 
-fn saved(address: &str, since: Timestamp) -> crate::wallet::SavedAddress {
-    crate::wallet::SavedAddress { address: address.into(), since }
+fn saved(address: &str, since: Timestamp) -> SavedAddress {
+    SavedAddress { address: address.into(), since }
 }
 
-fn take(wallet: &mut Wallet, instruction: crate::ids::InstructionId) -> Option<crate::wallet::Payout> {
+fn take(wallet: &mut Wallet, instruction: InstructionId) -> Option<Payout> {
     let place = wallet.payouts.iter().position(|payout| payout.instruction == instruction)?;
     Some(wallet.payouts.remove(place))
 }
 
 /// Whether the commit leaves an instruction so.
-fn became(commit: &Commit, id: crate::ids::InstructionId, is: impl Fn(&InstructionState) -> bool) -> bool {
+fn became(commit: &Commit, id: InstructionId, is: impl Fn(&InstructionState) -> bool) -> bool {
     commit.writes.iter().any(|write| match &write.record {
         Record::Instruction(record) => record.instruction.id == id && is(&record.state),
         _ => false,
