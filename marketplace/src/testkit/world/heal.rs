@@ -37,7 +37,10 @@ impl World {
         for process in 0..self.processes.len() {
             self.processes[process] = self.start_process().await?;
         }
-        self.clock.advance(LEASE.delta() + TimeDelta::seconds(1));
+        // Whatever a dead process has claimed is free again: webhooks and validators add their own time.
+        let posting = self.policy.webhooks.as_ref().map_or(TimeDelta::zero(), |webhooks| webhooks.timeout.delta());
+        let checking = self.policy.validation.map_or(TimeDelta::zero(), |validation| validation.within.delta());
+        self.clock.advance(LEASE.delta() + posting.max(checking) + TimeDelta::seconds(1));
         for round in 0.. {
             self.let_go().await?;
             let process = round as usize % self.processes.len();
