@@ -18,7 +18,7 @@ use tradepost::{
     store::{MemoryStore, PostgresStore, SqliteStore, Store},
     testkit::{
         postgres::PostgresServer,
-        world::{Failure, Report, Setup, play},
+        world::{Failure, Hanging, Report, Setup, play},
     },
 };
 
@@ -71,7 +71,7 @@ fn worker(options: &Options, start: Instant, next: &AtomicU64, found: &Mutex<Fou
         if !options.seeds.contains(&seed) || options.within().is_some_and(|within| start.elapsed() > within) {
             return Ok(());
         }
-        let setup = Setup { seed, steps: options.steps, telling: options.telling() };
+        let setup = Setup { seed, steps: options.steps, telling: options.telling(), hanging: Hanging::Briefly };
         let played = runtime.block_on(play(setup, shelf.store()));
         let mut found = found.lock().map_err(|_| "another thread failed".to_owned())?;
         match played {

@@ -1,15 +1,18 @@
 //! The end of a world: nothing fails any more, time moves on, and everything has to settle.
 
 use chrono::TimeDelta;
+use rand::Rng as _;
 
 use super::{LEASE, World, audit::full, plan::Faults};
 use crate::{
     actor::Actor,
     clock::{Clock, Timestamp},
-    engine::Unsettled,
-    error::Error,
-    ids::{InstructionId, JobId},
+    dispute::{Award, Dispute, DisputeStatus},
+    engine::{Marketplace, Unsettled},
+    error::{Error, Rejection},
+    ids::InstructionId,
     job::{HoldState, JobStatus},
+    policy::Scoring,
     rail::{Chargeback, Observation, ObservationBody, Party},
     store::InstructionState,
     testkit::{Chances, Disorder},
@@ -30,21 +33,30 @@ impl World {
             outside.disorder(Disorder::None);
         }
         self.stage.act().trace.line(format_args!("the world heals"));
+        self.banks_decide();
         for process in 0..self.processes.len() {
             self.processes[process] = self.start_process().await?;
         }
-        self.clock.advance(LEASE.delta() + TimeDelta::seconds(1));
+        // Whatever a dead process has claimed is free again: webhooks and validators add their own time.
+        let posting = self.policy.webhooks.as_ref().map_or(TimeDelta::zero(), |webhooks| webhooks.timeout.delta());
+        let checking = self.policy.validation.map_or(TimeDelta::zero(), |validation| validation.within.delta());
+        self.clock.advance(LEASE.delta() + posting.max(checking) + TimeDelta::seconds(1));
         for round in 0.. {
             self.let_go().await?;
             let process = round as usize % self.processes.len();
-            while !self.processes[process].work().await?.is_idle() {}
+            self.stage.act().auditor.world_begins();
+            let market = self.processes[process].clone();
+            while !market.work().await?.is_idle() || market.deliver_due().await? + market.validate().await? > 0 {}
             if !self.sound() {
                 return Ok(());
             }
             let due = self.stage.act().auditor.next_due();
-            let Some(due) = due else { break };
+            let Some((due, what)) = due else { break };
             if round == PATIENCE {
-                self.stage.act().auditor.problem(format!("nothing settles: it is {}, due at {due}", self.now()));
+                self.stage
+                    .act()
+                    .auditor
+                    .problem(format!("nothing settles: it is {}, {what:?} was due at {due}", self.now()));
                 break;
             }
             self.clock.advance((due - self.now()).max(TimeDelta::milliseconds(1)));
@@ -53,6 +65,7 @@ impl World {
         full::books(&self.stage, &market, true).await?;
         let id = self.store.open_market(&self.name()).await?;
         full::store(&self.stage, &self.store, id).await?;
+        self.check_trust(&market).await?;
         let unsettled = market.unsettled().await?;
         let unsettled: Vec<Unsettled> = unsettled.into_iter().filter(|open| !self.explained(open)).collect();
         self.stage.act().auditor.check_settled(&unsettled);
@@ -91,12 +104,48 @@ impl World {
         };
         let market = &self.processes[0];
         for job in frozen {
-            market.operator("healer").unfreeze(job).await?;
+            match market.operator("healer").unfreeze(job).await {
+                Ok(_) | Err(Error::Rejected(Rejection::WrongHold { .. })) => {} // a bank decides about it
+                Err(error) => return Err(error),
+            }
         }
+        self.rule().await?;
+        let market = &self.processes[0];
         for (instruction, who) in asked {
             match market.by(who).answer(instruction, "confirmed").await {
                 Ok(()) | Err(Error::Rejected(_) | Error::Contention { .. }) => {}
                 Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// People rule on whatever waits for them.
+    async fn rule(&mut self) -> Result<(), Error> {
+        let waiting: Vec<_> = {
+            let auditor = &self.stage.act().auditor;
+            let waits = |dispute: &&Dispute| dispute.status == DisputeStatus::Review && dispute.frozen_since.is_none();
+            auditor.disputes().filter(waits).map(|dispute| (dispute.id, dispute.handler.clone())).collect()
+        };
+        for (id, handler) in waiting {
+            let award = if self.rng.random() { Award::Buyer } else { Award::Worker };
+            let clerk = handler.unwrap_or_else(|| "healer".into());
+            self.processes[0].operator(clerk).rule(id, award, "it has to end").await?;
+        }
+        Ok(())
+    }
+
+    /// Trust is what the log says, whenever it is read.
+    async fn check_trust(&self, market: &Marketplace) -> Result<(), Error> {
+        let (_, policy) = market.policy();
+        let restricts = policy.disputes.as_ref().is_some_and(|disputes| disputes.abuse.is_some());
+        if policy.trust.scoring == Scoring::Fixed && !restricts && policy.reports.is_none() {
+            return Ok(()); // nobody keeps it here
+        }
+        for agent in self.plan.agents.iter().take(2) {
+            let (kept, anew) = (market.reputation(*agent).await?, market.recompute_trust(*agent).await?);
+            if kept.as_deref() != anew.as_ref() {
+                self.stage.act().auditor.problem(format!("trust is kept as {kept:?}, the log says {anew:?}"));
             }
         }
         Ok(())
@@ -117,7 +166,7 @@ impl World {
             ObservationBody::HoldExpired { hold }
             | ObservationBody::HoldSettled { hold, .. }
             | ObservationBody::Escrow { hold, .. }
-            | ObservationBody::Chargeback(Chargeback { hold, .. }) => self.stage.act().auditor.lied_to(JobId(hold.0)),
+            | ObservationBody::Chargeback(Chargeback { hold, .. }) => self.stage.act().auditor.ever_lied_to(hold.0),
             // The rail goes on lying after an operator has established the truth.
             ObservationBody::Outcome { instruction, .. } => self.memory.put_right.contains(instruction),
             ObservationBody::Deposit { .. } => self.memory.hostile_deposits.contains(&observation.id),
@@ -127,11 +176,23 @@ impl World {
     /// No job is left with money on the way, unless the rail lied about it.
     fn check_jobs(&mut self) {
         let mut act = self.stage.act();
+        let metered: Vec<String> = act.auditor.left_metered();
+        for agreement in metered {
+            act.auditor.problem(format!("left on the way: {agreement}"));
+        }
+        let paying = act.auditor.paying();
+        if !paying.is_empty() {
+            act.auditor.problem(format!("left paying: {paying:?}"));
+        }
         let open: Vec<_> = act.auditor.open.iter().copied().collect();
         for id in open {
             let Some(job) = act.auditor.job(id) else { continue };
             let under_way = matches!(job.hold.state, HoldState::Funding(_) | HoldState::Settling(_));
+            let disputed = job.status == JobStatus::Disputed;
             let job = format!("{job:?}");
+            if disputed {
+                act.auditor.problem(format!("left disputed: {job}"));
+            }
             if under_way && !act.auditor.lied_to(id) {
                 act.auditor.problem(format!("left on the way: {job}"));
             }

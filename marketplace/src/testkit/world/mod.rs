@@ -4,42 +4,59 @@
 //! and faults drawn from the seed, and lets its users play for so many steps: commands that are legal
 //! and commands that are not, repeated keys, hostile sizes, jumps of time, several processes whose
 //! tasks interleave at every call, processes that die at any commit or rail call, rails that lose
-//! answers and lie, policies that change. An auditor that shares no rule with the engine checks every
-//! commit and every answer. In the end the world heals and everything has to settle.
+//! answers and lie, policies that change. There are jobs with and without offers, disputes with an
+//! arbiter that is wrong, unsure, slow or broken, people who rule, validators, reviews, wallets that are
+//! emptied, panicked and limited, banks that take payments back, usage agreements with receipts, and
+//! receivers of webhooks that fail or hang. An auditor that shares no rule with the engine checks every
+//! commit and every answer. In the end the world heals, everything has to settle, trust has to be what
+//! the log says, and everybody has to have been told what concerns them, once.
 //!
 //! In memory the same seed plays the same way, bit for bit: [`Report::digest`] covers every command,
 //! answer, commit and event, and what truly happened outside. On a database the seed draws the same
 //! users, faults and times; where one task has several calls under way at once, which of them comes
-//! first may differ.
+//! first may differ. Sending webhooks looks at the runtime's time, too: where a machine stands still for
+//! a tenth of a second, only a runtime whose time is paused plays a world with notices the same way.
 
 mod audit;
+mod deed;
 mod heal;
+mod judge;
+mod metered;
 mod offers;
 mod plan;
 mod player;
+mod post;
+mod purse;
+mod quarrel;
 mod stage;
 mod trace;
 mod wrap;
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta};
+use futures::{Stream, StreamExt as _};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use self::{
     audit::{Auditor, full},
+    judge::{Checker, Judge},
+    metered::Meter,
     plan::{Plan, SeededIds, Tiers},
     player::{Answer, Memory, Task},
+    post::{FLAKY, HEALTHY, Postman, SILENT},
     stage::{Stage, Turn},
     wrap::{WorldRail, WorldStore},
 };
 use crate::{
     clock::ManualClock,
-    engine::Marketplace,
+    engine::{Marketplace, NoticeParts},
     error::Error,
     ids::RailId,
+    notice::{Notice, Target},
     policy::{Policy, Span},
     rail::{CreditsRail, Custody, RailProfile, SettlementRail},
+    secret::Pepper,
     store::Store,
     testkit::{OutsideWorld, ScriptedRail},
 };
@@ -60,6 +77,19 @@ pub struct Setup {
     pub steps: u64,
     /// Whether every line of the trace is printed to standard error.
     pub telling: Telling,
+    /// What receivers of webhooks do that never answer.
+    pub hanging: Hanging,
+}
+
+/// What those do that never answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Hanging {
+    /// They are given up at once, as after a time-out.
+    #[default]
+    Briefly,
+    /// They hang until the engine gives them up. Only for a runtime whose time is paused, where waiting
+    /// takes no time.
+    ForEver,
 }
 
 /// Whether a world tells what happens.
@@ -202,7 +232,7 @@ impl World {
             further.profile.id = FURTHER;
         }
         let tiers = Tiers::default();
-        let auditor = Auditor::new(places.clone(), tiers.clone());
+        let auditor = Auditor::new(places.clone(), tiers.clone(), plan.policy.clone());
         let stage = Stage::new(setup.seed, plan.faults, auditor);
         stage.act().trace.told = setup.telling == Telling::Aloud;
         let start = DateTime::from_timestamp_secs(1_800_000_000).unwrap_or_default();
@@ -234,13 +264,27 @@ impl World {
             .clock(self.clock.clone())
             .ids(self.ids.clone())
             .tiers(self.tiers.clone())
+            .receipts(Meter)
             .lease(LEASE);
+        if self.plan.listens {
+            let (stage, clock, hanging) = (self.stage.clone(), self.clock.clone(), self.setup.hanging);
+            builder =
+                builder.notices(NoticeParts::new(Pepper::new([7; 32])).courier(Postman { stage, clock, hanging }));
+        }
         for place in &self.places {
             let stage = self.stage.clone();
             builder = match self.rail_to(place) {
                 None => builder.rail(WorldRail { inner: CreditsRail::new(self.policy.currency), stage }),
                 Some(inner) => builder.rail(WorldRail { inner, stage }),
             };
+        }
+        if self.policy.validation.is_some() {
+            for name in ["Vera", "Viktor"] {
+                builder = builder.validator(Checker { name, stage: self.stage.clone() });
+            }
+        }
+        if self.plan.arbiter {
+            builder = builder.arbiter(Judge { stage: self.stage.clone() });
         }
         builder.build().await
     }
@@ -261,7 +305,14 @@ impl World {
             let process = self.start_process().await?;
             self.processes.push(process);
         }
+        self.subscribe().await?;
         self.endow().await?;
+        let listener = self.start_process().await?;
+        let listens = self.plan.agents[0];
+        let mut stream = match self.plan.listens {
+            true => Some(Box::pin(listener.follow(listens, None, Duration::from_secs(1)).await?)),
+            false => None,
+        };
         let mut audited = 0;
         while self.report.steps < self.setup.steps && self.sound() {
             self.pass_time();
@@ -270,16 +321,66 @@ impl World {
                 audited = self.report.steps;
                 let acknowledges = self.rng.random();
                 full::books(&self.stage, &self.processes[0], acknowledges).await?;
+                if let Some(stream) = &mut stream {
+                    self.listen(stream, 0).await?;
+                }
             }
         }
         if self.sound() {
             self.heal().await?;
+        }
+        if let Some(stream) = &mut stream
+            && self.sound()
+        {
+            let due = self.stage.act().auditor.owed_to(listens);
+            self.listen(stream, due).await?;
+            self.stage.act().auditor.check_post(Some(listens));
         }
         for outside in self.places.iter().filter_map(|place| place.outside.as_ref()) {
             let books = outside.books();
             self.stage.act().trace.line(format_args!("outside {books:?} {:?}", outside.everybody_outside()));
         }
         Ok(())
+    }
+
+    /// Every agent has a receiver that is healthy, some have others that are not.
+    async fn subscribe(&mut self) -> Result<(), Error> {
+        if !self.plan.listens {
+            return Ok(());
+        }
+        let Some(style) = self.policy.webhooks.as_ref().map(|webhooks| webhooks.signature.clone()) else {
+            return Ok(());
+        };
+        for agent in self.plan.agents.clone() {
+            let target = Target { agent, job: None };
+            let market = self.processes[0].clone();
+            let added = market.agent(agent).add_endpoint(target, format!("{HEALTHY}{agent}"), Vec::new()).await?;
+            let secret = added.secret.ok_or(Error::Configuration { reason: "no secret was shown".into() })?;
+            self.stage.act().auditor.subscribed(agent, added.endpoint.id, style.clone(), secret);
+            for place in [FLAKY, SILENT] {
+                if self.rng.random_range(0..3) == 0 {
+                    market.agent(agent).add_endpoint(target, format!("{place}{agent}"), Vec::new()).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes in what the stream has: whatever is there, and in the end everything that is `due`.
+    async fn listen<S>(&self, stream: &mut S, due: usize) -> Result<(), Error>
+    where
+        S: Stream<Item = Result<Arc<Notice>, Error>> + Unpin,
+    {
+        loop {
+            let wait = match self.stage.act().auditor.followed() < due {
+                true => Duration::from_secs(20),
+                false => Duration::from_millis(1),
+            };
+            match tokio::time::timeout(wait, stream.next()).await {
+                Ok(Some(notice)) => self.stage.act().auditor.heard(&*notice?),
+                Ok(None) | Err(_) => return Ok(()),
+            }
+        }
     }
 
     fn sound(&self) -> bool {
@@ -295,7 +396,7 @@ impl World {
             92..98 => {
                 let due = self.stage.act().auditor.next_due();
                 let edge = TimeDelta::microseconds(self.rng.random_range(-1..=1));
-                due.map_or(TimeDelta::zero(), |due| due - self.now() + edge).min(TimeDelta::days(2))
+                due.map_or(TimeDelta::zero(), |(due, _)| due - self.now() + edge).min(TimeDelta::days(2))
             }
             _ => TimeDelta::seconds(self.rng.random_range(0..200_000)),
         };
@@ -355,7 +456,7 @@ impl World {
         match (&answer, task.forged) {
             (Answer::Done(Err(Error::Rail(_))), true) => act.auditor.died(task.number),
             (Answer::Done(Ok(_)), true) => act.auditor.problem("a forged push was taken in"),
-            _ => act.auditor.answered(task.number, answer.as_job()),
+            _ => act.auditor.answered(task.number, answer.as_record()),
         }
     }
 }

@@ -1,20 +1,27 @@
 //! What a seed makes of a world.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex},
 };
 
 use async_trait::async_trait;
 use rand::{Rng, SeedableRng, rngs::StdRng};
+use rust_decimal::Decimal;
 use uuid::Uuid;
 
 use crate::{
     clock::Timestamp,
     engine::TierSource,
     ids::{AgentId, IdSource},
+    job::JobStatus,
     money::{Rate, Rounding},
-    policy::{Bearer, FeeRate, Policy, Review, Span, Switch},
+    policy::{
+        AbuseRestriction, AgreementDisputes, AgreementPolicy, AutomatedTier, Bearer, Choice, Disputant, DisputeFee,
+        DisputePolicy, EvidenceKind, EvidencePolicy, FeePayer, FeeRate, FeeReturn, HumanTier, LossBearer, NoticeRule,
+        OnExpiry, Policy, Presence, Range, Restricted, ReversalPolicy, Review, Screening, Span, SpendingPeriod,
+        SpendingPolicy, SplitRuling, Switch, WalletPolicy, WithdrawalPolicy,
+    },
     rail::Custody,
     testkit::{Chances, Disorder},
 };
@@ -43,6 +50,10 @@ pub(super) struct Plan {
     pub(super) chances: Chances,
     pub(super) disorder: Disorder,
     pub(super) faults: Faults,
+    /// Whether anybody is told what happens.
+    pub(super) listens: bool,
+    /// Whether the marketplace has an arbiter.
+    pub(super) arbiter: bool,
     pub(super) processes: usize,
     pub(super) agents: Vec<AgentId>,
     /// Tasks that may be under way at once.
@@ -59,6 +70,12 @@ impl Plan {
         if let (Custody::Pooled, Some(wallet)) = (custody, &mut policy.wallet) {
             wallet.deposits = Switch::On; // wallets are filled from outside there
         }
+        keep_purses(&mut policy, &mut rng);
+        if rng.random_range(0..3) > 0 {
+            policy.disputes = Some(quarrelsome(&policy, &mut rng));
+        }
+        policy.agreements = (rng.random_range(0..2) == 0).then(|| meterable(&policy, &mut rng));
+        let listens = rng.random_range(0..4) == 0 && told(&mut policy);
         let rough = rng.random_range(0..4u32); // 0 is a calm world
         let mut up_to = |most: u32| rng.random_range(0..=most * rough);
         let chances = Chances {
@@ -95,6 +112,8 @@ impl Plan {
             chances,
             disorder,
             faults,
+            listens,
+            arbiter: rng.random_range(0..4) > 0,
             processes: rng.random_range(1..=4),
             agents,
             crowd: rng.random_range(1..=8),
@@ -102,11 +121,153 @@ impl Plan {
     }
 }
 
+/// Terms of usage agreements in a world's currency and at its speed.
+fn meterable(policy: &Policy, rng: &mut StdRng) -> AgreementPolicy {
+    let any = Range { min: Span::SECOND, max: Span::hours(24 * 365) };
+    let choice = |default: u32| Choice { default: Span::seconds(default), allowed: any };
+    let unit_price_step = rng.random_range(1..=3);
+    let unit_price = Range { min: unit_price_step * rng.random_range(1..=4), max: policy.jobs.amount.max.min(1 << 40) };
+    AgreementPolicy {
+        quantity: Range { min: 1, max: 1_000_000 },
+        unit: Range { min: 1, max: 50 },
+        unit_price: Range { max: unit_price.max.max(unit_price.min), ..unit_price },
+        unit_price_step,
+        total: Range { min: 1, max: 1 << 50 },
+        proposal: choice(20_000),
+        reason: Range { min: 0, max: 1000 },
+        activation_within: Span::seconds(rng.random_range(60..1_000_000)),
+        term: choice(100_000),
+        challenge_window: choice(10_000),
+        receipts: Presence::Optional,
+        calls: 10,
+        document_bytes: 4096,
+        disputes: (rng.random_range(0..4) > 0)
+            .then(|| AgreementDisputes { ruling_within: Span::seconds(rng.random_range(60..1_000_000)) }),
+        infrastructure_fee: None,
+        screening: Screening::Off,
+    }
+}
+
+/// What is told, and to whom: rows whose receivers are the same whenever the log is read. Whether the
+/// policy tells anything at all.
+fn told(policy: &mut Policy) -> bool {
+    let Some(webhooks) = &mut policy.webhooks else { return false };
+    let rows = [
+        ("job.delivered", vec!["job.buyer"]),
+        ("job.completed", vec!["job.buyer", "job.worker"]),
+        ("job.disputed", vec!["other"]),
+        ("dispute.resolved", vec!["job.buyer", "job.worker"]),
+        ("wallet.paid_out", vec!["event.agent"]),
+        ("agreement.proposed", vec!["event.seller"]),
+    ];
+    let row = |(on, to): (&str, Vec<&str>)| NoticeRule {
+        on: on.into(),
+        name: None,
+        when: BTreeMap::new(),
+        to: to.into_iter().filter_map(|to| to.parse().ok()).collect(),
+        payload: BTreeMap::from([("id".to_owned(), "$subject.id".into()), ("job".to_owned(), "$job.status".into())]),
+    };
+    webhooks.subscriptions = webhooks.subscriptions.max(3);
+    webhooks.events = rows.into_iter().map(row).collect();
+    true
+}
+
+/// Rules of wallets, of spending and of what goes back, most often others than the system's.
+fn keep_purses(policy: &mut Policy, rng: &mut StdRng) {
+    let smallest = policy.jobs.amount.min.max(2);
+    if policy.wallet.is_some_and(|wallet| wallet.deposits == Switch::On) || rng.random_range(0..3) > 0 {
+        let min = rng.random_range(2..=smallest * 4);
+        let withdrawals = WithdrawalPolicy {
+            min,
+            fee: rng.random_range(0..min),
+            address_cool_down: Span::seconds(rng.random_range(60..100_000)),
+            panic: if rng.random_range(0..4) > 0 { Switch::On } else { Switch::Off },
+        };
+        let withdrawals = (rng.random_range(0..5) > 0).then_some(withdrawals);
+        policy.wallet = Some(WalletPolicy { deposits: Switch::On, withdrawals });
+    }
+    if rng.random_range(0..2) == 0 {
+        let period = if rng.random() { SpendingPeriod::CalendarDay } else { SpendingPeriod::CalendarMonth };
+        let default_limit = rng.random::<bool>().then(|| rng.random_range(smallest..smallest * 400));
+        policy.spending = Some(SpendingPolicy { period, default_limit });
+    }
+    if rng.random_range(0..3) > 0 {
+        let borne_by = match rng.random_range(0..3) {
+            0 => LossBearer::Platform,
+            1 => LossBearer::Worker { backstop: 0 },
+            _ => LossBearer::Worker { backstop: rng.random_range(0..smallest * 4) },
+        };
+        policy.reversals = Some(ReversalPolicy { borne_by });
+    }
+}
+
+/// Terms of disputes that no system has, but some could.
+fn quarrelsome(policy: &Policy, rng: &mut StdRng) -> DisputePolicy {
+    const STATUSES: [JobStatus; 5] = [
+        JobStatus::Delivered,
+        JobStatus::Accepted,
+        JobStatus::InProgress,
+        JobStatus::Validating,
+        JobStatus::RevisionRequested,
+    ];
+    let hours = |rng: &mut StdRng, most: u32| Span::seconds(rng.random_range(60..most * 3600));
+    let mut statuses = STATUSES[..rng.random_range(1..=STATUSES.len())].to_vec();
+    statuses.retain(|status| match status {
+        JobStatus::Delivered | JobStatus::RevisionRequested => policy.jobs.review != Review::Nobody,
+        JobStatus::Validating => policy.validation.is_some(),
+        _ => true,
+    });
+    if statuses.is_empty() {
+        statuses.push(JobStatus::Accepted);
+    }
+    let share = |rng: &mut StdRng, most| Rate::new(Decimal::new(rng.random_range(1..most), 4)).unwrap_or(Rate::ONE);
+    let smallest = policy.jobs.amount.min;
+    let fee = (policy.wallet.is_some() && rng.random_range(0..3) > 0).then(|| DisputeFee {
+        rate: share(rng, 1_500),
+        limits: Range { min: rng.random_range(0..=smallest), max: rng.random_range(smallest..=smallest * 20) },
+        rounding: Rounding::HalfEven,
+        payer: if rng.random() { FeePayer::Both } else { FeePayer::Claimant },
+        returned: if rng.random() { FeeReturn::ToWinner } else { FeeReturn::Never },
+    });
+    let automated = (rng.random_range(0..4) > 0).then(|| AutomatedTier {
+        confidence: share(rng, 10_000),
+        within: hours(rng, 4),
+        appeal_within: hours(rng, 24 * 7),
+    });
+    let abuse = rng.random_range(0..4) == 0;
+    DisputePolicy {
+        statuses,
+        by: if rng.random() { Disputant::Either } else { Disputant::Buyer },
+        categories: if rng.random() { Vec::new() } else { vec!["quality".into(), "other".into()] },
+        reason: Range { min: 5, max: 2_000 },
+        answer_within: rng.random::<bool>().then(|| hours(rng, 48)),
+        evidence: rng.random::<bool>().then(|| EvidencePolicy {
+            items: rng.random_range(1..6),
+            kinds: vec![EvidenceKind::Text, EvidenceKind::Url],
+            length: Range { min: 1, max: 2_000 },
+        }),
+        fee,
+        automated,
+        human: HumanTier { within: hours(rng, 72) },
+        split: match rng.random_range(0..3) {
+            0 => SplitRuling::Never,
+            1 => SplitRuling::Fixed { to_worker: share(rng, 10_000) },
+            _ => SplitRuling::Any,
+        },
+        hold_expiry: if rng.random() { OnExpiry::Release } else { OnExpiry::Refund },
+        abuse: abuse.then(|| AbuseRestriction {
+            filed: rng.random_range(1..5),
+            rate: share(rng, 9_000),
+            forbids: if rng.random() { vec![Restricted::Dispute] } else { vec![Restricted::Post, Restricted::Dispute] },
+        }),
+    }
+}
+
 /// A policy that differs from `policy` in what decides about money, if the change is a valid one.
 pub(super) fn altered(policy: &Policy, rng: &mut StdRng) -> Option<Policy> {
     let mut policy = policy.clone();
-    let rate = Rate::new(rust_decimal::Decimal::new(rng.random_range(0..3000), 4)).ok()?;
-    match rng.random_range(0..5) {
+    let rate = Rate::new(Decimal::new(rng.random_range(0..3000), 4)).ok()?;
+    match rng.random_range(0..6) {
         0 => match &mut policy.fees.rate {
             FeeRate::Flat(flat) => *flat = rate,
             FeeRate::ByTier(rates) => rates.values_mut().for_each(|value| *value = rate),
@@ -124,6 +285,7 @@ pub(super) fn altered(policy: &Policy, rng: &mut StdRng) -> Option<Policy> {
                 if rng.random() { terms.to_platform = rate } else { terms.to_worker = rate }
             }
         }
+        4 => policy.disputes = Some(quarrelsome(&policy, rng)),
         _ => {
             if let Review::Buyer { release_after } = &mut policy.jobs.review {
                 *release_after = Span::seconds(rng.random_range(600..200_000));

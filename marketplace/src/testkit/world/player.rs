@@ -1,22 +1,29 @@
 //! What the people of a world do: mostly what a person would, sometimes what nobody should.
 
-use std::{collections::HashSet, sync::Arc};
+use std::collections::HashSet;
 
 use rand::{Rng, seq::IndexedRandom};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::{World, heal::party, plan::altered, stage::Play, wrap::WorldTransaction};
+use super::{
+    World,
+    deed::{Deed, End, ended, give},
+    heal::party,
+    plan::altered,
+    stage::Play,
+    wrap::WorldTransaction,
+};
 use crate::{
     actor::Actor,
-    engine::{Marketplace, Session},
+    engine::Marketplace,
     error::Error,
     ids::{AgentId, InstructionId, JobId, RailId},
-    job::{Delivery, HoldState, Job, JobCommand, JobOrder, JobStatus, OpenOrder},
+    job::{Delivery, HoldState, JobCommand, JobOrder, JobStatus, OpenOrder},
     money::{Currency, Money},
     policy::{EscrowAt, Policy, PolicyVersion, Span},
     rail::{Cursor, Custody, Decline, Outcome, Push, Receipt},
-    store::{InstructionRecord, InstructionState, Observed},
+    store::{InstructionRecord, InstructionState, Observed, Record},
     testkit::OutsideWorld,
     validation::Verdict,
 };
@@ -25,13 +32,6 @@ use crate::{
 const OPEN: usize = 24;
 /// How many keyed commands are remembered to be repeated.
 const REMEMBERED: usize = 40;
-
-/// How an embedder's transaction ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
-    Committed,
-    RolledBack,
-}
 
 /// Something under way in one of the processes.
 pub(super) struct Task {
@@ -47,7 +47,7 @@ pub(super) struct Task {
 /// What a task came to.
 #[derive(Debug)]
 pub(super) enum Answer {
-    Job(Result<Arc<Job>, Error>),
+    Kept(Result<Record, Error>),
     Done(Result<usize, Error>),
     Policy(Result<PolicyVersion, Error>),
 }
@@ -55,16 +55,16 @@ pub(super) enum Answer {
 impl Answer {
     pub(super) const fn error(&self) -> Option<&Error> {
         match self {
-            Self::Job(Err(error)) | Self::Done(Err(error)) | Self::Policy(Err(error)) => Some(error),
+            Self::Kept(Err(error)) | Self::Done(Err(error)) | Self::Policy(Err(error)) => Some(error),
             _ => None,
         }
     }
 
-    pub(super) fn as_job(&self) -> Result<Option<&Job>, &Error> {
+    pub(super) const fn as_record(&self) -> Result<Option<&Record>, &Error> {
         match self {
-            Self::Job(Ok(job)) => Ok(Some(job)),
+            Self::Kept(Ok(record)) => Ok(Some(record)),
             Self::Done(Ok(_)) | Self::Policy(Ok(_)) => Ok(None),
-            Self::Job(Err(error)) | Self::Done(Err(error)) | Self::Policy(Err(error)) => Err(error),
+            Self::Kept(Err(error)) | Self::Done(Err(error)) | Self::Policy(Err(error)) => Err(error),
         }
     }
 }
@@ -79,14 +79,17 @@ pub(super) struct Memory {
     pub(super) hostile_deposits: HashSet<String>,
     /// The instructions whose outcome an operator has established.
     pub(super) put_right: HashSet<InstructionId>,
+    /// Whose wallet somebody was at last.
+    pub(super) at_wallet: Option<AgentId>,
+    /// The jobs whose payment a bank took back and has not decided about.
+    pub(super) contested: Vec<JobId>,
 }
 
 #[derive(Clone)]
 struct Keyed {
     key: String,
     actor: Actor,
-    job: Option<JobId>,
-    command: JobCommand,
+    deed: Deed,
 }
 
 impl World {
@@ -138,6 +141,18 @@ impl World {
             248..250 => self.dismiss(market, &mut task),
             250..310 if !self.memory.keyed.is_empty() => self.repeat(market, &mut task),
             310..400 => self.offer(market, &mut task),
+            400..480 => self.quarrel(market, &mut task),
+            480..540 => self.purse(market, &mut task),
+            540..565 => self.take_back(market, &mut task),
+            565..630 if self.plan.policy.agreements.is_some() => self.meter(market, &mut task),
+            660..680 if self.plan.policy.validation.is_some() => {
+                task.play = Box::pin(async move { Answer::Done(market.validate().await) });
+                ("validate".to_owned(), None)
+            }
+            630..660 if self.plan.listens => {
+                task.play = Box::pin(async move { Answer::Done(market.deliver_due().await) });
+                ("deliver".to_owned(), None)
+            }
             _ => self.command(market, &mut task),
         };
         let mut act = self.stage.act();
@@ -280,7 +295,7 @@ impl World {
         Some((WorldTransaction::new(self.own_store()), end))
     }
 
-    fn outside(&self, place: usize) -> OutsideWorld {
+    pub(super) fn outside(&self, place: usize) -> OutsideWorld {
         self.places[place].outside.clone().expect("the custody says that there is a world outside")
     }
 
@@ -337,35 +352,47 @@ impl World {
             return self.command(market, task);
         };
         if self.rng.random_range(0..4) == 0 {
-            match &mut keyed.command {
-                JobCommand::Cancel { reason } | JobCommand::Refund { reason } | JobCommand::Freeze { reason } => {
-                    reason.push('!');
+            match &mut keyed.deed {
+                Deed::Job(_, JobCommand::Cancel { reason } | JobCommand::Refund { reason }) => reason.push('!'),
+                Deed::Post(JobCommand::Post { order, .. }) => order.title.push('!'),
+                deed => {
+                    let id = self.stage.act().auditor.jobs.first().copied().unwrap_or(JobId(Uuid::nil()));
+                    *deed = Deed::Job(id, JobCommand::Cancel { reason: "instead".into() });
                 }
-                JobCommand::Post { order, .. } => order.title.push('!'),
-                command => *command = JobCommand::Cancel { reason: "instead".into() },
             }
         }
-        self.issue(market, keyed.actor, Some(keyed.key), keyed.job, keyed.command, task)
+        self.issue(market, keyed.actor, Some(keyed.key), keyed.deed, task)
     }
 
     /// A command to a job, or a new job.
     pub(super) fn command(&mut self, market: Marketplace, task: &mut Task) -> (String, Option<String>) {
         let open = self.stage.act().auditor.open.len();
         let posts = open < 4 || self.rng.random_range(0..OPEN * 4) > open * 4 + 2 || self.rng.random_range(0..60) == 0;
-        let (actor, job, command) = if posts {
+        let (actor, deed) = if posts {
             let buyer = self.agent();
             let order = Box::new(self.order(buyer));
-            (Actor::Agent(buyer), None, JobCommand::Post { id: JobId(Uuid::nil()), order })
+            (Actor::Agent(buyer), Deed::Post(JobCommand::Post { id: JobId(Uuid::nil()), order }))
         } else {
             let job = self.some_job();
             let (actor, command) = self.move_of(job);
-            (actor, Some(job), command)
+            (actor, Deed::Job(job, command))
         };
+        self.act_on(market, actor, deed, task)
+    }
+
+    /// What somebody does, or now and then somebody else, with a key or without.
+    pub(super) fn act_on(
+        &mut self,
+        market: Marketplace,
+        actor: Actor,
+        deed: Deed,
+        task: &mut Task,
+    ) -> (String, Option<String>) {
         let actor = if self.rng.random_range(0..14) == 0 { self.anybody() } else { actor };
         let key = (self.rng.random_range(0..3) == 0).then(|| {
             self.memory.keys += 1;
             let key = format!("key-{}", self.memory.keys);
-            let keyed = Keyed { key: key.clone(), actor: actor.clone(), job, command: command.clone() };
+            let keyed = Keyed { key: key.clone(), actor: actor.clone(), deed: deed.clone() };
             let place = self.memory.keys as usize % REMEMBERED;
             match self.memory.keyed.get_mut(place) {
                 Some(old) => *old = keyed,
@@ -373,7 +400,7 @@ impl World {
             }
             key
         });
-        self.issue(market, actor, key, job, command, task)
+        self.issue(market, actor, key, deed, task)
     }
 
     fn issue(
@@ -381,16 +408,12 @@ impl World {
         market: Marketplace,
         actor: Actor,
         key: Option<String>,
-        job: Option<JobId>,
-        command: JobCommand,
+        deed: Deed,
         task: &mut Task,
     ) -> (String, Option<String>) {
         self.report.commands += 1;
         let scoped = key.as_ref().map(|key| format!("{actor}/{key}"));
-        let body = match &command {
-            JobCommand::Post { order, .. } => format!("{actor} {job:?} post {order:?}"),
-            command => format!("{actor} {job:?} {command:?}"),
-        };
+        let body = format!("{actor} {deed:?}");
         let within = self.within();
         task.play = Box::pin(async move {
             let session = market.by(actor);
@@ -402,11 +425,11 @@ impl World {
                 Some((transaction, _)) => session.within(transaction),
                 None => session,
             };
-            let given = give(session, job.unwrap_or(JobId(Uuid::nil())), command).await;
+            let given = give(session, deed).await;
             match ended(within, given).await {
-                Ok(Some(job)) => Answer::Job(Ok(job)),
+                Ok(Some(record)) => Answer::Kept(Ok(record)),
                 Ok(None) => Answer::Done(Ok(0)), // it never was
-                Err(error) => Answer::Job(Err(error)),
+                Err(error) => Answer::Kept(Err(error)),
             }
         });
         (body, scoped)
@@ -559,50 +582,10 @@ impl World {
     }
 }
 
-fn operator() -> Actor {
+pub(super) fn operator() -> Actor {
     Actor::Operator("Olga".into())
 }
 
 fn another(currency: Currency) -> Currency {
     if currency == Currency::EUR { Currency::USDC } else { Currency::EUR }
-}
-
-/// What a command came to after the embedder's transaction, if it was given in one: nothing if that was
-/// rolled back.
-async fn ended<T>(within: Option<(WorldTransaction, End)>, given: Result<T, Error>) -> Result<Option<T>, Error> {
-    let given = given?;
-    match within {
-        None => Ok(Some(given)),
-        Some((_, End::RolledBack)) => Ok(None),
-        Some((transaction, End::Committed)) => transaction.end().await.map(|()| Some(given)),
-    }
-}
-
-/// Gives a command by the session's verb for it.
-async fn give(session: Session<'_>, job: JobId, command: JobCommand) -> Result<Arc<Job>, Error> {
-    match command {
-        JobCommand::Post { order, .. } => session.post_job(*order).await,
-        JobCommand::RetryPayment => session.retry_payment(job).await,
-        JobCommand::Accept => session.accept(job).await,
-        JobCommand::Start => session.start(job).await,
-        JobCommand::Deliver { delivery } => session.deliver(job, *delivery).await,
-        JobCommand::RecordValidation { report } => session.record_validation(job, report.verdict).await,
-        JobCommand::Approve => session.approve(job).await,
-        JobCommand::RequestRevision { feedback } => session.request_revision(job, feedback).await,
-        JobCommand::Cancel { reason } => session.cancel(job, reason).await,
-        JobCommand::Withdraw { reason } => session.withdraw(job, reason).await,
-        JobCommand::Refund { reason } => session.refund(job, reason).await,
-        JobCommand::Freeze { reason } => session.freeze(job, reason).await,
-        JobCommand::Unfreeze => session.unfreeze(job).await,
-        JobCommand::RefundPaid { amount, reason } => session.refund_paid(job, amount, reason).await,
-        // Nobody but the engine gives these.
-        JobCommand::Dispute { .. }
-        | JobCommand::EndDispute { .. }
-        | JobCommand::Hire { .. }
-        | JobCommand::Tick
-        | JobCommand::RecordOutcome { .. }
-        | JobCommand::RecordHoldExpired
-        | JobCommand::RecordHoldSettled { .. }
-        | JobCommand::RecordChargeback { .. } => session.unfreeze(job).await,
-    }
 }

@@ -37,7 +37,7 @@ pub(super) struct Stage {
 }
 
 pub(super) struct Act {
-    rng: StdRng,
+    pub(super) rng: StdRng,
     pub(super) faults: Faults,
     pub(super) auditor: Auditor,
     pub(super) trace: Trace,

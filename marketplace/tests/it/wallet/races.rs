@@ -111,6 +111,7 @@ enum Rival {
     ChangesTheAddress,
     Withdraws,
     Posts,
+    LimitsSpending,
 }
 
 /// The bank's store, as an embedder's transaction that is overtaken.
@@ -149,6 +150,10 @@ impl Journal for Overtaken<'_> {
             }
             Some(Rival::Withdraws) => self.bank.withdraw(buyer(), 6_000_000).await.unwrap(),
             Some(Rival::Posts) => drop(self.bank.posted(2_000_000).await.unwrap()),
+            Some(Rival::LimitsSpending) => {
+                let (operator, limit) = (self.bank.market.operator("Ada"), Some(self.bank.money(1_000_000)));
+                operator.set_spending_limit(buyer(), limit).await.unwrap();
+            }
             None => {}
         }
         self.bank.store.commit(commit).await
@@ -201,4 +206,18 @@ async fn jp_25_a_withdrawal_overtaken_by_a_change_of_address_is_refused() {
     let next = start() + Span::hours(24).delta();
     assert_eq!(rejected(answer), Rejection::TooSoon { command: "withdraw_money", next });
     assert_eq!(bank.market.payouts(buyer()).await.unwrap(), []);
+}
+
+/// A first limit and a job at once: whichever comes second is decided on the other.
+#[tokio::test]
+async fn vp_08_a_job_overtaken_by_the_first_limit_is_held_to_it() {
+    let limited = Policy { spending: voxpact().spending, ..policy() };
+    let bank = Bank::in_memory(limited, Custody::Pooled).await;
+    bank.deposit(buyer(), 10_000_000, "source").await;
+    let journal = bank.overtaken(Rival::LimitsSpending);
+    let answer = bank.market.agent(buyer()).within(&journal).post_job(order(bank.money(2_000_000))).await;
+    let refused = rejected(answer);
+    assert!(matches!(refused, Rejection::SpendingLimit { limit, .. } if limit == bank.money(1_000_000)), "{refused:?}");
+    assert_eq!(bank.available(buyer()).await, 10_000_000);
+    bank.check().await;
 }

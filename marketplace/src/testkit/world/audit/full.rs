@@ -7,13 +7,14 @@ use std::{
 
 use super::Auditor;
 use crate::{
+    clock::Timestamp,
     engine::{Marketplace, Reconciliation, Unsettled},
     error::Error,
-    ids::{AgentId, JobId, MarketId},
+    ids::{AgentId, AgreementId, JobId, MarketId},
     job::HoldState,
     ledger::{Account, Finding, Transfer, TransferKind, TrialBalance},
     rail::{Landing, LegReceipt, Order, Party, RailProfile},
-    store::{InstructionState, Kept as _, LoggedEvent, Record, Store, StoreError},
+    store::{InstructionState, Kept as _, Key, LoggedEvent, Store, StoreError},
     testkit::world::{Place, stage::Stage},
 };
 
@@ -170,14 +171,19 @@ impl Auditor {
             };
             self.problem(format!("left open: {} {what}", open.why()));
         }
-        let mut waiting = 0;
+        let mut waiting = self.lied_payouts();
         for record in self.instructions.iter().filter_map(|id| self.instruction(*id)).filter(|r| lied(&r.state)) {
-            let job = self.job(JobId(record.instruction.contract));
-            if let (Order::Settle { legs, .. }, Some(HoldState::Settling(_))) =
-                (&record.instruction.order, job.map(|job| job.hold.state))
-            {
+            let contract = record.instruction.contract;
+            let hold = self.job(JobId(contract)).map(|job| job.hold.state);
+            let hold = hold.or_else(|| self.agreement(AgreementId(contract)).map(|agreement| agreement.hold.state));
+            if let (Order::Settle { legs, .. }, Some(HoldState::Settling(_))) = (&record.instruction.order, hold) {
                 let agents = legs.iter().filter(|leg| leg.to != Party::Platform);
                 waiting += agents.map(|leg| i128::from(leg.amount.minor())).sum::<i128>();
+            }
+            match &record.instruction.order {
+                Order::Refund { amount, .. } => waiting += i128::from(amount.minor()),
+                Order::Reverse { amount, .. } => waiting -= i128::from(amount.minor()),
+                _ => {}
             }
         }
         let on_the_way: i128 = self
@@ -219,7 +225,14 @@ impl Auditor {
                         }
                     }
                 }
-                Order::Payout { .. } | Order::Reverse { .. } | Order::Refund { .. } => {}
+                Order::Payout { agent, amount, .. } | Order::Refund { payer: agent, amount, .. } => {
+                    *truth.entry(Some(*agent)).or_default() += i128::from(amount.minor());
+                    held -= i128::from(amount.minor());
+                }
+                Order::Reverse { agent, amount, .. } => {
+                    *truth.entry(Some(*agent)).or_default() -= i128::from(amount.minor());
+                    held += i128::from(amount.minor());
+                }
             }
         }
         let booked_costs = -self.balance(Account::Cost(profile.id));
@@ -244,20 +257,36 @@ impl Auditor {
         let rail = Account::Rail(profile.id);
         let over = |transfer: &Transfer| transfer.debit() == rail || transfer.credit() == rail;
         for (contract, transfer) in self.crossings.iter().filter(|(_, transfer)| over(transfer)) {
-            let buyer = self.job(JobId(*contract)).map(|job| job.buyer);
+            let (buyer, worker) = self.parties(*contract);
             let (agent, sign) = match (transfer.debit(), transfer.credit()) {
                 (debit, Account::Available(agent)) if debit == rail => (Some(agent), -1),
+                // What the worker had got was fetched back.
+                (debit, Account::Clearing(_)) if debit == rail => (worker, -1),
                 (debit, _) if debit == rail => (buyer, -1),
                 // The rail gave the whole hold back to its payer, whoever was to have a share.
                 _ if transfer.kind() == TransferKind::Reversal => (buyer, 1),
                 (Account::Pending(agent), _) => (Some(agent), 1),
-                (Account::Clearing(_) | Account::Escrow(_), _) => (buyer, 1),
+                (Account::Clearing(_) | Account::Escrow(_) | Account::Contested(_), _) => (buyer, 1),
                 (Account::Treasury(_), _) => (None, 1),
                 _ => continue, // a cost
             };
             *outside.entry(agent).or_default() += sign * i128::from(transfer.amount().minor());
         }
         outside
+    }
+
+    /// Who pays for a contract and who works for it.
+    fn parties(&self, contract: uuid::Uuid) -> (Option<AgentId>, Option<AgentId>) {
+        match (self.job(JobId(contract)), self.agreement(AgreementId(contract))) {
+            (Some(job), _) => (Some(job.buyer), job.worker),
+            (None, Some(agreement)) => (Some(agreement.buyer), Some(agreement.seller)),
+            (None, None) => (None, None),
+        }
+    }
+
+    /// Whether a rail has ever lied about a contract.
+    pub(in crate::testkit::world) fn ever_lied_to(&self, contract: uuid::Uuid) -> bool {
+        self.lied.contains(&contract)
     }
 
     /// Whether a job's money is at a rail that lied about it.
@@ -267,14 +296,15 @@ impl Auditor {
         })
     }
 
-    /// When something is due next: a timer or an instruction.
-    pub(in crate::testkit::world) fn next_due(&self) -> Option<crate::clock::Timestamp> {
-        let jobs = self.open.iter().filter_map(|id| self.job(*id)?.due_at());
-        let instructions = self.unfinished.iter().filter_map(|id| {
-            let record = self.instruction(*id)?;
-            Record::Instruction(Arc::new(record.clone())).due_at()
-        });
-        jobs.chain(instructions).min()
+    /// When something is due next, and what: a timer, an instruction, a webhook.
+    pub(in crate::testkit::world) fn next_due(&self) -> Option<(Timestamp, Key)> {
+        let due = |key: Key, at: Option<Timestamp>| at.map(|at| (at, key));
+        let jobs = self.open.iter().filter_map(|id| self.job(*id)).filter_map(|job| due(job.key(), job.due_at()));
+        let instructions = self.unfinished.iter().filter_map(|id| self.instruction(*id));
+        let instructions = instructions.filter_map(|record| due(record.key(), record.due_at()));
+        let disputes = self.disputes().filter_map(|dispute| due(dispute.key(), dispute.due_at()));
+        let agreements = self.agreements().filter_map(|agreement| due(agreement.key(), agreement.due_at()));
+        jobs.chain(instructions).chain(disputes).chain(agreements).chain(self.to_be_sent()).min()
     }
 }
 

@@ -1,7 +1,9 @@
 //! What the auditor checks of every commit to a job.
 
 use super::{
-    Auditor, of_job,
+    Auditor,
+    dispute::award_of,
+    of_job,
     sums::{Due, Shares, may_become, may_cause},
 };
 use crate::{
@@ -42,22 +44,31 @@ impl Auditor {
     /// Statuses and actors.
     fn check_life(&self, before: Option<&Job>, job: &Job, commit: &Commit, found: &mut Vec<String>) {
         let was = before.map(|before| before.status);
-        if !may_become(was, job.status) {
+        if !may_become(was, job.status, job.dispute.is_some()) {
             found.push(format!("{was:?} became {}", job.status));
         }
         let frozen_as = before.and_then(|before| before.frozen).map(|frozen| frozen.was);
         if let Some(was) = frozen_as
             && !matches!(job.status, JobStatus::Frozen | JobStatus::Cancelled | JobStatus::Completed)
+            && !(job.status == JobStatus::Refunded && job.dispute.is_some())
             && job.status != was
         {
             found.push(format!("frozen as {was}, let go as {}", job.status));
+        }
+        if let Some(disputed) = before.filter(|job| job.status == JobStatus::Disputed).and_then(|job| job.dispute)
+            && !matches!(job.status, JobStatus::Disputed | JobStatus::Frozen)
+            && !job.status.is_final()
+            && job.status != disputed.was
+        {
+            found.push(format!("disputed as {}, goes on as {}", disputed.was, job.status));
         }
         if job.frozen.is_some() != (job.status == JobStatus::Frozen) {
             found.push("frozen in one place only".into());
         }
         for event in &commit.events {
             let Some(body) = of_job(event) else { continue };
-            if !may_cause(&event.actor, body, job) {
+            let ends = commit.events.iter().any(|event| matches!(of_job(event), Some(JobEvent::DisputeEnded { .. })));
+            if !may_cause(&event.actor, body, job, ends) {
                 found.push(format!("{} by {}", body.name(), event.actor));
             }
         }
@@ -109,7 +120,7 @@ impl Auditor {
 
     /// Every unit that this commit takes for the job and gives away for it.
     fn check_money(
-        &self,
+        &mut self,
         before: Option<&Job>,
         job: &Job,
         commit: &Commit,
@@ -125,7 +136,7 @@ impl Auditor {
             true => (Account::Pending(worker), Account::Clearing(job.rail)),
             false => (Account::Available(worker), Account::Available(job.buyer)),
         };
-        let (mut taken, mut given, mut lost) = (0, Shares::default(), 0);
+        let (mut taken, mut given, mut lost, mut repaid, mut contested) = (0, Shares::default(), 0, 0, 0);
         for transfer in commit.movement.transfers() {
             let minor = i128::from(transfer.amount().minor());
             if transfer.credit() == hold {
@@ -140,6 +151,11 @@ impl Auditor {
                 match transfer.credit() {
                     Account::Revenue(RevenueKind::Fees | RevenueKind::Cancellations) => given.platform += minor,
                     account if account == rail => lost += minor,
+                    account if account == Account::Contested(job.rail) => contested += minor,
+                    Account::Debt(agent) if Some(agent) == job.worker => {
+                        repaid += minor;
+                        given.worker += minor;
+                    }
                     account if account == to_worker && job.worker.is_some() => given.worker += minor,
                     account if account == to_buyer => given.buyer += minor,
                     account => found.push(format!("{account} was given {minor}")),
@@ -147,6 +163,11 @@ impl Auditor {
             }
         }
         let events: Vec<&JobEvent> = commit.events.iter().filter_map(of_job).collect();
+        self.check_withheld(job, &events, given.worker, repaid, found);
+        let award = events.iter().find_map(|event| match event {
+            JobEvent::DisputeEnded { ending, .. } => award_of(ending),
+            _ => None,
+        });
         // The rail had given the hold up before anybody knew that it was there.
         let gone_before = before.is_some_and(|before| before.hold.expired)
             && events.iter().any(|event| matches!(event, JobEvent::PaymentLost { .. }));
@@ -156,9 +177,10 @@ impl Auditor {
         if taken != expected_in {
             found.push(format!("{taken} was taken, due is {expected_in}"));
         }
-        let reserved_before = self.balance(hold) - taken + given.sum() + lost;
+        let reserved_before = self.balance(hold) - taken + given.sum() + lost + contested;
         let was = before.map_or(JobStatus::PendingPayment, |before| before.status);
-        let end = events.iter().find_map(|event| Shares::due(event, was, due, policy).map(|shares| (*event, shares)));
+        let end =
+            events.iter().find_map(|event| Shares::due(event, was, due, award, policy).map(|shares| (*event, shares)));
         let expired_outside = end.is_some_and(|(event, _)| {
             matches!(event, JobEvent::Cancelled { cause: CancelCause::HoldExpired, .. })
                 && matches!(commit.events[0].actor, Actor::Rail(_))
@@ -168,6 +190,14 @@ impl Auditor {
             None => (Shares::default(), 0),
             Some(_) if expired_outside => (Shares::default(), reserved_before),
             Some(_) if reserved_before + taken == 0 => (Shares::default(), 0),
+            // The payer's bank has a part of it, and the payer gets the rest.
+            Some((event, shares)) if is_chargeback(event) => {
+                let lost: i128 = events.iter().map(|event| lost_by(event)).sum();
+                if contested != lost.min(due.total) {
+                    found.push(format!("{contested} was contested, lost were {lost}"));
+                }
+                (Shares { buyer: shares.buyer - contested, ..shares }, 0)
+            }
             Some((_, shares)) => (shares, 0),
         };
         if given != expected || lost != expected_lost {
@@ -185,14 +215,40 @@ impl Auditor {
             self.check_words(event, shares, expected, found);
             self.check_release(event, before, job, commit, policy, found);
         }
-        self.check_instructions(job, commit, due, expected, found);
+        if award.is_some() && end.is_none() {
+            found.push(format!("a dispute ended with {award:?}, and the job with nothing"));
+        }
+        let asked = Shares { worker: expected.worker - repaid, platform: expected.platform + repaid, ..expected };
+        self.check_instructions(before, job, commit, due, asked, found);
+        self.check_budget(before, job, due.total, given.buyer + lost, commit, found);
+        self.note_got(before, job, given, commit);
+        self.check_returns(before, job, commit, policy, found);
+    }
+
+    /// What the worker owes is taken from what it earns, no more and no less.
+    fn check_withheld(&self, job: &Job, events: &[&JobEvent], earned: i128, repaid: i128, found: &mut Vec<String>) {
+        let told: i128 = events
+            .iter()
+            .map(|event| match event {
+                JobEvent::DebtRepaid { amount, .. } => i128::from(amount.minor()),
+                _ => 0,
+            })
+            .sum();
+        let Some(worker) = job.worker else { return };
+        let owed = repaid - self.balance(Account::Debt(worker));
+        // A share that goes straight from the payer to the worker passes nobody who could keep some of it.
+        let due = if self.passes_by(job.rail) { 0 } else { earned.min(owed) };
+        let stood = self.owed_since.get(&worker).is_none_or(|since| *since <= self.began);
+        if told != repaid || repaid > due || (stood && repaid != due) {
+            found.push(format!("{repaid} was kept for a debt of {owed}, due is {due}, told was {told}"));
+        }
     }
 
     /// The event says what happened.
     fn check_words(&self, event: &JobEvent, due: Shares, given: Shares, found: &mut Vec<String>) {
         let said = match event {
             JobEvent::Completed { net, fee, .. } => {
-                Shares { worker: net.minor().into(), platform: fee.minor().into(), buyer: 0 }
+                Shares { worker: net.minor().into(), platform: fee.minor().into(), buyer: due.buyer }
             }
             JobEvent::Cancelled { refunded, cancellation_fee, compensation, .. } => Shares {
                 worker: compensation.minor().into(),
@@ -220,6 +276,10 @@ impl Auditor {
         found: &mut Vec<String>,
     ) {
         let (JobEvent::Completed { auto_released: true, .. }, Some(before)) = (event, before) else { return };
+        let validated = |event| matches!(event, &JobEvent::ValidationPassed { auto_approved: true, .. });
+        if commit.events.iter().filter_map(of_job).any(validated) {
+            return; // the policy takes the validators' word for the buyer's
+        }
         let Review::Buyer { release_after } = policy.jobs.review else {
             return found.push("released by a timer, but nobody reviews".into());
         };
@@ -236,7 +296,15 @@ impl Auditor {
     }
 
     /// New instructions ask for exactly what the books say.
-    fn check_instructions(&self, job: &Job, commit: &Commit, due: Due, given: Shares, found: &mut Vec<String>) {
+    fn check_instructions(
+        &self,
+        before: Option<&Job>,
+        job: &Job,
+        commit: &Commit,
+        due: Due,
+        given: Shares,
+        found: &mut Vec<String>,
+    ) {
         for write in &commit.writes {
             let Record::Instruction(record) = &write.record else { continue };
             if write.expected > 0 {
@@ -265,6 +333,8 @@ impl Auditor {
                         _ => None,
                     });
                     let again = asked.sum() == due.total && orders.any(|other| *other == record.instruction.order);
+                    let lost = commit.events.iter().filter_map(of_job).any(|event| lost_by(event) > 0);
+                    let again = again || (lost && self.shrunk(before, job, commit) == Some(asked));
                     if hold.0 != job.id.0 || (asked != given && !again) {
                         found.push(format!("asked to divide {asked:?}, due is {given:?}"));
                     }
@@ -277,6 +347,17 @@ impl Auditor {
                 }
             }
         }
+    }
+}
+
+const fn is_chargeback(event: &JobEvent) -> bool {
+    matches!(event, JobEvent::Cancelled { cause: CancelCause::Chargeback, .. })
+}
+
+fn lost_by(event: &JobEvent) -> i128 {
+    match event {
+        JobEvent::ChargebackLost { amount, .. } => amount.minor().into(),
+        _ => 0,
     }
 }
 

@@ -4,34 +4,46 @@
 //! ([`job`]), and every few hundred steps its books are held against what the store says and what
 //! truly happened outside ([`full`]).
 
+mod agreement;
 mod bid;
+mod budget;
+mod dispute;
 pub(super) mod full;
 mod job;
+mod notice;
+mod returns;
 mod sums;
+mod wallet;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use rustc_hash::FxHashMap;
 
+use self::{dispute::Said, notice::Post, sums::Shares};
 use super::{Place, plan::Tiers, trace::Trace};
 use crate::{
     bid::Bid,
+    dispute::DisputeEvent,
     error::{Error, Rejection},
-    ids::{BidId, InstructionId, JobId, RailId},
+    ids::{AgentId, AgreementId, BidId, DisputeId, InstructionId, JobId, RailId},
     job::Job,
     ledger::{Account, LedgerError, Limit, Transfer},
-    policy::{Policy, PolicyVersion},
+    policy::{Consensus, Policy, PolicyVersion},
+    rail::Custody,
     store::{
         Claim, Commit, CommitError, Event, EventBody, InstructionRecord, InstructionState, Key, Kind, Observed, Record,
         Stored,
     },
     testkit::OutsideWorld,
+    validation::{Check, Opinion, Verdict},
 };
 
 /// The auditor of one world.
 pub(super) struct Auditor {
     places: Vec<Place>,
     tiers: Tiers,
+    /// What no later policy changes: the rules of wallets and of spending limits.
+    terms: Policy,
     records: FxHashMap<Key, Kept>,
     balances: FxHashMap<Account, i128>,
     /// How many entries each account has.
@@ -49,7 +61,23 @@ pub(super) struct Auditor {
     instructions: Vec<InstructionId>,
     /// Instructions whose last word is not spoken; a mismatch stays here.
     pub(super) unfinished: BTreeSet<InstructionId>,
+    /// The contracts that a rail has ever lied about.
+    lied: BTreeSet<uuid::Uuid>,
+    /// Disputes that are not over, and what the arbiter said of them.
+    quarrels: BTreeSet<DisputeId>,
+    /// Agreements that are not over.
+    metered: BTreeSet<AgreementId>,
+    post: Post,
+    /// What divided holds gave, less what has gone back since.
+    got: FxHashMap<JobId, Shares>,
+    said: HashMap<DisputeId, Vec<Said>>,
+    /// The number of the commit that last changed what an agent owes.
+    owed_since: FxHashMap<AgentId, u64>,
     commits: u64,
+    /// How many commits there were when the task began that commits now.
+    began: u64,
+    /// How many there were when the world itself last began something.
+    quiet: u64,
     faults_injected: u64,
     tasks: HashMap<usize, Task>,
     problems: Vec<String>,
@@ -58,6 +86,8 @@ pub(super) struct Auditor {
 struct Kept {
     record: Record,
     version: u64,
+    /// The number of the commit that wrote it.
+    at: u64,
 }
 
 struct UsedKey {
@@ -79,10 +109,11 @@ struct Task {
 }
 
 impl Auditor {
-    pub(super) fn new(places: Vec<Place>, tiers: Tiers) -> Self {
+    pub(super) fn new(places: Vec<Place>, tiers: Tiers, terms: Policy) -> Self {
         Self {
             places,
             tiers,
+            terms,
             records: FxHashMap::default(),
             balances: FxHashMap::default(),
             entries: FxHashMap::default(),
@@ -96,7 +127,16 @@ impl Auditor {
             open: BTreeSet::new(),
             instructions: Vec::new(),
             unfinished: BTreeSet::new(),
+            lied: BTreeSet::new(),
+            quarrels: BTreeSet::new(),
+            metered: BTreeSet::new(),
+            post: Post::default(),
+            got: FxHashMap::default(),
+            said: HashMap::new(),
+            owed_since: FxHashMap::default(),
             commits: 0,
+            began: 0,
+            quiet: 0,
             faults_injected: 0,
             tasks: HashMap::new(),
             problems: Vec::new(),
@@ -139,6 +179,10 @@ impl Auditor {
         }
     }
 
+    pub(super) fn policy(&self, version: PolicyVersion) -> Option<&Policy> {
+        self.policies.get(&version)
+    }
+
     pub(super) fn instruction(&self, id: InstructionId) -> Option<&InstructionRecord> {
         match self.records.get(&Key { kind: Kind::Instruction, id: id.0 }).map(|kept| &kept.record) {
             Some(Record::Instruction(record)) => Some(record),
@@ -149,6 +193,11 @@ impl Auditor {
     /// The world that a rail leads to.
     fn outside(&self, rail: RailId) -> Option<&OutsideWorld> {
         self.places.iter().find(|place| place.profile.id == rail)?.outside.as_ref()
+    }
+
+    /// Whether a rail's money goes from party to party and passes nobody else.
+    fn passes_by(&self, rail: RailId) -> bool {
+        self.places.iter().any(|place| place.profile.id == rail && place.profile.custody == Custody::NonCustodial)
     }
 
     /// Whether a rail keeps each contract's money apart.
@@ -242,8 +291,10 @@ impl Auditor {
         self.commits += 1;
         let task = task.and_then(|task| self.tasks.get_mut(&task));
         let mut body = String::new();
+        self.began = self.quiet;
         if let Some(task) = task {
             task.commits += 1;
+            self.began = task.began;
             body.clone_from(&task.body);
         }
         if let Some(used) = &commit.key {
@@ -264,29 +315,79 @@ impl Auditor {
                     });
                     self.instruction_written(before, record);
                 }
-                (None, Record::Observation(_) | Record::Adjustment(_)) => {}
+                (None, Record::Observation(observed)) => self.deposit_written(observed, commit),
+                (None, Record::Adjustment(_)) => {}
+                (None, Record::Wallet(wallet)) => self.wallet_written(None, wallet, commit),
+                (Some(Record::Wallet(before)), Record::Wallet(wallet)) => {
+                    self.wallet_written(Some(&before), wallet, commit);
+                }
+                (None, Record::Budget(budget)) => self.budget_written(None, budget, commit),
+                (Some(Record::Budget(before)), Record::Budget(budget)) => {
+                    self.budget_written(Some(&before), budget, commit);
+                }
                 (Some(Record::Observation(before)), Record::Observation(now)) => {
                     let same = Observed { dismissed: None, ..(**now).clone() } == *before;
                     if !same || before.refused.is_none() || now.dismissed.is_none() {
                         self.problem(format!("{before:?} became {now:?}"));
                     }
                 }
-                (_, Record::Dispute(_)) => {} // the job's own commit says what it did
+                (None, Record::Dispute(dispute)) => self.dispute_written(None, dispute, commit),
+                (Some(Record::Dispute(before)), Record::Dispute(dispute)) => {
+                    self.dispute_written(Some(&before), dispute, commit);
+                }
                 (_, Record::Review(_) | Record::Report(_) | Record::Reputation(_)) => {} // no money is in them
-                (_, Record::Bid(_)) => {}     // once all of the commit is there
-                // No world has validators, nor sends notices.
-                (_, Record::Check(_) | Record::Endpoint(_) | Record::Delivery(_) | Record::Notice(_)) => {}
-                // The world's people are the embedder's own, and they make no agreements.
-                (
-                    _,
-                    Record::Agent(_) | Record::Owner(_) | Record::Wallet(_) | Record::Budget(_) | Record::Agreement(_),
-                ) => {}
+                (_, Record::Bid(_)) => {} // once all of the commit is there
+                (_, Record::Check(check)) => self.check_written(check),
+                (_, Record::Endpoint(_)) => {}
+                (None, Record::Notice(notice)) => self.notice_written(None, notice),
+                (Some(Record::Notice(before)), Record::Notice(notice)) => self.notice_written(Some(&before), notice),
+                (None, Record::Delivery(delivery)) => self.delivery_written(None, delivery),
+                (Some(Record::Delivery(before)), Record::Delivery(delivery)) => {
+                    self.delivery_written(Some(&before), delivery);
+                }
+                (None, Record::Agreement(agreement)) => self.agreement_written(None, agreement, commit),
+                (Some(Record::Agreement(before)), Record::Agreement(agreement)) => {
+                    self.agreement_written(Some(&before), agreement, commit);
+                }
+                // The world's people are the embedder's own.
+                (_, Record::Agent(_) | Record::Owner(_)) => {}
                 (Some(_), record) => self.problem(format!("{:?} became another kind of thing", record.key())),
             }
-            let kept = Kept { record: write.record.clone(), version: write.expected + 1 };
+            let kept = Kept { record: write.record.clone(), version: write.expected + 1, at: self.commits };
             self.records.insert(write.record.key(), kept);
         }
         self.bids_written(commit);
+        self.owe(commit);
+        for transfer in commit.movement.transfers() {
+            if let (Account::Debt(agent), _) | (_, Account::Debt(agent)) = (transfer.debit(), transfer.credit()) {
+                self.owed_since.insert(agent, self.commits);
+            }
+        }
+    }
+
+    /// What several validators come to, by the auditor's own counting (VP-18).
+    fn check_written(&mut self, check: &Check) {
+        let Some(report) = check.report.as_ref().filter(|report| !report.answers.is_empty()) else { return };
+        let Some(terms) = self.job(check.job).and_then(|job| self.policies.get(&job.policy)?.validation) else {
+            return self.problem(format!("{check:?} where nothing is validated"));
+        };
+        let opinions = || report.answers.iter().filter_map(|answer| answer.said.as_ref().ok());
+        let sure = |opinion: &&Opinion| opinion.confidence.share() >= terms.threshold.share();
+        let (passed, asked) = (opinions().filter(sure).count(), terms.validators as usize);
+        let failed = opinions().count() - passed;
+        let needed = match terms.consensus {
+            Consensus::All => asked,
+            Consensus::Majority => asked / 2 + 1,
+            Consensus::Any => 1,
+        };
+        let due = match () {
+            () if passed >= needed => Verdict::Passed,
+            () if asked - failed >= needed => Verdict::Unavailable,
+            () => Verdict::Failed,
+        };
+        if report.verdict != due {
+            self.problem(format!("{check:?} came to {:?}, due is {due:?}", report.verdict));
+        }
     }
 
     /// Books the movement, and checks every limit afterwards.
@@ -356,6 +457,9 @@ impl Auditor {
         if !told {
             self.problem(format!("instruction {id} is {:?} in the books, truly {truth:?}", record.state));
         }
+        if matches!(record.state, InstructionState::Mismatch { .. }) {
+            self.lied.insert(record.instruction.contract);
+        }
         match record.state {
             InstructionState::Done(_) | InstructionState::Declined(_) => self.unfinished.remove(&id),
             _ => self.unfinished.insert(id),
@@ -369,26 +473,31 @@ impl Auditor {
         self.tasks.insert(task, Task { body, key, began, commits: 0, faults_before });
     }
 
+    /// The world itself begins something, while no task is under way.
+    pub(super) fn world_begins(&mut self) {
+        self.quiet = self.commits;
+    }
+
     pub(super) fn died(&mut self, task: usize) {
         self.tasks.remove(&task);
     }
 
     /// A command was answered.
-    pub(super) fn answered(&mut self, number: usize, answer: Result<Option<&Job>, &Error>) {
+    pub(super) fn answered(&mut self, number: usize, answer: Result<Option<&Record>, &Error>) {
         let Some(task) = self.tasks.remove(&number) else { return };
         let before = task.key.as_ref().and_then(|key| self.keys.get(key)).filter(|used| used.commit <= task.began);
         let problem = match answer {
             Ok(None) => None,
-            Ok(Some(job)) => match task.key.as_ref().map(|key| self.keys.get(key)) {
+            Ok(Some(record)) => match task.key.as_ref().map(|key| self.keys.get(key)) {
                 None => (task.commits == 0).then(|| "an answer without a commit".to_owned()),
                 Some(None) => Some("a key that was answered is not there".into()),
                 Some(Some(used)) => {
-                    let ours = matches!(&used.answer, Record::Job(kept) if kept.id == job.id);
+                    let ours = used.answer.key() == record.key();
                     let replayed = task.commits == 0;
-                    let same = matches!(&used.answer, Record::Job(kept) if **kept == *job);
+                    let same = used.answer == *record;
                     match (ours, replayed, same, used.body == task.body) {
                         (true, true, true, true) | (true, false, _, true) => None,
-                        _ => Some(format!("a repeated key was answered {job:?}, first {:?}", used.answer)),
+                        _ => Some(format!("a repeated key was answered {record:?}, first {:?}", used.answer)),
                     }
                 }
             },
@@ -438,6 +547,14 @@ fn named(result: &Result<(), CommitError>) -> &'static str {
 const fn of_job(event: &Event) -> Option<&crate::job::JobEvent> {
     match &event.body {
         EventBody::Job(event) => Some(event),
+        _ => None,
+    }
+}
+
+/// A dispute's event, if it is one.
+const fn of_dispute(event: &Event) -> Option<&DisputeEvent> {
+    match &event.body {
+        EventBody::Dispute(event) => Some(event),
         _ => None,
     }
 }

@@ -3,6 +3,7 @@
 
 use crate::{
     actor::Actor,
+    dispute::Award,
     hold::HoldEvent,
     job::{CancelCause, Job, JobEvent, JobStatus},
     money::{Rate, Rounding},
@@ -65,8 +66,23 @@ impl Shares {
     }
 
     /// What the event that ended a job has to divide, for a job whose money was reserved.
-    pub(super) fn due(event: &JobEvent, was: JobStatus, due: Due, policy: &Policy) -> Option<Self> {
+    /// A dispute that ended the job says `award`.
+    pub(super) fn due(
+        event: &JobEvent,
+        was: JobStatus,
+        due: Due,
+        award: Option<Award>,
+        policy: &Policy,
+    ) -> Option<Self> {
         match event {
+            JobEvent::Completed { .. } if award == Some(Award::Buyer) => Some(Self::refund(due)),
+            JobEvent::Completed { .. } if matches!(award, Some(Award::Split { .. })) => {
+                let Some(Award::Split { to_worker }) = award else { return None };
+                Some(Self::split(due, share(due.amount, to_worker, policy.fees.rounding), policy.fees.bearer))
+            }
+            JobEvent::Refunded { .. } if matches!(award, Some(Award::Worker | Award::Split { .. })) => {
+                Some(Self { worker: due.net, platform: due.fee, buyer: 0 })
+            }
             JobEvent::Completed { .. } => Some(Self { worker: due.net, platform: due.fee, buyer: 0 }),
             JobEvent::Cancelled { cause: CancelCause::Buyer, .. } => {
                 let terms = policy.jobs.cancellation.get(&was)?;
@@ -81,13 +97,21 @@ impl Shares {
         }
     }
 
+    /// The worker's part of the whole work is `gross`: the platform takes the same part of its fee, rounded
+    /// down, and the buyer has the rest back.
+    fn split(due: Due, gross: i128, bearer: Bearer) -> Self {
+        let platform = gross * due.fee / due.amount;
+        let worker = if bearer == Bearer::Buyer { gross } else { gross - platform };
+        Self { worker, platform, buyer: due.total - worker - platform }
+    }
+
     pub(super) const fn sum(self) -> i128 {
         self.worker + self.platform + self.buyer
     }
 }
 
 /// Where a job may go from where it is, in one commit.
-pub(super) fn may_become(from: Option<JobStatus>, to: JobStatus) -> bool {
+pub(super) fn may_become(from: Option<JobStatus>, to: JobStatus, disputed: bool) -> bool {
     use JobStatus::{
         Accepted, Cancelled, Completed, Delivered, Disputed, Frozen, Funded, InProgress, PendingPayment, Refunded,
         RevisionRequested, Validating,
@@ -96,6 +120,9 @@ pub(super) fn may_become(from: Option<JobStatus>, to: JobStatus) -> bool {
     if from == to {
         return true;
     }
+    if to == Disputed {
+        return matches!(from, Accepted | InProgress | Validating | Delivered | RevisionRequested | Frozen);
+    }
     match from {
         PendingPayment => matches!(to, Funded | Accepted | Cancelled | Frozen),
         Funded => matches!(to, Accepted | Cancelled | Frozen),
@@ -103,15 +130,16 @@ pub(super) fn may_become(from: Option<JobStatus>, to: JobStatus) -> bool {
         InProgress => matches!(to, Validating | Delivered | Completed | Cancelled | Refunded | Frozen),
         RevisionRequested => matches!(to, Validating | Delivered | Cancelled | Refunded | Frozen),
         Validating => matches!(to, Delivered | Completed | Cancelled | Refunded | Frozen),
-        Delivered => matches!(to, RevisionRequested | Completed | Cancelled | Refunded | Frozen | Disputed),
-        Frozen => !matches!(to, Refunded),
-        Disputed => matches!(to, Completed | Cancelled | Refunded | Frozen),
+        Delivered => matches!(to, RevisionRequested | Completed | Cancelled | Refunded | Frozen),
+        Frozen => disputed || !matches!(to, Refunded),
+        Disputed => !matches!(to, PendingPayment | Funded),
         Completed | Cancelled | Refunded => false,
     }
 }
 
-/// Whether this actor may cause this event of this job, which is as it was afterwards.
-pub(super) fn may_cause(actor: &Actor, event: &JobEvent, job: &Job) -> bool {
+/// Whether this actor may cause this event of this job, which is as it was afterwards; `ends` where a
+/// dispute ends in the same commit.
+pub(super) fn may_cause(actor: &Actor, event: &JobEvent, job: &Job, ends: bool) -> bool {
     let buyer = actor.agent() == Some(job.buyer);
     let worker = actor.agent().is_some() && actor.agent() == job.worker;
     let operator = matches!(actor, Actor::Operator(_));
@@ -132,7 +160,8 @@ pub(super) fn may_cause(actor: &Actor, event: &JobEvent, job: &Job) -> bool {
         JobEvent::DisputeEnded { .. } => buyer || worker || operator || timer,
         JobEvent::Completed { auto_released: true, .. } => timer,
         JobEvent::Hold(HoldEvent::DebtRepaid { .. }) => buyer || worker || operator || timer || rail,
-        JobEvent::Completed { .. } => buyer || worker || operator || (timer && job.dispute.is_some()),
+        JobEvent::Completed { .. } if ends => buyer || worker || operator || timer,
+        JobEvent::Completed { .. } => buyer || worker || operator,
         JobEvent::Cancelled { cause, .. } => match cause {
             CancelCause::Buyer => buyer,
             CancelCause::Worker => worker,
@@ -140,7 +169,7 @@ pub(super) fn may_cause(actor: &Actor, event: &JobEvent, job: &Job) -> bool {
             CancelCause::HoldExpired => timer || rail,
             CancelCause::Chargeback => rail,
         },
-        JobEvent::Refunded { .. } if job.dispute.is_some() => buyer || worker || operator || timer,
+        JobEvent::Refunded { .. } if ends => buyer || worker || operator || timer,
         JobEvent::Refunded { .. } => worker || operator,
         JobEvent::Reopened { .. }
         | JobEvent::PaymentFailed { .. }

@@ -1,0 +1,158 @@
+//! What the auditor checks of spending limits (VP-08): what counts, and that no limit is passed.
+
+use chrono::{Datelike as _, TimeDelta, Timelike as _};
+
+use super::{Auditor, of_job};
+use crate::{
+    actor::Actor,
+    clock::Timestamp,
+    ids::{AgentId, BudgetId},
+    job::{HoldState, Job, JobEvent, JobStatus},
+    policy::{Bearer, SpendingPeriod, SpendingPolicy},
+    rail::Party,
+    spending::{Budget, BudgetEvent, SpendingLimit},
+    store::{Commit, EventBody, Key, Kind, Record},
+};
+
+/// When the period began that a moment is in.
+fn began(period: SpendingPeriod, at: Timestamp) -> Timestamp {
+    let seconds = i64::from(at.num_seconds_from_midnight());
+    let today = at - TimeDelta::seconds(seconds) - TimeDelta::nanoseconds(at.nanosecond().into());
+    match period {
+        SpendingPeriod::CalendarDay => today,
+        SpendingPeriod::CalendarMonth => today - TimeDelta::days(i64::from(at.day0())),
+    }
+}
+
+/// How much may be spent; nothing for as much as there is.
+fn most(limit: SpendingLimit, policy: &SpendingPolicy) -> Option<i128> {
+    match limit {
+        SpendingLimit::Unlimited => None,
+        SpendingLimit::Most(most) => Some(most.minor().into()),
+        SpendingLimit::Default => policy.default_limit.map(i128::from),
+    }
+}
+
+impl Auditor {
+    pub(super) fn budget_written(&mut self, before: Option<&Budget>, budget: &Budget, commit: &Commit) {
+        let Some(policy) = self.terms.spending else {
+            return self.problem(format!("a budget without spending limits: {budget:?}"));
+        };
+        let spent = i128::from(budget.spent.minor());
+        let set = commit.events.iter().find_map(|event| match &event.body {
+            EventBody::Budget(BudgetEvent::LimitSet { agent, limit, .. }) => Some((event, *agent, *limit)),
+            _ => None,
+        });
+        if let Some((event, agent, limit)) = set {
+            let may = matches!(event.actor, Actor::Operator(_)) && agent == budget.agent && limit == budget.limit;
+            let since = began(policy.period, commit.at);
+            let known = before.filter(|before| before.since == since && most(before.limit, &policy).is_some());
+            let counted = match (known, before) {
+                (Some(before), _) => Some(i128::from(before.spent.minor())),
+                (None, Some(before)) if most(before.limit, &policy).is_some() => Some(0),
+                // Nothing was counted until now: what its jobs of the period have reserved.
+                _ => (self.commits == self.began + 1).then(|| {
+                    let old = before.filter(|before| before.since == since).map_or(0, |b| b.spent.minor());
+                    i128::from(old) + self.reserved_since(budget.agent, since)
+                }),
+            };
+            let default = before.is_none() && policy.default_limit.is_some();
+            let counted = if default { Some(0) } else { counted };
+            if !may || budget.since != since || counted.is_some_and(|counted| counted != spent) || spent < 0 {
+                self.problem(format!("a limit was set: {before:?} became {budget:?}, counted were {counted:?}"));
+            }
+        } else {
+            // A job's commit says why.
+            let why = commit.writes.iter().any(|write| matches!(&write.record, Record::Job(_)));
+            let kept = before.map_or(SpendingLimit::Default, |before| before.limit);
+            if !why || kept != budget.limit {
+                self.problem(format!("a budget was changed: {before:?} became {budget:?}"));
+            }
+        }
+    }
+
+    /// What an agent's jobs of a period have reserved that no budget was charged with.
+    fn reserved_since(&self, agent: AgentId, since: Timestamp) -> i128 {
+        let theirs = self.jobs.iter().filter_map(|id| self.job(*id)).filter(|job| job.buyer == agent);
+        let counted = theirs.filter(|job| job.posted_at >= since && job.hold.charged.is_none());
+        counted.map(|job| reserved(job)).sum()
+    }
+
+    /// What a commit to a job makes of its buyer's budget.
+    pub(super) fn check_budget(
+        &self,
+        before: Option<&Job>,
+        job: &Job,
+        total: i128,
+        to_buyer: i128,
+        commit: &Commit,
+        found: &mut Vec<String>,
+    ) {
+        let Some(policy) = self.terms.spending else { return };
+        let key = Key { kind: Kind::Budget, id: BudgetId::of(job.buyer).0 };
+        let known = match self.records.get(&key).map(|kept| &kept.record) {
+            Some(Record::Budget(budget)) => Some((**budget).clone()),
+            _ => None,
+        };
+        let written = commit.writes.iter().find_map(|write| match &write.record {
+            Record::Budget(budget) if budget.agent == job.buyer => Some((**budget).clone()),
+            _ => None,
+        });
+        let asks = |job: &Job| !matches!(job.hold.state, HoldState::Empty);
+        let funds = asks(job) && before.is_none_or(|before| !asks(before));
+        let limit = known.as_ref().map_or(SpendingLimit::Default, |budget| budget.limit);
+        let since = began(policy.period, commit.at);
+        let spent = |budget: &Option<Budget>, since| {
+            budget.as_ref().filter(|budget| budget.since == since).map_or(0, |budget| i128::from(budget.spent.minor()))
+        };
+        if funds {
+            let Some(most) = most(limit, &policy) else {
+                if written.is_some() || job.hold.charged.is_some() {
+                    found.push("an agent without a limit was counted".into());
+                }
+                return;
+            };
+            let due = spent(&known, since) + total;
+            let now = written.as_ref().map(|budget| (budget.since, i128::from(budget.spent.minor())));
+            if now != Some((since, due)) || due > most || job.hold.charged != Some(since) {
+                found.push(format!("{total} was spent, {known:?} became {written:?}"));
+            }
+            return;
+        }
+        // What comes back to the buyer is given back to the period that was charged, and to no other.
+        let told = |is: fn(&JobEvent) -> bool| commit.events.iter().filter_map(of_job).any(is);
+        let mut back = if told(|event| matches!(event, JobEvent::PaymentFailed { .. })) { total } else { to_buyer };
+        if let Some(before) = before.filter(|before| matches!(before.hold.state, HoldState::Settling(_)))
+            && told(|event| matches!(event, JobEvent::PaymentLost { .. }))
+        {
+            // The rail gave the hold up while it was asked to divide it: the buyer's own leg was counted then.
+            let legs = before.hold.legs.iter().filter(|leg| matches!(leg.to, Party::Buyer(_)));
+            back = total - legs.map(|leg| i128::from(leg.amount.minor())).sum::<i128>();
+        }
+        let charged = before.and_then(|before| before.hold.charged);
+        let due = match (charged, &known) {
+            (Some(charged), Some(budget)) if budget.since == charged && back != 0 => {
+                Some((charged, (i128::from(budget.spent.minor()) - back).max(0)))
+            }
+            _ => None,
+        };
+        let now = written.as_ref().map(|budget| (budget.since, i128::from(budget.spent.minor())));
+        if now != due {
+            found.push(format!("{back} came back, {known:?} became {written:?}, due is {due:?}"));
+        }
+    }
+}
+
+/// What a job has reserved: its total until it is over without having been done.
+fn reserved(job: &Job) -> i128 {
+    let total = i128::from(job.terms.amount.minor())
+        + match job.terms.bearer {
+            Bearer::Buyer => i128::from(job.terms.fee.minor()),
+            Bearer::Worker => 0,
+        };
+    match job.hold.state {
+        HoldState::Funding(_) | HoldState::Held => total,
+        HoldState::Settling(_) | HoldState::Settled if job.status == JobStatus::Completed => total,
+        _ => 0,
+    }
+}
