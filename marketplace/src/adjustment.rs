@@ -4,13 +4,13 @@
 //! of its own with the operator's reason, and its event names the operator.
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::{
     actor::Actor,
     clock::Timestamp,
     error::Rejection,
+    ids::{Place, derive},
     ledger::{Account, Movement, TransferKind},
     money::{Currency, Money},
     store::Kept,
@@ -64,11 +64,7 @@ pub struct MovementId {
 impl MovementId {
     /// The id of the adjustment that undoes it: there can be only one.
     pub fn reversal(self) -> Uuid {
-        let digest = Sha256::new().chain_update("reversal").chain_update(self.contract);
-        let digest = digest.chain_update(self.version.to_be_bytes()).finalize();
-        let mut bytes = [0; 16];
-        bytes.copy_from_slice(&digest[..16]);
-        uuid::Builder::from_custom_bytes(bytes).into_uuid()
+        derive(Place::Anywhere, &[b"reversal", self.contract.as_bytes(), &self.version.to_be_bytes()])
     }
 }
 

@@ -76,14 +76,14 @@ id! {
 impl WalletId {
     /// The id of an agent's wallet.
     pub fn of(agent: AgentId) -> Self {
-        Self(derived(agent.0, "wallet"))
+        Self(derive(Place::Beside(agent.0), &[agent.0.as_bytes(), b"wallet"]))
     }
 }
 
 impl BudgetId {
     /// The id of an agent's budget.
     pub fn of(agent: AgentId) -> Self {
-        Self(derived(agent.0, "budget"))
+        Self(derive(Place::Beside(agent.0), &[agent.0.as_bytes(), b"budget"]))
     }
 }
 
@@ -92,45 +92,59 @@ impl InstructionId {
     /// a decision made again after a conflict names the same instruction. A contract's instructions are
     /// in the order of their numbers, up to the 4095th.
     pub fn derive(contract: Uuid, number: u32) -> Self {
-        let digest = Sha256::new().chain_update(contract).chain_update(number.to_be_bytes()).finalize();
-        let mut bytes = [0; 16];
-        bytes.copy_from_slice(&digest[..16]);
-        bytes[..6].copy_from_slice(&contract.as_bytes()[..6]); // keeps the contract's place in time order
-        // The upper half of the first of these two is the UUID's own version number.
-        bytes[6..8].copy_from_slice(&(number.min(0xFFF) as u16).to_be_bytes());
-        Self(uuid::Builder::from_custom_bytes(bytes).into_uuid())
+        Self(derive(Place::Numbered(contract, number), &[contract.as_bytes(), &number.to_be_bytes()]))
     }
-}
-
-/// The id of the one record of its purpose that belongs to `of`: the same inputs give the same id, with the
-/// owner's place in time order.
-pub(crate) fn derived(of: Uuid, purpose: &str) -> Uuid {
-    let digest = Sha256::new().chain_update(of).chain_update(purpose).finalize();
-    let mut bytes = [0; 16];
-    bytes.copy_from_slice(&digest[..16]);
-    bytes[..6].copy_from_slice(&of.as_bytes()[..6]);
-    uuid::Builder::from_custom_bytes(bytes).into_uuid()
-}
-
-/// An id that follows from what it is for: the same words give the same id. It takes its place in time
-/// order from `at`.
-pub(crate) fn derive(at: Timestamp, words: &[&[u8]]) -> Uuid {
-    let digest = words
-        .iter()
-        .fold(Sha256::new(), |hash, word| hash.chain_update((word.len() as u64).to_be_bytes()).chain_update(word));
-    let mut random = [0; 10];
-    random.copy_from_slice(&digest.finalize()[..10]);
-    uuid::Builder::from_unix_timestamp_millis(at.timestamp_millis().unsigned_abs(), &random).into_uuid()
 }
 
 impl BidId {
     /// The id of an agent's bid on a job: it has one, however often it changes it.
     pub fn derive(job: JobId, worker: AgentId) -> Self {
-        let digest = Sha256::new().chain_update(job.0).chain_update(worker.0).finalize();
-        let mut bytes = [0; 16];
-        bytes.copy_from_slice(&digest[..16]);
-        Self(uuid::Builder::from_custom_bytes(bytes).into_uuid())
+        Self(derive(Place::Anywhere, &[job.0.as_bytes(), worker.0.as_bytes()]))
     }
+}
+
+/// Where an id that is derived stands among others of its kind, which stores list by their ids.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Place {
+    /// Anywhere: nobody lists them.
+    Anywhere,
+    /// With the record that it belongs to.
+    Beside(Uuid),
+    /// With the record that it belongs to, in the order of their numbers up to the 4095th.
+    Numbered(Uuid, u32),
+    /// At a moment.
+    At(Timestamp),
+}
+
+/// An id that follows from what it is for: the same place and words give the same id. It is kept in databases,
+/// so what it gives never changes.
+pub(crate) fn derive(place: Place, words: &[&[u8]]) -> Uuid {
+    let mut hash = Sha256::new();
+    for word in words {
+        if let Place::At(_) = place {
+            hash.update((word.len() as u64).to_be_bytes());
+        }
+        hash.update(word);
+    }
+    let digest = hash.finalize();
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&digest[..16]);
+    match place {
+        Place::Anywhere => {}
+        Place::Beside(of) => bytes[..6].copy_from_slice(&of.as_bytes()[..6]), // its place in time order
+        Place::Numbered(of, number) => {
+            bytes[..6].copy_from_slice(&of.as_bytes()[..6]);
+            // The upper half of the first of these two is the UUID's own version number.
+            bytes[6..8].copy_from_slice(&(number.min(0xFFF) as u16).to_be_bytes());
+        }
+        Place::At(at) => {
+            let mut random = [0; 10];
+            random.copy_from_slice(&digest[..10]);
+            let millis = at.timestamp_millis().unsigned_abs();
+            return uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid();
+        }
+    }
+    uuid::Builder::from_custom_bytes(bytes).into_uuid()
 }
 
 impl From<JobId> for HoldId {
@@ -235,5 +249,43 @@ impl IdSource for RandomIds {
     #[expect(clippy::disallowed_methods, reason = "the home of random ids")]
     fn next(&self, _now: Timestamp) -> Uuid {
         Uuid::now_v7()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+
+    use super::*;
+    use crate::{
+        adjustment::MovementId,
+        report::{Report, Reported},
+        review::Review,
+        trust::Side,
+        validation::Check,
+    };
+
+    /// They are kept in databases: what was derived once is found for ever.
+    #[test]
+    fn derived_ids_are_what_they_have_always_been() {
+        let agent = AgentId("0190a000-1111-7222-8333-444455556666".parse().unwrap());
+        let job = JobId("0190b000-aaaa-7bbb-8ccc-ddddeeeeffff".parse().unwrap());
+        let moment = DateTime::from_timestamp_millis(1_800_000_000_123).unwrap();
+        let known = [
+            (WalletId::of(agent).0, "0190a000-1111-8d8b-af4f-329dc32eb477"),
+            (BudgetId::of(agent).0, "0190a000-1111-8cc4-8d48-bd17cf9c021d"),
+            (InstructionId::derive(job.0, 0).0, "0190b000-aaaa-8000-8ab6-21aaee431560"),
+            (InstructionId::derive(job.0, 3).0, "0190b000-aaaa-8003-ae4d-beeaa86dbcb5"),
+            (InstructionId::derive(job.0, 5_000).0, "0190b000-aaaa-8fff-aa7a-02e4b8c9a77e"),
+            (BidId::derive(job, agent).0, "ebc75faa-c7ad-85e4-bbc9-76373a357634"),
+            (Review::id_of(job, Side::Buyer), "0190b000-aaaa-8868-becc-42040b52fca7"),
+            (Report::id_of(Reported::Job(job), agent), "0190b000-aaaa-81de-8a91-703fbceaa8f4"),
+            (Check::id_of(job, 2), "b150475d-57cf-8f78-8300-db732ea3cc65"),
+            (MovementId { contract: job.0, version: 7 }.reversal(), "3aa4525a-f654-8173-b002-e6191d68d10f"),
+            (derive(Place::At(moment), &[b"notice", agent.0.as_bytes()]), "01a3185c-507b-76c9-a675-2ffa059b76ca"),
+        ];
+        for (id, expected) in known {
+            assert_eq!(id.to_string(), expected);
+        }
     }
 }

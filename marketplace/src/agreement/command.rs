@@ -12,7 +12,7 @@ use crate::{
     ids::{AgentId, AgreementId, RailId},
     money::Money,
     policy::Span,
-    rail::{Instruction, Leg, Outcome},
+    rail::{Chargeback, Instruction, Leg, Outcome},
 };
 
 /// An agreement to be proposed (PG-02).
@@ -152,6 +152,11 @@ pub enum AgreementCommand {
         /// Who got what.
         legs: Vec<Leg>,
     },
+    /// The payer's bank took the deposit back, or has decided about that.
+    RecordChargeback {
+        /// What it says.
+        chargeback: Box<Chargeback>,
+    },
 }
 
 fn nil() -> AgreementId {
@@ -178,6 +183,7 @@ impl AgreementCommand {
             Self::RecordOutcome { .. } => "record_outcome",
             Self::RecordHoldExpired => "record_hold_expired",
             Self::RecordHoldSettled { .. } => "record_hold_settled",
+            Self::RecordChargeback { .. } => "record_chargeback",
         }
     }
 
@@ -191,9 +197,23 @@ impl AgreementCommand {
             Self::RecordUsage { .. } | Self::Close | Self::Dispute { .. } => &[Active],
             Self::SubmitReceipt { .. } | Self::Complete | Self::Finalize => &[Active, Disputed],
             Self::Rule { .. } => &[Disputed],
-            Self::Tick | Self::RecordOutcome { .. } | Self::RecordHoldExpired | Self::RecordHoldSettled { .. } => {
-                &AgreementStatus::ALL
-            }
+            Self::Tick
+            | Self::RecordOutcome { .. }
+            | Self::RecordHoldExpired
+            | Self::RecordHoldSettled { .. }
+            | Self::RecordChargeback { .. } => &AgreementStatus::ALL,
         }
+    }
+
+    /// Whether a timer or the rail gives it, whom no freeze stops.
+    pub(super) const fn is_a_report(&self) -> bool {
+        matches!(
+            self,
+            Self::Tick
+                | Self::RecordOutcome { .. }
+                | Self::RecordHoldExpired
+                | Self::RecordHoldSettled { .. }
+                | Self::RecordChargeback { .. }
+        )
     }
 }

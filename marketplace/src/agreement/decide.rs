@@ -10,7 +10,7 @@ use crate::{
     actor::Actor,
     clock::Timestamp,
     error::Rejection,
-    hold::Hold,
+    hold::{CONTESTED, Hold, Returns, Spendable, pays_a_worker},
     ids::AgreementId,
     ledger::Movement,
     money::Money,
@@ -40,6 +40,10 @@ pub struct Context<'a> {
     pub seller_tier: &'a str,
     /// Who checks receipts.
     pub verifiers: &'a ReceiptVerifiers,
+    /// What the seller owes, taken from what it earns before that becomes available.
+    pub owed: Option<Money>,
+    /// What the parties may spend; looked at only by what takes money back.
+    pub spendable: Spendable,
 }
 
 /// What a command does: plain data, written in one transaction or not at all.
@@ -55,6 +59,13 @@ pub struct Decision {
     pub instructions: Vec<(Instruction, Timestamp)>,
     /// The calls that were recorded, each in its place of the chain.
     pub proofs: Vec<CallProof>,
+}
+
+impl Decision {
+    /// Whether the seller gets something that a debt could be kept from.
+    pub(crate) fn pays_the_seller(&self) -> bool {
+        pays_a_worker(&self.movement)
+    }
 }
 
 /// Decides a command.
@@ -78,6 +89,9 @@ pub fn decide(
         (None, _) => return Err(Rejection::NotFound { what: "agreement", id: String::new() }),
     };
     authorize(agreement, command, ctx.actor)?;
+    if agreement.frozen.is_some() && !command.is_a_report() {
+        return Err(Rejection::WrongHold { command: command.name(), state: CONTESTED });
+    }
     in_time(agreement, command, ctx.now)?;
     let mut draft = Draft::of(agreement.clone(), command.name(), ctx)?;
     match command {
@@ -97,6 +111,7 @@ pub fn decide(
         AgreementCommand::RecordOutcome { instruction, outcome } => draft.record_outcome(instruction, outcome)?,
         AgreementCommand::RecordHoldExpired => draft.record_hold_expired()?,
         AgreementCommand::RecordHoldSettled { reference, legs } => draft.record_hold_settled(reference, legs)?,
+        AgreementCommand::RecordChargeback { chargeback } => draft.record_chargeback(chargeback)?,
     }
     Ok(draft.finish())
 }
@@ -123,7 +138,8 @@ fn authorize(agreement: &Agreement, command: &AgreementCommand, actor: &Actor) -
         AgreementCommand::Tick => (matches!(actor, Actor::Timer), "a timer"),
         AgreementCommand::RecordOutcome { .. }
         | AgreementCommand::RecordHoldExpired
-        | AgreementCommand::RecordHoldSettled { .. } => (*actor == Actor::Rail(agreement.rail), "the agreement's rail"),
+        | AgreementCommand::RecordHoldSettled { .. }
+        | AgreementCommand::RecordChargeback { .. } => (*actor == Actor::Rail(agreement.rail), "the agreement's rail"),
     };
     match may {
         true => Ok(()),
@@ -151,7 +167,8 @@ fn in_time(agreement: &Agreement, command: &AgreementCommand, now: Timestamp) ->
         | AgreementCommand::Tick
         | AgreementCommand::RecordOutcome { .. }
         | AgreementCommand::RecordHoldExpired
-        | AgreementCommand::RecordHoldSettled { .. } => None,
+        | AgreementCommand::RecordHoldSettled { .. }
+        | AgreementCommand::RecordChargeback { .. } => None,
     };
     match deadline.filter(|deadline| *deadline <= now) {
         Some(deadline) => Err(Rejection::TooLate { command: command.name(), deadline, now }),
@@ -206,6 +223,8 @@ fn propose(id: AgreementId, proposal: &Proposal, ctx: &Context<'_>) -> Result<De
         policy: ctx.version,
         terms,
         hold: Hold::default(),
+        returns: Returns::default(),
+        frozen: None,
         activation: None,
         settlement: None,
         usage: Usage::default(),
@@ -457,7 +476,7 @@ impl<'a> Draft<'a> {
             return Err(Rejection::NotOffered { what: "disputes about agreements" });
         };
         text::prose("reason", reason, self.policy.reason)?;
-        let by = self.ctx.actor.agent().ok_or_else(|| self.holding().wrong())?;
+        let Some(by) = self.ctx.actor.agent() else { return Err(self.holding()?.wrong()) };
         let stands = self.agreement.final_at();
         let rule_by = match (self.ctx.rail.custody, self.agreement.settlement, stands) {
             (Custody::NonCustodial, _, Some(stands)) => stands,
@@ -495,7 +514,7 @@ impl<'a> Draft<'a> {
             due if due == answer_by => self.expire(ExpiryCause::Unanswered),
             due if due == activate_by => self.expire(ExpiryCause::NotActivated),
             due if due == expires_at => {
-                let latest = self.agreement.terms.expiry + self.agreement.terms.challenge_window.delta();
+                let latest = at + self.agreement.terms.challenge_window.delta();
                 self.start_closing(CloseCause::Expiry, latest);
             }
             _ => self.finalize()?,
@@ -506,7 +525,7 @@ impl<'a> Draft<'a> {
     /// Ends an agreement in which nothing was earned, whose money is nowhere or with its payer.
     pub(super) fn expire(&mut self, cause: ExpiryCause) {
         let refunded = match cause {
-            ExpiryCause::HoldExpired => self.agreement.terms.deposit,
+            ExpiryCause::HoldExpired | ExpiryCause::Chargeback => self.agreement.terms.deposit,
             ExpiryCause::Unanswered | ExpiryCause::NotActivated | ExpiryCause::NothingUsed => {
                 Money::zero(self.ctx.policy.currency)
             }
@@ -517,6 +536,7 @@ impl<'a> Draft<'a> {
 
     pub(super) fn end(&mut self, status: AgreementStatus) {
         self.agreement.status = status;
+        self.agreement.frozen = None;
         self.agreement.timers = Timers::default();
     }
 

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{Suggestion, chain::Hash};
 use crate::{
     clock::Timestamp,
+    hold::HoldEvent,
     ids::{AgentId, InstructionId},
     money::Money,
     rail::{Action, Decline},
@@ -210,6 +211,15 @@ pub enum AgreementEvent {
         /// How much.
         amount: Money,
     },
+    /// The payer's bank took the deposit back: everything stands still until it has decided.
+    #[serde(rename = "agreement.frozen")]
+    Frozen {},
+    /// The bank has decided: the agreement goes on where it stood.
+    #[serde(rename = "agreement.unfrozen")]
+    Unfrozen {},
+    /// Something that happens to the money of any contract.
+    #[serde(untagged)]
+    Hold(HoldEvent),
 }
 
 /// By what an agreement ended with nothing earned.
@@ -224,6 +234,8 @@ pub enum ExpiryCause {
     NothingUsed,
     /// The rail could hold the money no longer.
     HoldExpired,
+    /// The payer's bank took the money back.
+    Chargeback,
 }
 
 /// By what a close began.
@@ -236,6 +248,12 @@ pub enum CloseCause {
     Seller,
     /// The agreement's expiry.
     Expiry,
+}
+
+impl From<HoldEvent> for AgreementEvent {
+    fn from(event: HoldEvent) -> Self {
+        Self::Hold(event)
+    }
 }
 
 impl AgreementEvent {
@@ -264,6 +282,9 @@ impl AgreementEvent {
             Self::Ruled { .. } => "agreement.ruled",
             Self::EscrowLost { .. } => "escrow.lost",
             Self::EscrowReturned { .. } => "escrow.returned",
+            Self::Frozen {} => "agreement.frozen",
+            Self::Unfrozen {} => "agreement.unfrozen",
+            Self::Hold(event) => event.name(),
         }
     }
 }

@@ -5,7 +5,8 @@
 //! before it), and a meter that both parties trust may sign cumulative [`receipts`](receipt). Either
 //! party closes; a window runs in which a later receipt still counts; then what was earned goes to the
 //! seller, less the fee, and the rest to the buyer. Neither party and no platform can hold that up: time
-//! alone ends an agreement (PG-02, 03, 07, 09, 19).
+//! alone ends an agreement (PG-02, 03, 07, 09, 19). Only the payer's bank can stop it: while it decides about a
+//! deposit that it took back, everything stands still ([`Agreement::frozen`]).
 //!
 //! [`decide`] is the only place that changes an agreement. It is pure, as a job's is.
 //!
@@ -28,6 +29,7 @@ pub use command::{AgreementCommand, Proposal, Suggestion};
 pub use decide::{Context, Decision, decide};
 pub use event::{AgreementEvent, CloseCause, ExpiryCause};
 
+use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -37,7 +39,7 @@ use self::{
 };
 use crate::{
     clock::Timestamp,
-    hold::{Hold, HoldState},
+    hold::{Hold, HoldState, Returns},
     ids::{AgentId, AgreementId, RailId},
     money::{Money, MoneyError, Rate, Rounding},
     policy::{Bearer, PolicyVersion, Span},
@@ -151,6 +153,12 @@ pub struct Agreement {
     pub terms: AgreementTerms,
     /// Its money, as it is.
     pub hold: Hold,
+    /// Its money, as it goes back.
+    #[serde(default, skip_serializing_if = "Returns::is_empty")]
+    pub returns: Returns,
+    /// While the payer's bank decides who keeps the money: since when everything stands still.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frozen: Option<Timestamp>,
     /// How far its activation is; `None` before the buyer tried.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub activation: Option<ActivationStatus>,
@@ -258,6 +266,16 @@ pub struct Timers {
     pub hold_until: Option<Timestamp>,
 }
 
+impl Timers {
+    /// Moves every deadline by as long as the agreement stood still; the rail's clock has gone on.
+    fn resume(&mut self, since: Timestamp, now: Timestamp) {
+        let pause = (now - since).max(TimeDelta::zero()); // a machine's clock may step back
+        for timer in [&mut self.answer_by, &mut self.activate_by, &mut self.expires_at, &mut self.final_at] {
+            *timer = timer.map(|at| at + pause);
+        }
+    }
+}
+
 impl Kept for Agreement {
     fn id(&self) -> Uuid {
         self.id.0
@@ -272,9 +290,12 @@ impl Kept for Agreement {
         [Some(self.buyer.0), Some(self.seller.0)]
     }
 
-    /// The next moment at which something happens by itself.
+    /// The next moment at which something happens by itself. While it is frozen only the rail's clock runs.
     fn due_at(&self) -> Option<Timestamp> {
         let t = &self.timers;
+        if self.frozen.is_some() {
+            return t.hold_until;
+        }
         [t.answer_by, t.activate_by, t.expires_at, t.final_at, t.hold_until].into_iter().flatten().min()
     }
 }
@@ -284,7 +305,10 @@ impl Agreement {
     /// closes moves it nearer, never further away.
     pub fn final_at(&self) -> Option<Timestamp> {
         match self.settlement {
-            Some(SettlementStatus::Open) => Some(self.terms.expiry + self.terms.challenge_window.delta()),
+            Some(SettlementStatus::Open) => {
+                let expires_at = self.timers.expires_at.unwrap_or(self.terms.expiry);
+                Some(expires_at + self.terms.challenge_window.delta())
+            }
             Some(SettlementStatus::Closing) => self.timers.final_at,
             Some(SettlementStatus::Finalized | SettlementStatus::Settled) | None => None,
         }

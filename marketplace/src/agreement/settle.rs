@@ -1,16 +1,17 @@
 //! An agreement's money: reserving it, dividing it, and what follows from a rail's report.
 
 use super::{
-    ActivationStatus, AgreementEvent, AgreementStatus, AgreementTerms, ExpiryCause, SettlementStatus, decide::Draft,
+    ActivationStatus, Agreement, AgreementEvent, AgreementStatus, AgreementTerms, ExpiryCause, SettlementStatus,
+    decide::Draft,
 };
 use crate::{
     clock::Timestamp,
     error::Rejection,
-    hold::{Answered, Division, HoldState, Holding, Parties},
+    hold::{Answered, Division, Expired, HoldState, Holding, Means, Paid, Parties},
     ledger::{Account, RevenueKind, TransferKind},
     money::{Money, Rounding},
     policy::Bearer,
-    rail::{Custody, HoldTerms, Instruction, Leg, Order, Outcome, Party},
+    rail::{Chargeback, HoldTerms, Instruction, Leg, Outcome, Party},
 };
 
 /// The seller gets what was earned, less the fee where the seller bears it; the buyer gets the rest.
@@ -33,15 +34,15 @@ impl Draft<'_> {
     /// PG-04: nothing but this command of the buyer's moves the buyer's money.
     pub(super) fn activate(&mut self) -> Result<(), Rejection> {
         if self.agreement.hold.state != HoldState::Empty {
-            return Err(self.holding().wrong());
+            return Err(self.holding()?.wrong());
         }
-        let (payer, amount) = (self.agreement.buyer, self.agreement.terms.deposit);
-        let terms = Box::new(self.hold_terms());
-        let order = Order::Fund { hold: self.agreement.id.into(), payer, amount, terms };
-        if self.holding().fund(amount, order)? {
+        if !self.ctx.rail.custody.is_per_hold() {
+            self.holding()?.reserve()?;
             self.activated(None);
             return Ok(());
         }
+        let terms = self.hold_terms();
+        self.holding()?.ask_to_fund(terms);
         self.agreement.activation = Some(ActivationStatus::Submitting);
         if let HoldState::Funding(instruction) = self.agreement.hold.state {
             self.events.push(AgreementEvent::ActivationSubmitted { instruction });
@@ -74,7 +75,7 @@ impl Draft<'_> {
     ) -> Result<(), Rejection> {
         let division = division(&self.agreement.terms, earned, self.ctx.policy.fees.rounding)?;
         let (net, fee, refunded) = (division.worker, division.platform, division.buyer);
-        self.holding().settle(division)?;
+        self.holding()?.settle(division)?;
         self.end(status);
         self.agreement.earned = Some(earned);
         self.agreement.settlement = Some(SettlementStatus::Finalized);
@@ -91,7 +92,7 @@ impl Draft<'_> {
 
     pub(super) fn record_outcome(&mut self, instruction: &Instruction, outcome: &Outcome) -> Result<(), Rejection> {
         let id = instruction.id;
-        match self.holding().answer(instruction, outcome)? {
+        match self.holding()?.answer(instruction, outcome)? {
             Answered::Waits => {}
             Answered::NeedsAction(action) => {
                 self.events.push(AgreementEvent::ActionRequired { instruction: id, action });
@@ -100,38 +101,39 @@ impl Draft<'_> {
                 self.agreement.activation = Some(ActivationStatus::Failed);
                 self.events.push(AgreementEvent::ActivationFailed { instruction: id, decline });
             }
-            Answered::Funded { expires } => self.deposit_arrived(expires)?,
+            Answered::Funded { act_at } => self.deposit_arrived(act_at)?,
+            Answered::FundedAndLost => {
+                self.agreement.activation = Some(ActivationStatus::Confirmed);
+                self.events.push(AgreementEvent::EscrowLost { amount: self.agreement.terms.deposit });
+                if !self.agreement.status.is_final() {
+                    self.expire(ExpiryCause::HoldExpired);
+                }
+            }
             Answered::NotSettled { decline, next_at } => {
                 self.events.push(AgreementEvent::SettlementFailed { instruction: id, decline, next_at });
             }
-            Answered::Settled { legs, reference } => self.all_arrived(&legs, &reference),
+            Answered::Arrived { legs, reference } => self.all_arrived(&legs, &reference),
         }
+        // A bank may have left nothing to divide.
+        if self.agreement.hold.state == HoldState::Settled && self.agreement.settlement.is_some() {
+            self.agreement.settlement = Some(SettlementStatus::Settled);
+        }
+        self.bear_losses()?;
+        self.go_on();
         Ok(())
     }
 
-    fn deposit_arrived(&mut self, expires: Option<Timestamp>) -> Result<(), Rejection> {
-        let (deposit, ended) = (self.agreement.terms.deposit, self.agreement.status.is_final());
+    fn deposit_arrived(&mut self, act_at: Option<Timestamp>) -> Result<(), Rejection> {
         self.agreement.activation = Some(ActivationStatus::Confirmed);
-        if self.agreement.hold.expired {
-            self.holding().lost(deposit)?;
-            self.events.push(AgreementEvent::EscrowLost { amount: deposit });
-            if !ended {
-                self.expire(ExpiryCause::HoldExpired);
-            }
-            return Ok(());
-        }
-        if !ended {
-            let margin = self.ctx.policy.jobs.hold_expiry.margin.delta();
-            let act_at = |at: Timestamp| at.checked_sub_signed(margin).unwrap_or(at).max(self.ctx.now);
-            self.activated(expires.map(act_at));
+        if !self.agreement.status.is_final() {
+            self.activated(act_at);
             return Ok(());
         }
         // It ended while the payment was under way: the money goes straight back.
-        let nothing = Money::zero(deposit.currency());
-        let division = division(&self.agreement.terms, nothing, self.ctx.policy.fees.rounding)?;
-        self.holding().settle(division)?;
+        let amount = self.agreement.terms.deposit;
+        self.holding()?.settle(Division::rest(amount))?;
         self.agreement.settlement = Some(SettlementStatus::Finalized);
-        self.events.push(AgreementEvent::EscrowReturned { amount: deposit });
+        self.events.push(AgreementEvent::EscrowReturned { amount });
         Ok(())
     }
 
@@ -149,37 +151,23 @@ impl Draft<'_> {
     }
 
     pub(super) fn record_hold_expired(&mut self) -> Result<(), Rejection> {
-        let (rail, deposit) = (self.ctx.rail, self.agreement.terms.deposit);
-        if !rail.custody.is_per_hold() {
-            return Err(Rejection::WrongRail { command: self.command, rail: rail.id, needed: Custody::PerHold });
-        }
-        match self.agreement.hold.state {
-            HoldState::Held => {
-                self.holding().lost(deposit)?;
+        match self.holding()?.expire()? {
+            Expired::Reserved => {
                 self.agreement.settlement = Some(SettlementStatus::Settled);
                 self.expire(ExpiryCause::HoldExpired);
             }
-            // The rail gave up while it was being asked to divide: nobody got a share, the payer has it all.
-            HoldState::Settling(_) => {
-                self.holding().shares_lost(Account::Revenue(RevenueKind::Fees))?;
+            Expired::Dividing { .. } => {
                 self.agreement.settlement = Some(SettlementStatus::Settled);
-                self.events.push(AgreementEvent::EscrowLost { amount: deposit });
+                self.events.push(AgreementEvent::EscrowLost { amount: self.agreement.terms.deposit });
             }
-            // That it was reserved is not known yet; when it is, the money is gone again.
-            HoldState::Funding(_) => self.agreement.hold.expired = true,
-            HoldState::Empty | HoldState::Settled => return Err(self.holding().wrong()),
+            Expired::BeingTaken => {}
         }
         Ok(())
     }
 
     /// The parties agreed without us: what they did stands, whatever was asked of the rail meanwhile.
     pub(super) fn record_hold_settled(&mut self, reference: &str, legs: &[Leg]) -> Result<(), Rejection> {
-        let rail = self.ctx.rail;
-        if rail.custody != Custody::NonCustodial {
-            return Err(Rejection::WrongRail { command: self.command, rail: rail.id, needed: Custody::NonCustodial });
-        }
-        let division = Division::outside(self.parties(), self.agreement.terms.deposit, legs)?;
-        self.holding().settled_outside(division, reference, Account::Revenue(RevenueKind::Fees))?;
+        let division = self.holding()?.settled_outside(reference, legs)?;
         let (net, fee, refunded) = (division.worker, division.platform, division.buyer);
         self.agreement.earned = Some(net.plus(fee)?);
         if !self.agreement.status.is_final() {
@@ -194,17 +182,70 @@ impl Draft<'_> {
         Ok(())
     }
 
-    pub(super) fn holding(&mut self) -> Holding<'_> {
-        Holding {
-            contract: self.agreement.id.0,
+    pub(super) fn record_chargeback(&mut self, told: &Chargeback) -> Result<(), Rejection> {
+        self.holding()?.chargeback(told)?;
+        let agreement = &mut self.agreement;
+        if agreement.returns.is_contested() && agreement.frozen.is_none() && !agreement.status.is_final() {
+            agreement.frozen = Some(self.ctx.now);
+            self.events.push(AgreementEvent::Frozen {});
+        }
+        self.bear_losses()?;
+        self.go_on();
+        Ok(())
+    }
+
+    /// Books who bears what is lost; an agreement whose money was reserved still is over.
+    fn bear_losses(&mut self) -> Result<(), Rejection> {
+        if self.holding()?.bear_losses()?.is_none() {
+            return Ok(());
+        }
+        self.agreement.settlement = Some(match self.agreement.hold.state {
+            HoldState::Settled => SettlementStatus::Settled,
+            _ => SettlementStatus::Finalized,
+        });
+        self.expire(ExpiryCause::Chargeback);
+        Ok(())
+    }
+
+    /// The bank has decided about everything that was contested, and what it decided is booked or is about
+    /// money that never arrived: the agreement goes on where it stood.
+    fn go_on(&mut self) {
+        let Agreement { returns, hold, .. } = &self.agreement;
+        let decides = returns.is_contested() || returns.is_losing() && hold.state != HoldState::Empty;
+        if let Some(since) = self.agreement.frozen.filter(|_| !decides) {
+            self.agreement.frozen = None;
+            self.agreement.timers.resume(since, self.ctx.now);
+            self.events.push(AgreementEvent::Unfrozen {});
+        }
+    }
+
+    /// The agreement's money, to be moved.
+    pub(super) fn holding(&mut self) -> Result<Holding<'_, AgreementEvent>, Rejection> {
+        let (parties, agreement, rounding) = (self.parties(), &mut self.agreement, self.ctx.policy.fees.rounding);
+        let by_terms = match agreement.earned {
+            Some(earned) => {
+                let Division { worker, platform, .. } = division(&agreement.terms, earned, rounding)?;
+                Some(Paid::shares(worker, platform))
+            }
+            None => None,
+        };
+        Ok(Holding {
+            contract: agreement.id.0,
             command: self.command,
-            parties: self.parties(),
-            hold: &mut self.agreement.hold,
+            parties,
+            total: agreement.terms.deposit,
+            revenue: Account::Revenue(RevenueKind::Fees),
+            by_terms,
+            hold: &mut agreement.hold,
+            returns: &mut agreement.returns,
+            means: Means { owed: self.ctx.owed, spendable: self.ctx.spendable },
+            policy: self.ctx.policy,
             rail: self.ctx.rail,
             now: self.ctx.now,
             movement: &mut self.movement,
             instructions: &mut self.instructions,
-        }
+            events: &mut self.events,
+        })
     }
 
     fn parties(&self) -> Parties {

@@ -14,7 +14,7 @@ use crate::{
     actor::Actor,
     error::{Error, Rejection},
     ids::JobId,
-    job::{Job, JobCommand, Spendable},
+    job::{Job, JobCommand},
     ledger::{Account, LedgerError},
     policy::Range,
     store::{CommitError, Document, Journal, Key, KeyUse, Kind, Record, Stored, Write},
@@ -128,16 +128,6 @@ impl Marketplace {
             Some(before) if before.fingerprint == fingerprint => refused(CommitError::Replayed(before.answer), actor),
             Some(_) => refused(CommitError::KeyReused(key), actor),
         }
-    }
-
-    /// What a job's agents may spend at this moment.
-    pub(super) async fn spendable(&self, job: &Job) -> Result<Spendable, Error> {
-        let buyer = self.available(job.buyer).await?.minor();
-        let worker = match job.worker {
-            Some(worker) => self.available(worker).await?.minor(),
-            None => buyer,
-        };
-        Ok(Spendable { buyer, worker })
     }
 
     /// The key to look for and the digest of what is commanded, checked.

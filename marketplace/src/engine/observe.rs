@@ -15,7 +15,7 @@ use crate::{
     actor::Actor,
     agreement::AgreementCommand,
     error::{Error, Rejection},
-    ids::{AgentId, HoldId, InstructionId, JobId, RailId, WalletId},
+    ids::{AgentId, HoldId, InstructionId, JobId, Place, RailId, WalletId, derive},
     job::JobCommand,
     ledger::{Account, Movement, TransferKind, available},
     money::Money,
@@ -144,10 +144,9 @@ impl Marketplace {
         let write = Some(Write { record, expected: 0, claimed_until: None });
         let taken = match self.contract_of(hold).await? {
             Some(Record::Agreement(_)) if self.taken_before(rail, &observation).await? => Ok(()),
-            Some(Record::Agreement(agreement)) => match news.into_agreement() {
-                Some(command) => self.command_agreement_with(Some(agreement.id), command, call, write).await.map(drop),
-                None => Err(Rejection::NotOffered { what: "chargebacks of agreements" }.into()),
-            },
+            Some(Record::Agreement(agreement)) => {
+                self.command_agreement_with(Some(agreement.id), news.into_agreement(), call, write).await.map(drop)
+            }
             _ => self.command_job_with(Some(JobId(hold.0)), news.into_job(), call, write).await.map(drop),
         };
         match taken {
@@ -189,7 +188,7 @@ impl Marketplace {
         self.check_known(agent).await?;
         for _ in 0..ATTEMPTS {
             let on = Attempt::new(self, call);
-            let repaid = withheld(amount, self.owed(agent).await?).map_err(Rejection::from)?;
+            let repaid = withheld(amount, on.owed(agent).await?).map_err(Rejection::from)?;
             let mut movement = Movement::new();
             movement
                 .transfer(Account::Rail(rail), available(agent), amount, TransferKind::Deposit)
@@ -390,11 +389,11 @@ impl HoldNews {
         }
     }
 
-    fn into_agreement(self) -> Option<AgreementCommand> {
+    fn into_agreement(self) -> AgreementCommand {
         match self {
-            Self::Expired => Some(AgreementCommand::RecordHoldExpired),
-            Self::Settled { reference, legs } => Some(AgreementCommand::RecordHoldSettled { reference, legs }),
-            Self::Chargeback(_) => None,
+            Self::Expired => AgreementCommand::RecordHoldExpired,
+            Self::Settled { reference, legs } => AgreementCommand::RecordHoldSettled { reference, legs },
+            Self::Chargeback(chargeback) => AgreementCommand::RecordChargeback { chargeback },
         }
     }
 }
@@ -424,8 +423,5 @@ fn digest(body: &ObservationBody) -> String {
 
 /// The record id of an observation: the same observation has the same one.
 fn observed_id(rail: RailId, observation: &str) -> Uuid {
-    let digest = Sha256::new().chain_update(rail.as_str()).chain_update([0]).chain_update(observation).finalize();
-    let mut bytes = [0; 16];
-    bytes.copy_from_slice(&digest[..16]);
-    uuid::Builder::from_custom_bytes(bytes).into_uuid()
+    derive(Place::Anywhere, &[rail.as_str().as_bytes(), &[0], observation.as_bytes()])
 }

@@ -155,7 +155,7 @@ impl<'a> Attempt<'a> {
         let client = self.client(commit, poster, &policy).await?;
         let buyer = job.map_or(actor.agent(), |job| Some(job.buyer)).filter(|_| touches_budget(job, command));
         let spendable = match job.filter(|job| takes_back(job, command)) {
-            Some(job) => self.market.spendable(job).await?,
+            Some(job) => self.spendable(job.buyer, job.worker).await?,
             None => Spendable::default(),
         };
         let decided = self
@@ -190,7 +190,7 @@ impl<'a> Attempt<'a> {
         let mut purse = Purse { owed: None, allowance: allowance.as_ref().map(|(allowance, _)| allowance), spendable };
         let mut decision = decide(purse)?;
         if let Some(worker) = decision.job.worker.filter(|_| decision.pays_the_worker()) {
-            let owed = self.market.owed(worker).await?;
+            let owed = self.owed(worker).await?;
             if owed.is_positive() {
                 purse.owed = Some(owed);
                 decision = decide(purse)?;

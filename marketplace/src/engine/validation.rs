@@ -30,8 +30,8 @@ use crate::{
 const BATCH: u32 = 16;
 /// How often a check is begun before nobody can tell.
 const BEGUN_AT_MOST: u32 = 3;
-/// How long a check waits whose job is frozen.
-const FROZEN: Span = Span::seconds(60);
+/// How long a check waits whose job is frozen or disputed.
+const STANDING_STILL: Span = Span::seconds(60);
 /// The longest name of a validator, and the longest reason of one that is unavailable, in characters.
 const WORDS: usize = 500;
 
@@ -154,7 +154,8 @@ impl Operation for Recording<'_> {
         let awaited = job.revisions + 1 == check.number;
         let mut commit = on.commit(check.key(), version);
         match job.status {
-            JobStatus::Frozen if awaited => next.run_at = on.now + FROZEN.delta(),
+            // It may go on where it stood.
+            JobStatus::Frozen | JobStatus::Disputed if awaited => next.run_at = on.now + STANDING_STILL.delta(),
             JobStatus::Validating if awaited => {
                 next.report = Some(self.report.clone());
                 commit = on.commit(job.key(), job_version);

@@ -1,11 +1,16 @@
 //! Money reserved for one contract: taken from its payer, divided once, gone.
 //!
 //! A job and a usage agreement each keep one [`Hold`] and move it only through `Holding`, so that
-//! a rail's answers mean the same to both. In the ledger a hold is `escrow/<contract>`.
+//! a rail's answers, a payer's bank and an operator's refund mean the same to both. In the ledger a hold is
+//! `escrow/<contract>`.
 
+mod event;
 mod moves;
+mod returns;
 
-pub(crate) use moves::{Answered, Holding};
+pub use event::HoldEvent;
+pub(crate) use moves::{Answered, Expired, Holding, Means};
+pub use returns::{Contest, ContestStage, Paid, Returns, Spendable};
 
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +18,7 @@ use crate::{
     clock::Timestamp,
     error::Rejection,
     ids::{AgentId, InstructionId},
-    ledger::{Account, RevenueKind, TransferKind},
+    ledger::{Account, Movement, RevenueKind, Transfer, TransferKind},
     money::Money,
     policy::Span,
     rail::{Leg, Party, ReceiptMismatch},
@@ -23,6 +28,9 @@ use crate::{
 const RETRY_FIRST: Span = Span::seconds(60);
 /// How long at most.
 const RETRY_MOST: Span = Span::hours(24);
+
+/// What a hold is while the payer's bank decides about it.
+pub(crate) const CONTESTED: &str = "contested by the payer's bank";
 
 /// A contract's money, as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -128,6 +136,13 @@ impl Division {
         Ok(division)
     }
 
+    /// The payer gets back what is left of the hold.
+    pub(crate) fn rest(buyer: Money) -> Self {
+        let none = Money::zero(buyer.currency());
+        let (worker_kind, platform_kind) = (TransferKind::Compensation, TransferKind::CancellationFee);
+        Self { worker: none, platform: none, buyer, worker_kind, platform_kind }
+    }
+
     /// The shares that are more than nothing.
     pub(crate) fn legs(&self, Parties { buyer, worker }: Parties) -> Vec<Leg> {
         let legs = [
@@ -152,6 +167,21 @@ impl Division {
 pub(crate) struct Parties {
     pub(crate) buyer: AgentId,
     pub(crate) worker: AgentId,
+}
+
+/// Whether a worker gets something by a movement that a debt could be kept from.
+pub(crate) fn pays_a_worker(movement: &Movement) -> bool {
+    let earned = |transfer: &Transfer| matches!(transfer.kind(), TransferKind::Earned | TransferKind::Compensation);
+    movement.transfers().iter().any(earned)
+}
+
+/// The refusal of what the state of a contract's money does not allow.
+pub(crate) fn wrong(command: &'static str, hold: &Hold, returns: &Returns) -> Rejection {
+    let state = match hold.state {
+        _ if returns.is_contested() => CONTESTED,
+        state => state.as_str(),
+    };
+    Rejection::WrongHold { command, state }
 }
 
 /// The wait before a settlement is asked for again that was declined `before` times before: four times

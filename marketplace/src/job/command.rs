@@ -274,4 +274,20 @@ impl JobCommand {
             | Self::RecordChargeback { .. } => &JobStatus::ALL,
         }
     }
+
+    /// Whether some of what is reserved may come back to the buyer by it.
+    pub(crate) const fn may_give_back(&self) -> bool {
+        matches!(
+            self,
+            Self::Cancel { .. }
+                | Self::Withdraw { .. }
+                | Self::Refund { .. }
+                | Self::EndDispute { .. }
+                | Self::Tick
+                | Self::RecordOutcome { .. }
+                | Self::RecordHoldExpired
+                | Self::RecordHoldSettled { .. }
+                | Self::RecordChargeback { .. }
+        )
+    }
 }

@@ -7,13 +7,13 @@ use super::{
     Spendable, Timers,
     permit::permit,
     post::{hire, post, terms},
-    settle::Division,
 };
 use crate::{
     actor::Actor,
     clock::Timestamp,
     error::Rejection,
-    ledger::{Movement, Transfer, TransferKind},
+    hold::{self, Division, pays_a_worker},
+    ledger::Movement,
     money::Money,
     policy::{Acceptance, DeadlineFrom, EscrowAt, OnExpiry, OnPass, Policy, PolicyVersion, Range, Review, Span},
     rail::{Instruction, RailProfile},
@@ -73,8 +73,7 @@ pub struct Decision {
 impl Decision {
     /// Whether the worker gets something that a debt could be kept from.
     pub(crate) fn pays_the_worker(&self) -> bool {
-        let earned = |transfer: &Transfer| matches!(transfer.kind(), TransferKind::Earned | TransferKind::Compensation);
-        self.movement.transfers().iter().any(earned)
+        pays_a_worker(&self.movement)
     }
 }
 
@@ -107,7 +106,7 @@ pub fn decide(job: Option<&Job>, command: &JobCommand, ctx: &Context<'_>) -> Res
         JobCommand::Refund { reason } => draft.refund(reason)?,
         JobCommand::Dispute { dispute } => draft.dispute(*dispute)?,
         JobCommand::EndDispute { ending } => draft.end_dispute(ending)?,
-        JobCommand::RefundPaid { amount, reason } => draft.refund_paid(*amount, reason)?,
+        JobCommand::RefundPaid { amount, reason } => draft.holding()?.refund_paid(*amount, reason)?,
         JobCommand::Freeze { reason } => draft.freeze(reason)?,
         JobCommand::Unfreeze if job.returns.is_contested() => return Err(draft.wrong_hold()),
         JobCommand::Unfreeze => draft.unfreeze(),
@@ -128,13 +127,15 @@ pub(super) struct Draft<'a> {
     pub(super) movement: Movement,
     pub(super) instructions: Vec<(Instruction, Timestamp)>,
     pub(super) budget: Option<Budget>,
+    /// Whether the job, as it was, is one that setting a limit counts.
+    pub(super) was_counted: bool,
     pub(super) ctx: &'a Context<'a>,
 }
 
 impl<'a> Draft<'a> {
     pub(super) fn begin(job: Job, command: &'static str, ctx: &'a Context<'a>) -> Self {
-        let (movement, budget) = (Movement::new(), None);
-        Self { job, command, events: Vec::new(), movement, instructions: Vec::new(), budget, ctx }
+        let (movement, budget, was_counted) = (Movement::new(), None, job.is_counted());
+        Self { job, command, events: Vec::new(), movement, instructions: Vec::new(), budget, was_counted, ctx }
     }
 
     pub(super) fn finish(self) -> Decision {
@@ -426,10 +427,6 @@ impl<'a> Draft<'a> {
     }
 
     pub(super) fn wrong_hold(&self) -> Rejection {
-        let state = match self.job.hold.state {
-            _ if self.job.returns.is_contested() => "contested by the payer's bank",
-            state => state.as_str(),
-        };
-        Rejection::WrongHold { command: self.command, state }
+        hold::wrong(self.command, &self.job.hold, &self.job.returns)
     }
 }

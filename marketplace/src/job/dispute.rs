@@ -1,9 +1,10 @@
 //! What a dispute does to its job: it stands still, and ends with the dispute or goes on.
 
-use super::{Disputed, HoldState, JobEvent, JobStatus, decide::Draft, settle::Division};
+use super::{Disputed, HoldState, JobEvent, JobStatus, decide::Draft};
 use crate::{
     dispute::{Award, DisputeEnding},
     error::Rejection,
+    hold::Division,
     ids::DisputeId,
     policy::Disputant,
     trust::Side,

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     clock::Timestamp,
     dispute::DisputeEnding,
+    hold::HoldEvent,
     ids::{AgentId, BidId, DisputeId, InstructionId},
     money::{Money, Rate},
     rail::{Action, Decline, Leg},
@@ -171,14 +172,6 @@ pub enum JobEvent {
     /// An operator let it go on.
     #[serde(rename = "job.unfrozen")]
     Unfrozen {},
-    /// What the worker owed was taken from what it earned.
-    #[serde(rename = "payment.debt_repaid")]
-    DebtRepaid {
-        /// Who owed it.
-        worker: AgentId,
-        /// How much of what it earned.
-        amount: Money,
-    },
     /// The payer's money could not be taken.
     #[serde(rename = "payment.failed")]
     PaymentFailed {
@@ -240,82 +233,9 @@ pub enum JobEvent {
         /// How much.
         amount: Money,
     },
-    /// The payer's bank took money back and decides who keeps it; the job stands still.
-    #[serde(rename = "payment.chargeback_opened")]
-    ChargebackOpened {
-        /// What the rail calls it.
-        reference: String,
-        /// How much.
-        amount: Money,
-        /// What the rail charged the platform for it.
-        cost: Money,
-        /// Until when evidence is taken.
-        evidence_due: Option<Timestamp>,
-    },
-    /// The bank gave the money back.
-    #[serde(rename = "payment.chargeback_won")]
-    ChargebackWon {
-        /// What the rail calls it.
-        reference: String,
-        /// How much.
-        amount: Money,
-    },
-    /// The payer keeps the money. What nobody gives here was reserved still.
-    #[serde(rename = "payment.chargeback_lost")]
-    ChargebackLost {
-        /// What the rail calls it.
-        reference: String,
-        /// How much.
-        amount: Money,
-        /// What the worker gives of it.
-        worker: Money,
-        /// What the platform gives.
-        platform: Money,
-        /// What the payer gives, who was given it already.
-        buyer: Money,
-    },
-    /// An operator gives the payer back what worker and platform have got.
-    #[serde(rename = "payment.refunded_after_payout")]
-    RefundedAfterPayout {
-        /// Why.
-        reason: String,
-        /// How much.
-        amount: Money,
-        /// What the worker gives of it.
-        worker: Money,
-        /// What the platform gives.
-        platform: Money,
-    },
-    /// The rail took back from an agent's own account what the agent gives.
-    #[serde(rename = "payment.reversed")]
-    Reversed {
-        /// Whose.
-        agent: AgentId,
-        /// The receipt's reference.
-        reference: String,
-        /// How much.
-        amount: Money,
-    },
-    /// What an agent gives is covered by no balance of its own.
-    #[serde(rename = "payment.owed")]
-    Owed {
-        /// Who.
-        agent: AgentId,
-        /// What the agent owes from now on.
-        amount: Money,
-        /// What the platform bears.
-        borne: Money,
-    },
-    /// Money that could not go back the way it came is in the payer's wallet.
-    #[serde(rename = "payment.kept")]
-    Kept {
-        /// Who.
-        agent: AgentId,
-        /// How much.
-        amount: Money,
-        /// Why the rail would not.
-        decline: Decline,
-    },
+    /// Something that happens to the money of any contract.
+    #[serde(untagged)]
+    Hold(HoldEvent),
 }
 
 /// By what a job was called off.
@@ -352,6 +272,12 @@ pub enum PayoutStatus {
     PendingRetry,
 }
 
+impl From<HoldEvent> for JobEvent {
+    fn from(event: HoldEvent) -> Self {
+        Self::Hold(event)
+    }
+}
+
 impl JobEvent {
     /// The event's name in the log and in webhooks.
     pub const fn name(&self) -> &'static str {
@@ -374,7 +300,6 @@ impl JobEvent {
             Self::DisputeEnded { .. } => "job.dispute_ended",
             Self::Frozen { .. } => "job.frozen",
             Self::Unfrozen {} => "job.unfrozen",
-            Self::DebtRepaid { .. } => "payment.debt_repaid",
             Self::PaymentFailed { .. } => "payment.failed",
             Self::ActionRequired { .. } => "payment.action_required",
             Self::PaymentReceived { .. } => "payment.received",
@@ -383,13 +308,7 @@ impl JobEvent {
             Self::PaymentLost { .. } => "payment.lost",
             Self::SettledOutside { .. } => "payment.settled_outside",
             Self::PaymentReturned { .. } => "payment.returned",
-            Self::ChargebackOpened { .. } => "payment.chargeback_opened",
-            Self::ChargebackWon { .. } => "payment.chargeback_won",
-            Self::ChargebackLost { .. } => "payment.chargeback_lost",
-            Self::RefundedAfterPayout { .. } => "payment.refunded_after_payout",
-            Self::Reversed { .. } => "payment.reversed",
-            Self::Owed { .. } => "payment.owed",
-            Self::Kept { .. } => "payment.kept",
+            Self::Hold(event) => event.name(),
         }
     }
 }

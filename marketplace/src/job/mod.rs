@@ -11,7 +11,6 @@ mod open;
 mod permit;
 mod post;
 mod report;
-mod returns;
 mod settle;
 
 pub use command::{Delivery, Hire, JobCommand, JobOrder};
@@ -19,11 +18,10 @@ pub use decide::{Context, Decision, Purse, decide};
 pub use event::{CancelCause, JobEvent, PayoutStatus};
 pub use open::{Candidate, Open, OpenOrder, Search, Wanted};
 pub(crate) use open::{award, counted, looking};
-pub use returns::{Contest, ContestStage, Paid, Returns, Spendable};
 
 pub use crate::schema::Schemas;
 
-pub use crate::hold::{Hold, HoldState};
+pub use crate::hold::{Contest, ContestStage, Hold, HoldEvent, HoldState, Paid, Returns, Spendable};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -216,6 +214,12 @@ impl Job {
             | (HoldState::Settling(_) | HoldState::Settled, JobStatus::Completed) => self.terms.total(),
             _ => Ok(Money::zero(self.terms.amount.currency())),
         }
+    }
+
+    /// Whether it has reserved or spent some of the buyer's money that no budget was charged with: it is counted
+    /// when the buyer's spending is limited.
+    pub(crate) fn is_counted(&self) -> bool {
+        self.hold.charged.is_none() && self.reserved().is_ok_and(|reserved| !reserved.is_zero())
     }
 }
 

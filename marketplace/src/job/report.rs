@@ -1,82 +1,49 @@
-//! What follows from a rail's report: a payment that arrived, a share that did, a hold that is gone.
+//! What follows from a rail's report: a payment that arrived, a share that did, a hold that is gone, money that
+//! the payer's bank took back.
 
-use super::{CancelCause, HoldState, JobEvent, JobStatus, PayoutStatus, Timers, decide::Draft, settle::Division};
+use super::{CancelCause, Freezer, Frozen, JobEvent, JobStatus, PayoutStatus, Timers, decide::Draft};
 use crate::{
+    clock::Timestamp,
     error::Rejection,
-    ledger::{Account, escrow},
+    hold::{Answered, Division, Expired},
     money::Money,
-    policy::Span,
-    rail::{Custody, Instruction, Leg, Outcome, Party, Receipt},
+    rail::{Chargeback, Instruction, Leg, Outcome},
 };
-
-/// How long a settlement that was declined waits before it is asked for again, at first.
-const RETRY_FIRST: Span = Span::seconds(60);
-/// How long at most.
-const RETRY_MOST: Span = Span::hours(24);
 
 impl Draft<'_> {
     pub(super) fn record_outcome(&mut self, instruction: &Instruction, outcome: &Outcome) -> Result<(), Rejection> {
-        if self.job.returns.under_way.contains(&instruction.id) {
-            return self.record_return(instruction, outcome);
-        }
-        let funding = self.job.hold.state == HoldState::Funding(instruction.id);
-        let settling = self.job.hold.state == HoldState::Settling(instruction.id);
-        if !funding && !settling {
-            return Err(self.wrong_hold());
-        }
-        match outcome {
-            Outcome::Pending { .. } => {}
-            Outcome::NeedsAction(action) => {
-                let mut action = action.clone();
-                action.payload.clear(); // the party's alone; the log is read by both
-                self.events.push(JobEvent::ActionRequired { instruction: instruction.id, action });
-            }
-            Outcome::Declined(decline) if funding => {
-                self.job.hold.state = HoldState::Empty;
-                self.job.hold.expired = false; // that was this payment
+        let id = instruction.id;
+        match self.holding()?.answer(instruction, outcome)? {
+            Answered::Waits => {}
+            Answered::NeedsAction(action) => self.events.push(JobEvent::ActionRequired { instruction: id, action }),
+            Answered::NotFunded(decline) => {
                 self.give_back_to_budget(self.job.terms.total()?)?;
                 self.job.hold.charged = None;
-                let (instruction, decline) = (instruction.id, decline.clone());
-                self.events.push(JobEvent::PaymentFailed { instruction, decline });
+                self.events.push(JobEvent::PaymentFailed { instruction: id, decline });
                 self.reopen()?;
             }
-            Outcome::Declined(_) if self.is_losing() => self.divide_what_is_left()?,
-            Outcome::Declined(decline) => {
-                let retry = self.instruct(instruction.order.clone());
-                self.job.hold.state = HoldState::Settling(retry);
-                let wait = backoff(self.job.hold.declined);
-                self.job.hold.declined = self.job.hold.declined.saturating_add(1);
-                let next_at = self.ctx.now + wait.delta();
-                self.instructions[0].1 = next_at;
-                let (instruction, decline) = (instruction.id, decline.clone());
-                let payout_status = PayoutStatus::PendingRetry;
-                self.events.push(JobEvent::PaymentRetrying { instruction, decline, next_at, payout_status });
-            }
-            Outcome::Done(receipt) => {
-                instruction.check(receipt)?;
-                match funding {
-                    true => self.payment_arrived(receipt)?,
-                    false => self.settlement_arrived(receipt)?,
+            Answered::Funded { act_at } => self.payment_arrived(act_at)?,
+            Answered::FundedAndLost => {
+                let amount = self.job.terms.total()?;
+                self.give_back_to_budget(amount)?;
+                self.events.push(JobEvent::PaymentLost { amount });
+                match self.job.status.is_final() {
+                    true => self.job.timers = Timers::default(),
+                    false => self.hold_is_lost(CancelCause::HoldExpired, amount),
                 }
-                self.bear_losses()?;
             }
+            Answered::NotSettled { decline, next_at } => {
+                let payout_status = PayoutStatus::PendingRetry;
+                self.events.push(JobEvent::PaymentRetrying { instruction: id, decline, next_at, payout_status });
+            }
+            Answered::Arrived { legs, reference } => self.events.push(JobEvent::PaymentReceived { reference, legs }),
         }
-        Ok(())
+        self.bear_losses()
     }
 
-    fn payment_arrived(&mut self, receipt: &Receipt) -> Result<(), Rejection> {
-        self.funded_by(receipt)?;
-        let ended = self.job.status.is_final();
-        if self.job.hold.expired {
-            self.hold_lost()?;
-            self.events.push(JobEvent::PaymentLost { amount: receipt.amount });
-            match ended {
-                true => self.job.timers = Timers::default(),
-                false => self.hold_is_lost(receipt.amount),
-            }
-            return Ok(());
-        }
-        if !ended {
+    fn payment_arrived(&mut self, act_at: Option<Timestamp>) -> Result<(), Rejection> {
+        self.job.timers.hold_until = act_at;
+        if !self.job.status.is_final() {
             return self.funded();
         }
         // Called off while the payment was under way: it goes straight back.
@@ -87,59 +54,27 @@ impl Draft<'_> {
         Ok(())
     }
 
-    fn settlement_arrived(&mut self, receipt: &Receipt) -> Result<(), Rejection> {
-        self.settled_by(receipt)?;
-        let legs = receipt.legs.iter().map(|leg| Leg { to: leg.to, amount: leg.amount }).collect();
-        self.events.push(JobEvent::PaymentReceived { reference: receipt.reference.clone(), legs });
-        Ok(())
-    }
-
     pub(super) fn record_hold_expired(&mut self) -> Result<(), Rejection> {
-        let rail = self.ctx.rail;
-        if !rail.custody.is_per_hold() {
-            return Err(Rejection::WrongRail { command: self.command, rail: rail.id, needed: Custody::PerHold });
-        }
-        let refunded = self.job.terms.total()?;
-        match self.job.hold.state {
-            HoldState::Held => self.hold_lost()?,
-            // The rail gave up while it was being asked to divide: nobody got a share, the payer has it all.
-            HoldState::Settling(_) => {
-                self.give_back_to_budget(refunded.minus(self.buyers_leg())?)?;
-                self.take_shares_back(Account::Rail(rail.id))?;
-                self.job.hold.state = HoldState::Settled;
-                self.note_nobody_paid();
-                self.events.push(JobEvent::PaymentLost { amount: refunded });
-                return Ok(());
+        let amount = self.job.terms.total()?;
+        match self.holding()?.expire()? {
+            Expired::Reserved => {
+                self.give_back_to_budget(amount)?;
+                self.hold_is_lost(CancelCause::HoldExpired, amount);
             }
-            // That it was funded is not known yet; when it is, the money is gone again.
-            HoldState::Funding(_) => {
-                self.job.hold.expired = true;
-                self.events.push(JobEvent::PaymentExpired {});
-                return Ok(());
+            Expired::Dividing { to_buyer } => {
+                self.give_back_to_budget(amount.minus(to_buyer)?)?;
+                self.events.push(JobEvent::PaymentLost { amount });
             }
-            HoldState::Empty | HoldState::Settled => return Err(self.wrong_hold()),
+            Expired::BeingTaken => self.events.push(JobEvent::PaymentExpired {}),
         }
-        self.hold_is_lost(refunded);
         Ok(())
     }
 
     /// The parties agreed without us: what they did stands, whatever was asked of the rail meanwhile.
     pub(super) fn record_hold_settled(&mut self, reference: &str, legs: &[Leg]) -> Result<(), Rejection> {
-        let rail = self.ctx.rail;
-        if rail.custody != Custody::NonCustodial {
-            return Err(Rejection::WrongRail { command: self.command, rail: rail.id, needed: Custody::NonCustodial });
-        }
-        let division = Division::outside(&self.job, legs)?;
-        match self.job.hold.state {
-            HoldState::Held => {}
-            HoldState::Settling(_) => {
-                let buyers = self.buyers_leg();
-                self.give_back_to_budget(Money::zero(buyers.currency()).minus(buyers)?)?;
-                self.take_shares_back(escrow(self.job.id))?;
-            }
-            HoldState::Empty | HoldState::Funding(_) | HoldState::Settled => return Err(self.wrong_hold()),
-        }
-        self.settled_outside(division, reference)?;
+        let promised = self.job.hold.to_buyer(self.job.terms.total()?);
+        let division = self.holding()?.settled_outside(reference, legs)?;
+        self.give_back_to_budget(division.buyer.minus(promised)?)?;
         let status = if division.worker.is_zero() { JobStatus::Refunded } else { JobStatus::Completed };
         match self.job.status.is_final() {
             true => self.job.timers = Timers::default(),
@@ -149,29 +84,49 @@ impl Draft<'_> {
         Ok(())
     }
 
-    /// What of the hold the rail is asked to give back to the buyer.
-    fn buyers_leg(&self) -> Money {
-        let leg = self.job.hold.legs.iter().find(|leg| matches!(leg.to, Party::Buyer(_)));
-        leg.map_or(Money::zero(self.job.terms.amount.currency()), |leg| leg.amount)
+    pub(super) fn record_chargeback(&mut self, told: &Chargeback) -> Result<(), Rejection> {
+        self.holding()?.chargeback(told)?;
+        if self.job.returns.is_contested() {
+            self.stand_still();
+        }
+        self.bear_losses()?;
+        self.go_on();
+        Ok(())
+    }
+
+    /// Nothing but the bank's decision lets the job go on.
+    fn stand_still(&mut self) {
+        if self.job.status.is_final() || self.job.frozen.is_some() {
+            return;
+        }
+        self.job.frozen = Some(Frozen { was: self.job.status, since: self.ctx.now, by: Freezer::Chargeback });
+        self.job.status = JobStatus::Frozen;
+        self.events.push(JobEvent::Frozen { reason: "chargeback".into() });
+    }
+
+    /// The bank has decided about everything that was contested.
+    fn go_on(&mut self) {
+        let frozen_by = self.job.frozen.map(|frozen| frozen.by);
+        let returns = &self.job.returns;
+        if frozen_by == Some(Freezer::Chargeback) && !returns.is_contested() && !returns.is_losing() {
+            self.unfreeze();
+        }
+    }
+
+    /// Books who bears what is lost; a job whose money was reserved still is over.
+    fn bear_losses(&mut self) -> Result<(), Rejection> {
+        if let Some(rest) = self.holding()?.bear_losses()? {
+            self.give_back_to_budget(rest)?;
+            self.hold_is_lost(CancelCause::Chargeback, self.job.terms.total()?);
+        }
+        Ok(())
     }
 
     /// The payer has the money back: there is nothing to work for any more.
-    fn hold_is_lost(&mut self, refunded: Money) {
+    fn hold_is_lost(&mut self, cause: CancelCause, refunded: Money) {
         self.end(JobStatus::Cancelled);
-        let none = Money::zero(refunded.currency());
-        self.events.push(JobEvent::Cancelled {
-            cause: CancelCause::HoldExpired,
-            reason: String::new(),
-            refunded,
-            cancellation_fee: none,
-            compensation: none,
-        });
+        let (none, reason) = (Money::zero(refunded.currency()), String::new());
+        let (cancellation_fee, compensation) = (none, none);
+        self.events.push(JobEvent::Cancelled { cause, reason, refunded, cancellation_fee, compensation });
     }
-}
-
-/// The wait before a settlement is asked for again that was declined `before` times before: four times
-/// as long each time, up to a day.
-fn backoff(before: u32) -> Span {
-    let seconds = RETRY_FIRST.as_seconds().saturating_mul(4u32.saturating_pow(before));
-    Span::seconds(seconds.min(RETRY_MOST.as_seconds()))
 }

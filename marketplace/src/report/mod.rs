@@ -10,7 +10,7 @@ use crate::{
     actor::Actor,
     clock::Timestamp,
     error::Rejection,
-    ids::{AgentId, JobId, derived},
+    ids::{AgentId, JobId, Place, derive},
     policy::{Policy, PolicyVersion, ReportPolicy, ReportTarget},
     store::Kept,
     text,
@@ -191,7 +191,7 @@ impl Report {
             Reported::Agent(agent) => agent.0,
             Reported::Job(job) => job.0,
         };
-        derived(target, &format!("report/{reporter}"))
+        derive(Place::Beside(target), &[target.as_bytes(), format!("report/{reporter}").as_bytes()])
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{
     actor::Actor,
     clock::Timestamp,
     error::Rejection,
-    ids::{AgentId, JobId, derived},
+    ids::{AgentId, JobId, Place, derive},
     job::{HoldState, Job, JobStatus},
     policy::{Policy, Range},
     store::Kept,
@@ -151,7 +151,7 @@ impl Review {
             Side::Buyer => "review/buyer",
             Side::Worker => "review/worker",
         };
-        derived(job.0, side)
+        derive(Place::Beside(job.0), &[job.0.as_bytes(), side.as_bytes()])
     }
 }
 

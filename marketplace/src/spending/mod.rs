@@ -6,7 +6,8 @@
 //! month's refund does not raise this month's limit.
 //!
 //! An agent without a limit is not counted at all, so that posting costs it nothing. When its owner sets
-//! one, what its jobs of the period have reserved by then is counted first.
+//! one, what its jobs of the period have reserved by then is counted first ([`Counted`]); it comes back when
+//! those jobs are called off, as what was charged does.
 
 use chrono::{Datelike, Months, NaiveTime};
 use serde::{Deserialize, Serialize};
@@ -34,6 +35,18 @@ pub struct Budget {
     pub since: Timestamp,
     /// What was counted since then and not given back.
     pub spent: Money,
+    /// What of that was reserved before the limit was set, and has charged no budget.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counted: Option<Counted>,
+}
+
+/// What jobs had reserved when a limit was set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counted {
+    /// When they were counted: those that were posted until then.
+    pub at: Timestamp,
+    /// How much of it was not given back.
+    pub amount: Money,
 }
 
 /// How much may be spent in a period.
@@ -87,7 +100,7 @@ impl Budget {
     /// The budget of an agent about which nothing is written down yet.
     pub fn new(agent: AgentId, now: Timestamp, policy: &SpendingPolicy, none: Money) -> Self {
         let since = policy.period.start(now);
-        Self { id: BudgetId::of(agent), agent, limit: SpendingLimit::Default, since, spent: none }
+        Self { id: BudgetId::of(agent), agent, limit: SpendingLimit::Default, since, spent: none, counted: None }
     }
 
     /// What may be spent in a period; `None` for as much as there is.
@@ -102,19 +115,29 @@ impl Budget {
     /// The budget at a moment: a new period begins at nothing.
     pub fn at(&self, now: Timestamp, policy: &SpendingPolicy) -> Self {
         let since = policy.period.start(now);
-        let spent = if since == self.since { self.spent } else { Money::zero(self.spent.currency()) };
-        Self { since, spent, ..self.clone() }
+        match since == self.since {
+            true => self.clone(),
+            false => Self { since, spent: Money::zero(self.spent.currency()), counted: None, ..self.clone() },
+        }
     }
 
-    /// The budget after another limit was set; `before` is what the period had reserved by then, where
-    /// nothing was counted until now.
+    /// What jobs were charged to it.
+    fn charged(&self) -> Result<Money, Rejection> {
+        Ok(match self.counted {
+            Some(counted) => self.spent.minus(counted.amount)?,
+            None => self.spent,
+        })
+    }
+
+    /// The budget after another limit was set; `counted` is what the period has reserved and no budget was
+    /// charged with, where nothing was counted until now.
     ///
     /// # Errors
     /// [`Rejection::Amount`] for a limit below nothing, or of another currency.
     pub(crate) fn with_limit(
         &self,
         limit: SpendingLimit,
-        before: Option<Money>,
+        counted: Option<Counted>,
     ) -> Result<(Self, BudgetEvent), Rejection> {
         if let SpendingLimit::Most(most) = limit {
             self.spent.plus(most)?;
@@ -123,8 +146,14 @@ impl Budget {
                 return Err(Rejection::Amount { field: "spending limit", currency, min: 0, max: i64::MAX, actual });
             }
         }
-        let spent = before.unwrap_or(self.spent);
-        Ok((Self { limit, spent, ..self.clone() }, BudgetEvent::LimitSet { agent: self.agent, limit, spent }))
+        // Where there is no limit nothing is counted; whoever sets one again counts anew.
+        let counted = match limit {
+            SpendingLimit::Most(_) => counted.or(self.counted),
+            SpendingLimit::Default | SpendingLimit::Unlimited => None,
+        };
+        let charged = self.charged()?;
+        let spent = counted.map_or(Ok(charged), |counted| charged.plus(counted.amount))?;
+        Ok((Self { limit, spent, counted, ..self.clone() }, BudgetEvent::LimitSet { agent: self.agent, limit, spent }))
     }
 }
 
@@ -173,10 +202,27 @@ impl Allowance {
         if self.budget.since != charged || amount.is_zero() {
             return Ok(None);
         }
-        let left = self.budget.spent.minus(amount)?;
-        let spent = if left.minor() < 0 { Money::zero(left.currency()) } else { left };
-        Ok(Some(Budget { spent, ..self.budget.clone() }))
+        let amount = at_most(amount, self.budget.charged()?);
+        Ok(Some(Budget { spent: self.budget.spent.minus(amount)?, ..self.budget.clone() }))
     }
+
+    /// The budget after something came back that no period was charged with, of a job that was posted then;
+    /// `None` where it was not counted either.
+    ///
+    /// # Errors
+    /// [`crate::money::MoneyError`] for another currency.
+    pub(crate) fn give_back_counted(&self, amount: Money, posted_at: Timestamp) -> Result<Option<Budget>, Rejection> {
+        let Budget { since, spent, counted, .. } = self.budget;
+        let Some(before) = counted.filter(|counted| (since..=counted.at).contains(&posted_at)) else { return Ok(None) };
+        let amount = at_most(amount, before.amount);
+        let counted = Some(Counted { amount: before.amount.minus(amount)?, ..before });
+        Ok(Some(Budget { spent: spent.minus(amount)?, counted, ..self.budget.clone() }).filter(|_| !amount.is_zero()))
+    }
+}
+
+/// No more than there is to give back.
+fn at_most(amount: Money, most: Money) -> Money {
+    if amount.minor() > most.minor() { most } else { amount }
 }
 
 impl SpendingPeriod {

@@ -256,6 +256,21 @@ impl Journal for MemoryStore {
         Ok(self.lock().market(market).keys.get(key).cloned())
     }
 
+    async fn balance(
+        &self,
+        market: MarketId,
+        account: Account,
+        currency: Currency,
+        at: Option<Timestamp>,
+    ) -> Result<Money, StoreError> {
+        let markets = self.lock();
+        let minor = match (account.limit(), at) {
+            (Limit::NotNegative | Limit::NotPositive, None) => markets.balance(market, account, currency),
+            _ => markets.market(market).sum(account, currency, at),
+        };
+        Ok(Money::new(minor, currency))
+    }
+
     async fn commit(&self, commit: Commit) -> Result<(), CommitError> {
         let mut markets = self.lock();
         let admitted = admit(&*markets, &commit)?;
@@ -390,21 +405,6 @@ impl Store for MemoryStore {
             cursors.insert(reader.into(), to.into());
         }
         Ok(stands)
-    }
-
-    async fn balance(
-        &self,
-        market: MarketId,
-        account: Account,
-        currency: Currency,
-        at: Option<Timestamp>,
-    ) -> Result<Money, StoreError> {
-        let markets = self.lock();
-        let minor = match (account.limit(), at) {
-            (Limit::NotNegative | Limit::NotPositive, None) => markets.balance(market, account, currency),
-            _ => markets.market(market).sum(account, currency, at),
-        };
-        Ok(Money::new(minor, currency))
     }
 
     async fn history(

@@ -58,6 +58,19 @@ pub trait Journal: Send + Sync {
     /// [`StoreError`]
     async fn key(&self, market: MarketId, key: &str) -> Result<Option<KeyRecord>, StoreError>;
 
+    /// An account's balance, now or with everything committed up to a moment. In an open transaction what was committed
+    /// in it counts.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    async fn balance(
+        &self,
+        market: MarketId,
+        account: Account,
+        currency: Currency,
+        at: Option<Timestamp>,
+    ) -> Result<Money, StoreError>;
+
     /// Writes a commit, whole or not at all.
     ///
     /// # Errors
@@ -174,18 +187,6 @@ pub trait Store: Journal + 'static {
         from: Option<&str>,
         to: &str,
     ) -> Result<bool, StoreError>;
-
-    /// An account's balance, now or with everything committed up to a moment.
-    ///
-    /// # Errors
-    /// [`StoreError`]
-    async fn balance(
-        &self,
-        market: MarketId,
-        account: Account,
-        currency: Currency,
-        at: Option<Timestamp>,
-    ) -> Result<Money, StoreError>;
 
     /// An account's entries with a number above `after`, oldest first.
     ///

@@ -11,12 +11,11 @@ pub use judge::judge;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::{
     clock::Timestamp,
-    ids::JobId,
+    ids::{JobId, Place, derive},
     job::{Delivery, JobOrder},
     money::Rate,
     store::Kept,
@@ -138,10 +137,7 @@ impl Check {
 
     /// The id of the check of a job's `number`-th delivery.
     pub(crate) fn id_of(job: JobId, number: u32) -> Uuid {
-        let digest = Sha256::new().chain_update(job.0).chain_update("check").chain_update(number.to_be_bytes());
-        let mut bytes = [0; 16];
-        bytes.copy_from_slice(&digest.finalize()[..16]);
-        uuid::Builder::from_custom_bytes(bytes).into_uuid()
+        derive(Place::Anywhere, &[job.0.as_bytes(), b"check", &number.to_be_bytes()])
     }
 }
 

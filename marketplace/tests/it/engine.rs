@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use tradepost::{
     actor::Actor,
-    clock::{Clock, ManualClock},
+    clock::{Clock, ManualClock, Timestamp},
     engine::{JobsOf, Marketplace, Role},
     error::{Error, Rejection},
     ids::{AgentId, JobId, MarketId, RailId},
@@ -332,6 +332,16 @@ impl Journal for Overtaken<'_> {
         self.town.store.key(market, key).await
     }
 
+    async fn balance(
+        &self,
+        market: MarketId,
+        account: Account,
+        currency: Currency,
+        at: Option<Timestamp>,
+    ) -> Result<Money, StoreError> {
+        self.town.store.balance(market, account, currency, at).await
+    }
+
     async fn commit(&self, commit: Commit) -> Result<(), CommitError> {
         let rival = self.rival.lock().unwrap().take();
         if let Some((who, what, job)) = rival {
@@ -565,6 +575,16 @@ impl Journal for Held<'_> {
 
     async fn key(&self, market: MarketId, key: &str) -> Result<Option<KeyRecord>, StoreError> {
         self.store.unwrap().key(market, key).await
+    }
+
+    async fn balance(
+        &self,
+        market: MarketId,
+        account: Account,
+        currency: Currency,
+        at: Option<Timestamp>,
+    ) -> Result<Money, StoreError> {
+        self.store.unwrap().balance(market, account, currency, at).await
     }
 
     async fn commit(&self, commit: Commit) -> Result<(), CommitError> {

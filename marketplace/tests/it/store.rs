@@ -3,11 +3,12 @@
 use std::sync::{Arc, LazyLock};
 
 use async_trait::async_trait;
+use sqlx::{ConnectOptions as _, Connection as _, postgres::PgConnectOptions};
 use tradepost::{
     store::{MemoryStore, PostgresStore, SqliteStore, Store, StoreError},
     testkit::{
         postgres::PostgresServer,
-        store::{Database, run},
+        store::{Database, Inside, run},
     },
 };
 
@@ -16,7 +17,7 @@ mod postgres;
 mod sqlite;
 
 /// How many cases the kit has.
-const CASES: usize = 50;
+const CASES: usize = 51;
 
 /// One server for this test binary; every test has a database of its own.
 pub(crate) static SERVER: LazyLock<PostgresServer> = LazyLock::new(|| match PostgresServer::start() {
@@ -31,6 +32,11 @@ impl Database for Memory {
     async fn open(&self) -> Result<Arc<dyn Store>, StoreError> {
         Ok(Arc::new(self.0.clone()))
     }
+
+    async fn within(&self, inside: Inside) -> Result<(), StoreError> {
+        inside(&self.0).await;
+        Ok(())
+    }
 }
 
 struct Sqlite(tempfile::TempDir);
@@ -40,6 +46,12 @@ impl Database for Sqlite {
     async fn open(&self) -> Result<Arc<dyn Store>, StoreError> {
         Ok(Arc::new(SqliteStore::open(self.0.path().join("market.db")).await?))
     }
+
+    async fn within(&self, inside: Inside) -> Result<(), StoreError> {
+        let transaction = SqliteStore::open(self.0.path().join("market.db")).await?.begin().await?;
+        inside(&transaction).await;
+        transaction.end().await
+    }
 }
 
 struct Postgres(String);
@@ -48,6 +60,14 @@ struct Postgres(String);
 impl Database for Postgres {
     async fn open(&self) -> Result<Arc<dyn Store>, StoreError> {
         Ok(Arc::new(PostgresStore::connect(&self.0).await?))
+    }
+
+    async fn within(&self, inside: Inside) -> Result<(), StoreError> {
+        let mut own = self.0.parse::<PgConnectOptions>().unwrap().connect().await.unwrap();
+        let mut transaction = own.begin().await.unwrap();
+        inside(&PostgresStore::within(&mut transaction)).await;
+        transaction.commit().await.unwrap();
+        Ok(())
     }
 }
 

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use serde_json::json;
 use tradepost::{
     clock::ManualClock,
+    dispute::Filing,
     engine::Marketplace,
     error::Rejection,
     job::{Delivery, Job, JobEvent, JobOrder, JobStatus},
@@ -58,6 +59,7 @@ struct Bench {
 
 fn policy(on_pass: OnPass) -> Policy {
     let mut policy = voxpact();
+    policy.disputes.as_mut().unwrap().statuses.push(JobStatus::Validating);
     policy.validation =
         policy.validation.map(|validation| ValidationPolicy { on_pass, within: Span::SECOND, ..validation });
     policy
@@ -201,6 +203,24 @@ async fn vp_18_vp_39_a_frozen_jobs_verdict_waits() {
     bench.clock.advance(Span::seconds(60).delta());
     bench.market.run_until_idle().await.unwrap();
     assert_eq!(bench.market.job(job.id).await.unwrap().status, JobStatus::Delivered);
+}
+
+/// VP-18: a dispute that is withdrawn lets the validation go on.
+#[tokio::test]
+async fn vp_18_a_dispute_that_is_withdrawn_leaves_no_validation_undone() {
+    let bench = Bench::with(OnPass::AwaitBuyer, &[Does::Say("0.9"), Does::Say("0.9")]).await;
+    let job = bench.delivered().await;
+    let filing = Filing { category: None, reason: "half of it is missing".into(), evidence: Vec::new() };
+    let dispute = bench.market.agent(buyer()).open_dispute(job.id, filing).await.unwrap();
+    bench.market.run_until_idle().await.unwrap();
+    assert_eq!(bench.market.validation(job.id, 1).await.unwrap(), None);
+    assert_eq!(bench.asked.load(Ordering::SeqCst), 0, "nobody is asked about what is disputed");
+    bench.market.agent(buyer()).withdraw_dispute(dispute.id).await.unwrap();
+    assert_eq!(bench.market.job(job.id).await.unwrap().status, JobStatus::Validating);
+    bench.clock.advance(Span::seconds(60).delta());
+    bench.market.run_until_idle().await.unwrap();
+    assert_eq!(bench.market.job(job.id).await.unwrap().status, JobStatus::Delivered);
+    assert!(matches!(bench.last_event(&job).await, JobEvent::ValidationPassed { .. }));
 }
 
 /// VP-22: each delivery is validated anew.

@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use sqlx::{ConnectOptions, Connection, PgConnection, postgres::PgConnectOptions};
 use tradepost::{
+    adjustment::Booking,
     clock::ManualClock,
     engine::Marketplace,
     error::Rejection,
     ids::JobId,
     job::{HoldState, JobStatus},
+    ledger::{Account, RevenueKind},
     rail::CreditsRail,
     store::{InstructionState, Journal, PostgresStore, SqliteStore, Store},
     testkit::{Lie, Script},
@@ -113,6 +115,53 @@ async fn a_life_in_an_embedders_transaction_on_postgres() {
         let rows: i64 = sqlx::query_scalar(COUNT).fetch_one(&mut own).await.unwrap();
         check(&market, job, rows, end).await;
     }
+}
+
+/// Two jobs of a worker who owes something, both approved in one transaction: the second finds the debt as the
+/// first left it.
+async fn repay(market: &Marketplace, transaction: &dyn Journal) {
+    for amount in [100, 200] {
+        let job = market.agent(buyer()).within(transaction).post_job(order(euros(amount))).await.unwrap();
+        market.agent(worker()).within(transaction).accept(job.id).await.unwrap();
+        market.agent(worker()).within(transaction).deliver(job.id, Default::default()).await.unwrap();
+        market.agent(buyer()).within(transaction).approve(job.id).await.unwrap();
+    }
+}
+
+async fn owes(market: &Marketplace, minor: i64) {
+    let (debt, losses) = (Account::Debt(worker()), Account::Revenue(RevenueKind::Losses));
+    let booking = Booking { debit: debt, credit: losses, amount: euros(minor) };
+    market.operator("Ada").adjust(vec![booking], "it broke something").await.unwrap();
+}
+
+async fn check_repaid(market: &Marketplace) {
+    assert_eq!(market.balance(Account::Debt(worker()), None).await.unwrap(), euros(0));
+    assert_eq!(market.available(worker()).await.unwrap(), euros(90 + 180 - 120));
+    assert_eq!(market.verify().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_debt_is_repaid_by_two_payments_of_one_transaction_on_sqlite() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(folder.path().join("market.db")).await.unwrap();
+    let market = ledger(store.clone()).await;
+    owes(&market, 120).await;
+    let transaction = store.begin().await.unwrap();
+    repay(&market, &transaction).await;
+    transaction.end().await.unwrap();
+    check_repaid(&market).await;
+}
+
+#[tokio::test]
+async fn a_debt_is_repaid_by_two_payments_of_one_transaction_on_postgres() {
+    let url = crate::store::SERVER.database().unwrap();
+    let market = ledger(PostgresStore::connect(&url).await.unwrap()).await;
+    owes(&market, 120).await;
+    let mut own = connection(&url).await;
+    let mut transaction = own.begin().await.unwrap();
+    repay(&market, &PostgresStore::within(&mut transaction)).await;
+    transaction.commit().await.unwrap();
+    check_repaid(&market).await;
 }
 
 /// The rail hears of nothing that might be rolled back: workers take it up after the commit. So does

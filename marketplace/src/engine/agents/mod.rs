@@ -218,7 +218,7 @@ impl Marketplace {
             let drawn = parts.draw(&policy, agent.map_or_else(|| command.registers(), |agent| Some(agent.id)))?;
             let owner = self.load_owner(journal, agent, call.actor).await?;
             let active_contract = self.active_contract(agent, &command).await?;
-            let (holds, owes) = self.left_behind(agent, &command).await?;
+            let (holds, owes) = self.left_behind(journal, agent, &command).await?;
             let fresh = parts.fresh(&policy, &drawn);
             let context = Context {
                 now,

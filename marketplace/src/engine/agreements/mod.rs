@@ -10,13 +10,15 @@ use super::{
     Marketplace, Role,
     command::{Call, json},
     parties::Beginning,
-    transact::{Attempt, Operation},
+    transact::{Attempt, Operation, is_repaid},
 };
 use crate::{
     actor::Actor,
     agreement::{Agreement, AgreementCommand, AgreementStatus, Context, chain::CallProof, decide},
     error::{Error, Rejection},
+    hold::Spendable,
     ids::AgreementId,
+    ledger::{Account, LedgerError},
     policy::{Policy, PolicyVersion},
     store::{
         Commit, Document, Kept as _, Key, Kind, LoggedEvent, Observed, OfKind as _, Query, StoreError, StoreErrorKind,
@@ -141,12 +143,25 @@ impl Attempt<'_> {
             (before, _) => (Beginning::default(), before.map(|(agreement, _)| agreement.rail)),
         };
         let parties = market.parties(self.journal, command.name(), beginning, &policy).await?;
-        let decision = {
-            let (rail, verifiers) = (market.rail(rail)?.profile(), &market.inner.verifiers);
-            let (now, seller_tier) = (self.now, parties.candidate().tier);
-            let context = Context { now, actor, policy: &policy, version, rail, seller_tier, verifiers };
-            decide(before.map(|(agreement, _)| agreement), command, &context)?
+        let agreement = before.map(|(agreement, _)| agreement);
+        let spendable = match agreement.filter(|agreement| takes_back(agreement, command)) {
+            Some(agreement) => self.spendable(agreement.buyer, Some(agreement.seller)).await?,
+            None => Spendable::default(),
         };
+        let rail = market.rail(rail)?.profile();
+        let decided = |owed| {
+            let (verifiers, now, seller_tier) = (&market.inner.verifiers, self.now, parties.candidate().tier);
+            let policy = &*policy;
+            let context = Context { now, actor, policy, version, rail, seller_tier, verifiers, owed, spendable };
+            decide(agreement, command, &context)
+        };
+        let mut decision = decided(None)?;
+        if decision.pays_the_seller() {
+            let owed = self.owed(decision.agreement.seller).await?;
+            if owed.is_positive() {
+                decision = decided(Some(owed))?;
+            }
+        }
         let (agreement, version) = (Arc::new(decision.agreement), before.map_or(0, |(_, version)| version));
         commit.write(agreement.clone(), version, actor, decision.events);
         for (instruction, run_at) in decision.instructions {
@@ -157,6 +172,15 @@ impl Attempt<'_> {
         commit.documents.extend(document(&agreement, command, &decision.proofs)?);
         parties.guard(commit);
         Ok(agreement)
+    }
+}
+
+/// Whether a decision may take money out of the parties' wallets that went there before.
+fn takes_back(agreement: &Agreement, command: &AgreementCommand) -> bool {
+    match command {
+        AgreementCommand::RecordChargeback { .. } => true,
+        AgreementCommand::RecordOutcome { .. } => !agreement.returns.chargebacks.is_empty(),
+        _ => false,
     }
 }
 
@@ -194,6 +218,13 @@ impl Operation for Given {
             commit.writes.push(write.clone());
         }
         Ok(commit)
+    }
+
+    /// More of a debt was to be repaid than is owed by now, or a wallet that money is taken back from was
+    /// spent from.
+    fn is_stale(&self, error: &LedgerError) -> bool {
+        let takes_back = matches!(self.command, AgreementCommand::RecordChargeback { .. });
+        is_repaid(error) || takes_back && matches!(error, LedgerError::Overdraft { account: Account::Available(_), .. })
     }
 }
 

@@ -24,7 +24,7 @@ use crate::{
     agent::Agent,
     clock::Timestamp,
     error::{Error, Rejection},
-    ids::{AgentId, DeliveryId, EndpointId, JobId, NoticeId, OwnerId},
+    ids::{AgentId, DeliveryId, EndpointId, JobId, NoticeId, OwnerId, Place, derive},
     job::Job,
     notice::{
         Context, Courier, Delivery, DeliveryState, Endpoint, EndpointCommand, EndpointState, Notice, PING, Party,
@@ -232,7 +232,7 @@ impl Marketplace {
 
     /// The endpoint that follows from an agent's profile.
     fn profile_endpoint(&self, agent: AgentId) -> EndpointId {
-        EndpointId(crate::ids::derive(Timestamp::UNIX_EPOCH, &[b"profile", agent.0.as_bytes()]))
+        EndpointId(derive(Place::At(Timestamp::UNIX_EPOCH), &[b"profile", agent.0.as_bytes()]))
     }
 }
 

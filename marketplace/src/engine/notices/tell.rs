@@ -16,7 +16,7 @@ use crate::{
     clock::Timestamp,
     engine::{Marketplace, Standing, command::Call},
     error::Error,
-    ids::{AgentId, DeliveryId, EndpointId, JobId, NoticeId, derive},
+    ids::{AgentId, DeliveryId, EndpointId, JobId, NoticeId, Place, derive},
     job::Job,
     notice::{
         Delivery, DeliveryState, Endpoint, EndpointCommand, EndpointEvent, EndpointState, Facts, Notice, Target, Told,
@@ -262,7 +262,7 @@ impl Marketplace {
 pub(super) fn notice(position: Position, told: &Told) -> Notice {
     let (epoch, number, row) = (position.epoch.to_be_bytes(), position.number.to_be_bytes(), told.row.to_be_bytes());
     Notice {
-        id: NoticeId(derive(told.at, &[b"notice", &epoch, &number, &row, told.agent.0.as_bytes()])),
+        id: NoticeId(derive(Place::At(told.at), &[b"notice", &epoch, &number, &row, told.agent.0.as_bytes()])),
         agent: told.agent,
         job: told.job,
         event: told.event.clone(),
@@ -280,7 +280,7 @@ fn delivery(notice: &Notice, endpoint: &Endpoint, envelope: &Envelope, now: Time
         EndpointState::Disabled { .. } | EndpointState::Removed => return None,
     };
     (endpoint.wants(&notice.event) && notice.at >= endpoint.added_at).then(|| Delivery {
-        id: DeliveryId(derive(notice.at, &[b"delivery", notice.id.0.as_bytes(), endpoint.id.0.as_bytes()])),
+        id: DeliveryId(derive(Place::At(notice.at), &[b"delivery", notice.id.0.as_bytes(), endpoint.id.0.as_bytes()])),
         endpoint: endpoint.id,
         agent: endpoint.agent,
         event: notice.event.clone(),

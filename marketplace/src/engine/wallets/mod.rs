@@ -22,14 +22,15 @@ use crate::{
     agent::{Agent, AgentCommand},
     clock::Timestamp,
     error::{Error, Rejection},
+    hold::Spendable,
     ids::{AgentId, BudgetId, WalletId},
     job::{Job, JobCommand},
     ledger::{Account, LedgerError},
     money::Money,
     policy::SpendingPolicy,
     rail::{Custody, SettlementRail},
-    spending::{Allowance, Budget, SpendingLimit},
-    store::{Commit, Kept as _, Key, Kind, OfKind as _, Query},
+    spending::{Allowance, Budget, Counted, SpendingLimit},
+    store::{Commit, Journal, Kept as _, Key, Kind, OfKind as _, Query},
     wallet::{Context, Wallet, WalletCommand, decide},
 };
 
@@ -81,12 +82,12 @@ impl Operation for Limiting {
             on.allowance(agent).await?.ok_or(Rejection::NotOffered { what: "spending limits" })?;
         let Allowance { budget, policy } = allowance;
         let budget = budget.at(on.now, &policy);
-        let before = match budget.most(&policy) {
+        let counted = match budget.most(&policy) {
             Some(_) => None,
-            None => Some(on.market.reserved_since(agent, &budget).await?),
+            None => Some(Counted { at: on.now, amount: on.market.reserved_since(agent, &budget).await? }),
         };
         let limit = limit.map_or(SpendingLimit::Unlimited, SpendingLimit::Most);
-        let (budget, event) = budget.with_limit(limit, before)?;
+        let (budget, event) = budget.with_limit(limit, counted)?;
         let mut commit = on.commit(budget.key(), version);
         commit.write(budget, version, on.actor, [event]);
         Ok(commit)
@@ -106,7 +107,7 @@ impl Attempt<'_> {
         let (known, guard) = self.standing(agent).await?;
         let found = self.find::<Wallet>(WalletId::of(agent).0).await?;
         let (wallet, version) = found.unwrap_or_else(|| (Arc::new(Wallet::new(agent)), 0));
-        let (available, debt) = (market.available(agent).await?, market.owed(agent).await?);
+        let (available, debt) = (self.available(agent).await?, self.owed(agent).await?);
         let (_, policy) = market.policy();
         let (owner, standing) = known.map_or((None, None), |agent| (Some(agent.owner), Some(agent.status)));
         let context =
@@ -120,6 +121,30 @@ impl Attempt<'_> {
         commit.movement = decision.movement;
         commit.guards.extend(guard);
         Ok(commit)
+    }
+
+    /// What an agent may spend.
+    pub(in crate::engine) async fn available(&self, agent: AgentId) -> Result<Money, Error> {
+        self.market.balance_in(self.journal, Account::Available(agent)).await
+    }
+
+    /// What an agent owes; nothing or more.
+    pub(in crate::engine) async fn owed(&self, agent: AgentId) -> Result<Money, Error> {
+        self.market.owed_in(self.journal, agent).await
+    }
+
+    /// What a contract's parties may spend. Where nobody works yet, the payer stands in.
+    pub(in crate::engine) async fn spendable(
+        &self,
+        buyer: AgentId,
+        worker: Option<AgentId>,
+    ) -> Result<Spendable, Error> {
+        let available = self.available(buyer).await?.minor();
+        let worker = match worker {
+            Some(worker) => self.available(worker).await?.minor(),
+            None => available,
+        };
+        Ok(Spendable { buyer: available, worker })
     }
 
     /// Where agents are kept here: the agent, and the version that says how it stands.
@@ -151,9 +176,14 @@ impl Marketplace {
         self.inner.rails.iter().find(holds).ok_or(Rejection::NotOffered { what: "wallets: its rails hold no money" })
     }
 
+    /// What an account holds, as the store or an embedder's open transaction has it.
+    async fn balance_in(&self, journal: &dyn Journal, account: Account) -> Result<Money, Error> {
+        Ok(journal.balance(self.inner.market, account, self.currency(), None).await?)
+    }
+
     /// What an agent owes; nothing or more.
-    pub(super) async fn owed(&self, agent: AgentId) -> Result<Money, Error> {
-        let balance = self.balance(Account::Debt(agent), None).await?;
+    async fn owed_in(&self, journal: &dyn Journal, agent: AgentId) -> Result<Money, Error> {
+        let balance = self.balance_in(journal, Account::Debt(agent)).await?;
         Ok(Money::zero(balance.currency()).minus(balance).map_err(Rejection::from)?)
     }
 
@@ -167,7 +197,7 @@ impl Marketplace {
     async fn reserved_since(&self, agent: AgentId, budget: &Budget) -> Result<Money, Error> {
         let party = Some((0, agent.0));
         let mut query = Query { kind: Kind::Job, party, statuses: Vec::new(), offset: 0, limit: PAGE };
-        let mut sum = budget.spent;
+        let mut sum = Money::zero(self.currency());
         loop {
             let page = self.inner.store.find(self.inner.market, &query).await?;
             let last = page.len() < PAGE as usize;
@@ -175,7 +205,7 @@ impl Marketplace {
                 if job.posted_at < budget.since {
                     return Ok(sum);
                 }
-                if job.hold.charged.is_none() {
+                if job.is_counted() {
                     sum = sum.plus(job.reserved().map_err(Rejection::from)?).map_err(Rejection::from)?;
                 }
             }
@@ -207,6 +237,7 @@ impl Marketplace {
     /// asks for it (VP-09).
     pub(super) async fn left_behind(
         &self,
+        journal: &dyn Journal,
         agent: Option<&Agent>,
         command: &AgentCommand,
     ) -> Result<(Option<Money>, Option<Money>), Error> {
@@ -214,9 +245,10 @@ impl Marketplace {
         let offered = self.policy().1.wallet.is_some_and(|wallet| wallet.withdrawals.is_some());
         // Earnings that such a rail could not pay are paid out later.
         let leaves = offered || self.wallet_rail().is_ok_and(|rail| rail.profile().custody == Custody::PerHold);
-        let pending = self.balance(Account::Pending(agent.id), None).await?;
-        let holds = self.available(agent.id).await?.plus(pending).map_err(Rejection::from)?;
-        let owes = self.owed(agent.id).await?;
+        let available = self.balance_in(journal, Account::Available(agent.id)).await?;
+        let pending = self.balance_in(journal, Account::Pending(agent.id)).await?;
+        let holds = available.plus(pending).map_err(Rejection::from)?;
+        let owes = self.owed_in(journal, agent.id).await?;
         let some = |money: Money| money.is_positive().then_some(money);
         Ok((some(holds).filter(|_| leaves), some(owes)))
     }
@@ -227,6 +259,8 @@ pub(super) fn touches_budget(job: Option<&Job>, command: &JobCommand) -> bool {
     match (job, command) {
         (Some(job), _) if job.hold.charged.is_some() => true,
         (_, JobCommand::Post { .. } | JobCommand::Hire { .. } | JobCommand::Accept | JobCommand::RetryPayment) => true,
-        _ => false,
+        // What was counted when the limit was set may come back.
+        (Some(job), command) => command.may_give_back() && job.is_counted(),
+        (None, _) => false,
     }
 }

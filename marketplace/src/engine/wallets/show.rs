@@ -31,7 +31,7 @@ impl Marketplace {
         let stored = self.inner.store.load(self.inner.market, key).await?;
         let wallet = stored.and_then(|stored| Wallet::of(stored.record)).unwrap_or_else(|| Wallet::new(agent).into());
         let pending = self.balance(Account::Pending(agent), None).await?;
-        let (available, debt) = (self.available(agent).await?, self.owed(agent).await?);
+        let (available, debt) = (self.available(agent).await?, self.owed_in(&*self.inner.store, agent).await?);
         let figures = [available, self.escrowed(agent).await?, pending, debt];
         Ok(Balances::new(&wallet, figures, self.now())?)
     }

@@ -154,6 +154,16 @@ impl<D: 'static> Journal for SqlStore<D> {
         ask!(self.readers, queries::key, market, key)
     }
 
+    async fn balance(
+        &self,
+        market: MarketId,
+        account: Account,
+        currency: Currency,
+        at: Option<Timestamp>,
+    ) -> Result<Money, StoreError> {
+        ask!(self.readers, queries::balance, market, account, currency, at)
+    }
+
     async fn commit(&self, commit: Commit) -> Result<(), CommitError> {
         self.shared.queue.commit(Prepared::new(commit)?).await
     }
@@ -221,16 +231,6 @@ impl<D: 'static> Store for SqlStore<D> {
         to: &str,
     ) -> Result<bool, StoreError> {
         ask!(self.writers, queries::move_cursor, market, reader, from, to)
-    }
-
-    async fn balance(
-        &self,
-        market: MarketId,
-        account: Account,
-        currency: Currency,
-        at: Option<Timestamp>,
-    ) -> Result<Money, StoreError> {
-        ask!(self.readers, queries::balance, market, account, currency, at)
     }
 
     async fn history(

@@ -10,7 +10,10 @@ use super::{
     Bulk, Dialect, Failure, SqlStore, queries, session::Session, shelf::Shelf, write::Prepared, writer::Joined,
 };
 use crate::{
+    clock::Timestamp,
     ids::MarketId,
+    ledger::Account,
+    money::{Currency, Money},
     store::{Commit, CommitError, Journal, Key, KeyRecord, StoreError, StoreErrorKind, Stored},
 };
 
@@ -158,6 +161,16 @@ impl Journal for PostgresJournal<'_> {
 
     async fn key(&self, market: MarketId, key: &str) -> Result<Option<KeyRecord>, StoreError> {
         Ok(queries::key(&mut *self.0.lock().await.connection, market, key).await?)
+    }
+
+    async fn balance(
+        &self,
+        market: MarketId,
+        account: Account,
+        currency: Currency,
+        at: Option<Timestamp>,
+    ) -> Result<Money, StoreError> {
+        Ok(queries::balance(&mut *self.0.lock().await.connection, market, account, currency, at).await?)
     }
 
     async fn commit(&self, commit: Commit) -> Result<(), CommitError> {

@@ -17,7 +17,10 @@ use super::{
     writer::Joined,
 };
 use crate::{
+    clock::Timestamp,
     ids::MarketId,
+    ledger::Account,
+    money::{Currency, Money},
     store::{Commit, CommitError, Journal, Key, KeyRecord, StoreError, StoreErrorKind, Stored},
 };
 
@@ -184,6 +187,16 @@ impl Journal for SqliteTransaction {
 
     async fn key(&self, market: MarketId, key: &str) -> Result<Option<KeyRecord>, StoreError> {
         Ok(queries::key(&mut *self.0.lock().await.joined.connection, market, key).await?)
+    }
+
+    async fn balance(
+        &self,
+        market: MarketId,
+        account: Account,
+        currency: Currency,
+        at: Option<Timestamp>,
+    ) -> Result<Money, StoreError> {
+        Ok(queries::balance(&mut *self.0.lock().await.joined.connection, market, account, currency, at).await?)
     }
 
     async fn commit(&self, commit: Commit) -> Result<(), CommitError> {

@@ -1,13 +1,16 @@
 //! Writing: atomic, guarded by versions, limits and keys.
 
+use std::sync::{Arc, Mutex};
+
 use super::{
-    Broken, Stage, cases, hold,
+    Broken, Inside, Stage, cases, hold,
     sample::{RAIL, Sample, euros, moment},
 };
 use crate::{
-    ledger::{Account, LedgerError, TransferKind},
+    ids::HoldId,
+    ledger::{Account, LedgerError, TransferKind, escrow},
     money::{Currency, Money},
-    store::{Claim, CommitError, Document, Key, Kind, Query, Record},
+    store::{Claim, Commit, CommitError, Document, Key, Kind, Query, Record},
 };
 
 cases! {
@@ -25,6 +28,7 @@ cases! {
     an_account_with_no_limit_has_none,
     a_balance_that_does_not_fit_is_refused,
     two_currencies_have_two_balances,
+    a_transaction_sees_what_was_committed_in_it,
     a_claim_takes_what_is_due_once,
     a_claim_ends_and_is_fenced,
     a_write_can_keep_its_claim,
@@ -209,6 +213,47 @@ async fn two_currencies_have_two_balances(stage: &Stage<'_>) -> Result<(), Broke
     hold!(balance == Money::new(7, cents) && stage.balance(wallet).await? == euros(2), "the balances mix");
     hold!(stage.store.trial_balance(stage.market).await?.len() == 2, "the books mix");
     stage.in_order().await
+}
+
+async fn a_transaction_sees_what_was_committed_in_it(stage: &Stage<'_>) -> Result<(), Broken> {
+    let market = stage.market;
+    let commits: Vec<Commit> = [5, 3]
+        .into_iter()
+        .map(|minor| stage.sample().fund(euros(minor)).map_err(|e| Broken(e.to_string())))
+        .collect::<Result<_, _>>()?;
+    let (accounts, seen) = (moved_by(&commits), Arc::new(Mutex::new(Vec::new())));
+    let (looked_at, saw) = (accounts.clone(), Arc::clone(&seen));
+    let inside: Inside = Box::new(move |journal| {
+        Box::pin(async move {
+            for commit in commits {
+                let written = journal.commit(commit).await.map_err(Broken::from);
+                let mut balances = Vec::new();
+                for account in &looked_at {
+                    balances.push(journal.balance(market, *account, Currency::EUR, None).await);
+                }
+                saw.lock().expect("nobody panics with it").push((written, balances));
+            }
+        })
+    });
+    stage.database.within(inside).await?;
+    let seen = std::mem::take(&mut *seen.lock().expect("nobody panics with it"));
+    let expected = [[-5, 5, 0], [-8, 5, 3]];
+    hold!(seen.len() == expected.len(), "{} commits were made", seen.len());
+    for ((written, balances), expected) in seen.into_iter().zip(expected) {
+        written?;
+        let balances = balances.into_iter().collect::<Result<Vec<Money>, _>>()?;
+        hold!(balances == expected.map(euros), "{accounts:?} are {balances:?} and should be {expected:?}");
+    }
+    for (account, expected) in accounts.into_iter().zip(expected[1]) {
+        hold!(stage.balance(account).await? == euros(expected), "{account} is another after the transaction");
+    }
+    Ok(())
+}
+
+/// The rail's account, and the escrow of each commit.
+fn moved_by(commits: &[Commit]) -> Vec<Account> {
+    let escrows = commits.iter().map(|commit| escrow(HoldId(commit.contract)));
+    std::iter::once(Account::Rail(RAIL)).chain(escrows).collect()
 }
 
 async fn a_claim_takes_what_is_due_once(stage: &Stage<'_>) -> Result<(), Broken> {

@@ -28,7 +28,7 @@ use crate::{
     ids::MarketId,
     ledger::Account,
     money::{Currency, Money},
-    store::{CommitError, Key, LoggedEvent, Position, Store, StoreError, Stored},
+    store::{CommitError, Journal, Key, LoggedEvent, Position, Store, StoreError, Stored},
 };
 
 /// What the kit needs to know and do about a store.
@@ -36,7 +36,14 @@ use crate::{
 pub trait Database: Send + Sync {
     /// The store over the same database each time, as after a restart of the process.
     async fn open(&self) -> Result<Arc<dyn Store>, StoreError>;
+
+    /// Does something in one transaction of an embedder's own, and commits it; a store without such transactions
+    /// is given itself.
+    async fn within(&self, inside: Inside) -> Result<(), StoreError>;
 }
+
+/// What the kit does in a transaction.
+pub type Inside = Box<dyn for<'a> FnOnce(&'a dyn Journal) -> BoxFuture<'a, ()> + Send>;
 
 /// How often the log is asked for an event before it counts as lost.
 const PATIENCE: u32 = 100_000;

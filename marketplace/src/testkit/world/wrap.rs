@@ -90,6 +90,16 @@ impl Journal for WorldTransaction {
         self.store.key(market, key).await
     }
 
+    async fn balance(
+        &self,
+        market: MarketId,
+        account: Account,
+        currency: Currency,
+        at: Option<Timestamp>,
+    ) -> Result<Money, StoreError> {
+        self.store.balance(market, account, currency, at).await
+    }
+
     async fn commit(&self, commit: Commit) -> Result<(), CommitError> {
         self.commits.lock().expect("no holder of this lock panics").push(commit);
         Ok(())
@@ -119,6 +129,17 @@ impl Journal for WorldStore {
     async fn key(&self, market: MarketId, key: &str) -> Result<Option<KeyRecord>, StoreError> {
         let _alone = self.read().await?;
         self.inner.key(market, key).await
+    }
+
+    async fn balance(
+        &self,
+        market: MarketId,
+        account: Account,
+        currency: Currency,
+        at: Option<Timestamp>,
+    ) -> Result<Money, StoreError> {
+        let _alone = self.read().await?;
+        self.inner.balance(market, account, currency, at).await
     }
 
     async fn commit(&self, commit: Commit) -> Result<(), CommitError> {
@@ -245,17 +266,6 @@ impl Store for WorldStore {
     ) -> Result<bool, StoreError> {
         let _alone = self.read().await?;
         self.inner.move_cursor(market, reader, from, to).await
-    }
-
-    async fn balance(
-        &self,
-        market: MarketId,
-        account: Account,
-        currency: Currency,
-        at: Option<Timestamp>,
-    ) -> Result<Money, StoreError> {
-        let _alone = self.read().await?;
-        self.inner.balance(market, account, currency, at).await
     }
 
     async fn history(

@@ -14,7 +14,7 @@ use tradepost::{
     ledger::{LedgerError, escrow},
     money::Money,
     policy::{Policy, Span},
-    rail::{CreditsRail, Custody, Landing, Leg, Party, SettlementRail},
+    rail::{ChargebackStage, CreditsRail, Custody, Landing, Leg, Party, SettlementRail},
     store::{MemoryStore, PostgresStore, SqliteStore, Store},
     testkit::{Answer, Chances, Course, Ending, OutsideWorld, Script, ScriptedRail},
 };
@@ -32,8 +32,13 @@ struct Town {
 
 impl Town {
     async fn on(store: impl Store, policy: Policy, custody: Custody) -> Self {
-        let (clock, world) = (Arc::new(ManualClock::at(start())), OutsideWorld::new(policy.currency, 1));
         let profile = ScriptedRail::profile_of(custody, policy.currency);
+        Self::on_rail(store, policy, profile).await
+    }
+
+    async fn on_rail(store: impl Store, policy: Policy, profile: RailProfile) -> Self {
+        let custody = profile.custody;
+        let (clock, world) = (Arc::new(ManualClock::at(start())), OutsideWorld::new(policy.currency, 1));
         let builder = Marketplace::builder("town", store, policy.clone());
         let (builder, rail) = match custody {
             Custody::Internal => (builder.rail(CreditsRail::new(policy.currency)), CreditsRail::ID),
@@ -54,15 +59,20 @@ impl Town {
 
     /// The same town on every store there is.
     async fn everywhere(policy: Policy, custody: Custody) -> Vec<Self> {
+        let profile = ScriptedRail::profile_of(custody, policy.currency);
+        Self::everywhere_on(policy, profile).await
+    }
+
+    async fn everywhere_on(policy: Policy, profile: RailProfile) -> Vec<Self> {
         let folder = tempfile::tempdir().unwrap();
         let sqlite = SqliteStore::open(folder.path().join("market.db")).await.unwrap();
-        let mut on_disk = Self::on(sqlite, policy.clone(), custody).await;
+        let mut on_disk = Self::on_rail(sqlite, policy.clone(), profile.clone()).await;
         on_disk._folder = Some(folder);
         let postgres = PostgresStore::connect(&SERVER.database().unwrap()).await.unwrap();
         vec![
-            Self::on(MemoryStore::new(), policy.clone(), custody).await,
+            Self::on_rail(MemoryStore::new(), policy.clone(), profile.clone()).await,
             on_disk,
-            Self::on(postgres, policy, custody).await,
+            Self::on_rail(postgres, policy, profile).await,
         ]
     }
 
@@ -375,6 +385,36 @@ async fn shares_that_a_rail_keeps_are_in_the_wallets() {
         town.market.agent(buyer()).complete_agreement(id).await.unwrap();
         assert_eq!(town.market.available(worker()).await.unwrap().minor(), 10 * UNIT_PRICE);
         town.check_books().await;
+    }
+}
+
+/// A bank's chargeback of a deposit reaches its agreement through the rail's reports, once however often it is told.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chargeback_of_a_deposit_is_its_agreements_to_decide() {
+    for end in [ChargebackStage::Won, ChargebackStage::Lost] {
+        // What is only authorised cannot be taken back: the rail has the money.
+        let taken =
+            RailProfile { hold_expiry: None, ..ScriptedRail::profile_of(Custody::PerHold, paegents().currency) };
+        for town in Town::everywhere_on(paegents(), taken).await {
+            let id = town.activated().await.id;
+            town.market.agent(worker()).record_usage(id, calls(30), None).await.unwrap();
+            assert!(town.world.charge_back(id.into(), ChargebackStage::Opened { evidence_due: None }));
+            town.work().await;
+            assert!(town.market.agreement(id).await.unwrap().frozen.is_some());
+            let refused = rejection(town.market.agent(worker()).record_usage(id, calls(1), None).await);
+            assert!(matches!(refused, Rejection::WrongHold { command: "record_usage", .. }), "{refused}");
+            assert!(town.world.charge_back(id.into(), end));
+            town.work().await;
+            town.work().await;
+            let agreement = town.market.agreement(id).await.unwrap();
+            assert_eq!(agreement.frozen, None);
+            match end {
+                ChargebackStage::Won => assert_eq!(agreement.status, AgreementStatus::Active),
+                _ => assert_eq!(agreement.status, AgreementStatus::Expired),
+            }
+            assert_eq!(town.market.unsettled().await.unwrap(), []);
+            town.check_books().await;
+        }
     }
 }
 

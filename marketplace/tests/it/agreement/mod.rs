@@ -4,6 +4,7 @@ mod bad_input;
 mod engine;
 mod lives;
 mod proofs;
+mod returns;
 mod rules;
 mod story;
 mod table;
@@ -19,7 +20,7 @@ use tradepost::{
     },
     clock::Timestamp,
     error::Rejection,
-    hold::HoldState,
+    hold::{HoldState, Spendable},
     ids::{AgentId, AgreementId},
     ledger::{Account, Movement, TransferKind},
     money::Money,
@@ -165,6 +166,8 @@ impl Desk {
     /// Decides without writing.
     pub(crate) fn ask(&self, actor: &Actor, command: &AgreementCommand) -> Result<Decision, Rejection> {
         let verifiers = ReceiptVerifiers::new();
+        let owed = i64::try_from(-self.books.of(Account::Debt(worker()))).unwrap();
+        let spendable = |agent| i64::try_from(self.books.of(Account::Available(agent))).unwrap();
         let context = Context {
             now: self.now,
             actor,
@@ -173,6 +176,8 @@ impl Desk {
             rail: &self.rail,
             seller_tier: self.policy.initial_tier(),
             verifiers: &verifiers,
+            owed: Some(self.money(owed)).filter(|owed| owed.is_positive()),
+            spendable: Spendable { buyer: spendable(buyer()), worker: spendable(worker()) },
         };
         decide(self.agreement.as_ref(), command, &context)
     }

@@ -5,7 +5,7 @@ use tradepost::{
     actor::Actor,
     agreement::{AgreementCommand, AgreementStatus},
     error::Rejection,
-    rail::Custody,
+    rail::{Chargeback, ChargebackStage, Custody},
 };
 
 use super::*;
@@ -45,6 +45,7 @@ const MAY: &[(&str, &[&str])] = &[
     ("record_outcome", &["rail"]),
     ("record_hold_expired", &["rail"]),
     ("record_hold_settled", &["rail"]),
+    ("record_chargeback", &["rail"]),
 ];
 
 fn actors() -> Vec<(&'static str, Actor)> {
@@ -66,6 +67,13 @@ fn commands(desk: &Desk) -> Vec<AgreementCommand> {
         order: tradepost::rail::Order::Payout { agent: buyer(), destination: None, amount: desk.money(1) },
         answer: None,
     };
+    let chargeback = Chargeback {
+        hold: desk.id().into(),
+        reference: "x".into(),
+        amount: desk.money(1),
+        cost: desk.money(0),
+        stage: ChargebackStage::Lost,
+    };
     vec![
         AgreementCommand::Propose { id: desk.id(), proposal: Box::new(proposal(|minor| desk.money(minor))) },
         accept(),
@@ -83,6 +91,7 @@ fn commands(desk: &Desk) -> Vec<AgreementCommand> {
         heard(&instruction, declined()),
         AgreementCommand::RecordHoldExpired,
         AgreementCommand::RecordHoldSettled { reference: "x".into(), legs: Vec::new() },
+        AgreementCommand::RecordChargeback { chargeback: Box::new(chargeback) },
     ]
 }
 

@@ -1,10 +1,11 @@
 //! Money that goes back: chargebacks and refunds after payout, on rails that hold each contract's money.
 
 use proptest::prelude::*;
+use serde_json::json;
 use tradepost::{
     actor::Actor,
     error::Rejection,
-    job::{CancelCause, ContestStage, HoldState, JobCommand, JobEvent, JobStatus},
+    job::{CancelCause, ContestStage, HoldEvent, HoldState, JobCommand, JobEvent, JobStatus, Returns},
     ledger::{Account, RevenueKind},
     money::Money,
     policy::{LossBearer, Policy, ReversalPolicy, Span},
@@ -158,7 +159,7 @@ fn what_no_balance_covers_is_the_platforms_up_to_its_backstop_and_then_a_debt() 
     answer(&mut desk, |_| declined());
     assert_eq!(balances(&desk, &RESTS), [6_500 + 2_500, 0, 0]);
     assert_eq!(balances(&desk, &[Account::Debt(worker()), LOSSES, FEES]), [-6_500, -2_500, 0]);
-    assert!(matches!(desk.events.last(), Some(JobEvent::Owed { .. })));
+    assert!(matches!(desk.events.last(), Some(JobEvent::Hold(HoldEvent::Owed { .. }))));
     assert!(desk.job().returns.under_way.is_empty());
 }
 
@@ -263,7 +264,9 @@ fn a_refund_after_payout_is_shared_at_the_contracts_rates() {
         let amount = Some(desk.money(minor));
         let before = desk.instructions.len();
         let events = desk.give(operator(), refund_paid(amount)).unwrap();
-        assert!(matches!(&events[0], JobEvent::RefundedAfterPayout { worker, .. } if worker.minor() == worker_gives));
+        assert!(
+            matches!(&events[0], JobEvent::Hold(HoldEvent::RefundedAfterPayout { worker, .. }) if worker.minor() == worker_gives)
+        );
         let orders: Vec<Instruction> = desk.instructions[before..].iter().map(|(i, _)| i.clone()).collect();
         let shape: Vec<i64> = orders.iter().map(|i| i.order.amount().minor()).collect();
         assert_eq!(shape, [worker_gives, minor]);
@@ -315,6 +318,42 @@ fn refunds_after_payout_are_refused_with_their_reason() {
     let mut unable = desk.clone();
     unable.rail.capabilities.retain(|capability| *capability != Capability::Reverse);
     assert!(matches!(refused(&unable, None), Rejection::Unsupported { .. }));
+}
+
+/// What jobs and the log had before holds were shared is read, and written the same.
+#[test]
+fn what_was_stored_before_is_read() {
+    let stored = json!({
+        "paid": { "worker": "90.00 EUR", "leg": "tr_1", "platform": "10.00 EUR", "buyer": "0.00 EUR" },
+        "chargebacks": [
+            { "reference": "dp_1", "amount": "60.00 EUR", "stage": { "open": { "evidence_due": "2027-01-15T08:00:00Z" } } },
+            { "reference": "dp_2", "amount": "40.00 EUR", "stage": "lost" },
+        ],
+        "under_way": ["00000000-0000-8000-8000-000000000007"],
+    });
+    let returns: Returns = serde_json::from_value(stored.clone()).unwrap();
+    assert_eq!(returns.chargebacks[1].stage, ContestStage::Lost);
+    assert_eq!(serde_json::to_value(&returns).unwrap(), stored);
+    let agent = worker();
+    for event in [
+        json!({ "type": "job.started" }),
+        json!({ "type": "payment.debt_repaid", "worker": agent, "amount": "9.00 EUR" }),
+        json!({ "type": "payment.chargeback_opened", "reference": "dp_1", "amount": "60.00 EUR", "cost": "20.00 EUR",
+                "evidence_due": null }),
+        json!({ "type": "payment.chargeback_won", "reference": "dp_1", "amount": "60.00 EUR" }),
+        json!({ "type": "payment.chargeback_lost", "reference": "dp_1", "amount": "60.00 EUR", "worker": "54.00 EUR",
+                "platform": "6.00 EUR", "buyer": "0.00 EUR" }),
+        json!({ "type": "payment.refunded_after_payout", "reason": "late", "amount": "10.00 EUR",
+                "worker": "9.00 EUR", "platform": "1.00 EUR" }),
+        json!({ "type": "payment.reversed", "agent": agent, "reference": "trr_1", "amount": "54.00 EUR" }),
+        json!({ "type": "payment.owed", "agent": agent, "amount": "54.00 EUR", "borne": "0.00 EUR" }),
+        json!({ "type": "payment.kept", "agent": agent, "amount": "10.00 EUR",
+                "decline": { "code": "expired", "message": "the card is gone" } }),
+    ] {
+        let read: JobEvent = serde_json::from_value(event.clone()).unwrap();
+        assert_eq!(read.name(), event["type"]);
+        assert_eq!(serde_json::to_value(&read).unwrap(), event);
+    }
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -5,6 +5,7 @@ use futures::future::join_all;
 use tradepost::{
     clock::Timestamp,
     error::Rejection,
+    ids::JobId,
     job::JobStatus,
     policy::{Policy, Span},
     rail::Custody,
@@ -111,6 +112,37 @@ async fn vp_08_a_limit_counts_what_the_month_has_reserved_before_it_was_set() {
     assert_eq!(bank.spent().await, 30_000, "another limit does not count it again");
     assert!(matches!(rejected(bank.posted(15_001).await), Rejection::SpendingLimit { .. }));
     bank.posted(15_000).await.unwrap();
+}
+
+/// What was counted comes back like what was charged, once, and to its own month; a limit that is lifted and set
+/// again counts nothing twice.
+#[tokio::test]
+async fn vp_08_what_was_counted_when_a_limit_was_set_comes_back_too() {
+    let bank = Bank::in_memory(voxpact(), Custody::PerHold).await;
+    let cancel = async |job: JobId| drop(bank.market.agent(buyer()).cancel(job, "no").await.unwrap());
+    let last_month = bank.posted(5_000).await.unwrap();
+    bank.next_month().await;
+    let (first, second) = (bank.posted(20_000).await.unwrap(), bank.posted(10_000).await.unwrap());
+    bank.market.agent(worker()).accept(second.id).await.unwrap();
+    bank.limit(Some(40_000)).await;
+    let charged = bank.posted(10_000).await.unwrap();
+    assert_eq!(bank.spent().await, 40_000);
+    cancel(first.id).await;
+    assert_eq!(bank.spent().await, 20_000);
+    cancel(second.id).await;
+    assert_eq!(bank.spent().await, 10_500, "5 % of it was spent");
+    bank.work().await;
+    assert_eq!(bank.market.job(last_month.id).await.unwrap().status, JobStatus::Cancelled);
+    assert_eq!(bank.spent().await, 10_500, "it was not counted");
+
+    bank.limit(None).await;
+    assert_eq!(bank.spent().await, 10_000, "nobody counts where there is no limit");
+    let unlimited = bank.posted(30_000).await.unwrap();
+    bank.limit(Some(50_000)).await;
+    assert_eq!(bank.spent().await, 40_000, "what was charged, and what is reserved of the rest");
+    cancel(unlimited.id).await;
+    cancel(charged.id).await;
+    assert_eq!(bank.spent().await, 0);
 }
 
 #[tokio::test]

@@ -5,9 +5,11 @@ use std::sync::Mutex;
 use async_trait::async_trait;
 use futures::future::join_all;
 use tradepost::{
+    clock::Timestamp,
     error::{Error, Rejection},
     ids::MarketId,
     ledger::Account,
+    money::{Currency, Money},
     policy::{Policy, Span},
     rail::{Custody, Order},
     store::{Commit, CommitError, Journal, Key, KeyRecord, StoreError, Stored},
@@ -125,6 +127,16 @@ impl Journal for Overtaken<'_> {
 
     async fn key(&self, market: MarketId, key: &str) -> Result<Option<KeyRecord>, StoreError> {
         self.bank.store.key(market, key).await
+    }
+
+    async fn balance(
+        &self,
+        market: MarketId,
+        account: Account,
+        currency: Currency,
+        at: Option<Timestamp>,
+    ) -> Result<Money, StoreError> {
+        self.bank.store.balance(market, account, currency, at).await
     }
 
     async fn commit(&self, commit: Commit) -> Result<(), CommitError> {

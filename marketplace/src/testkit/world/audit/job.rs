@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{
     actor::Actor,
+    hold::HoldEvent,
     job::{CancelCause, HoldState, Job, JobEvent, JobStatus},
     ledger::{Account, RevenueKind},
     policy::{Policy, Review},
@@ -281,6 +282,8 @@ impl Auditor {
 
 /// Whether a commit says why money goes back after it was paid.
 fn goes_back(commit: &Commit) -> bool {
-    let reason = |event| matches!(event, &JobEvent::ChargebackLost { .. } | &JobEvent::RefundedAfterPayout { .. });
+    let reason = |event: &_| {
+        matches!(event, JobEvent::Hold(HoldEvent::ChargebackLost { .. } | HoldEvent::RefundedAfterPayout { .. }))
+    };
     commit.events.iter().filter_map(of_job).any(reason)
 }

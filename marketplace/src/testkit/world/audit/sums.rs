@@ -3,6 +3,7 @@
 
 use crate::{
     actor::Actor,
+    hold::HoldEvent,
     job::{CancelCause, Job, JobEvent, JobStatus},
     money::{Rate, Rounding},
     policy::{Bearer, FeeRate, Policy},
@@ -125,12 +126,12 @@ pub(super) fn may_cause(actor: &Actor, event: &JobEvent, job: &Job) -> bool {
         JobEvent::ValidationPassed { .. }
         | JobEvent::ValidationFailed { .. }
         | JobEvent::ValidationUnavailable { .. } => operator || timer,
-        JobEvent::RefundedAfterPayout { .. } => operator,
+        JobEvent::Hold(HoldEvent::RefundedAfterPayout { .. }) => operator,
         JobEvent::Frozen { .. } | JobEvent::Unfrozen {} => operator || rail,
         JobEvent::Disputed { .. } => buyer || worker,
         JobEvent::DisputeEnded { .. } => buyer || worker || operator || timer,
         JobEvent::Completed { auto_released: true, .. } => timer,
-        JobEvent::DebtRepaid { .. } => buyer || worker || operator || timer || rail,
+        JobEvent::Hold(HoldEvent::DebtRepaid { .. }) => buyer || worker || operator || timer || rail,
         JobEvent::Completed { .. } => buyer || worker || operator || (timer && job.dispute.is_some()),
         JobEvent::Cancelled { cause, .. } => match cause {
             CancelCause::Buyer => buyer,
@@ -150,11 +151,13 @@ pub(super) fn may_cause(actor: &Actor, event: &JobEvent, job: &Job) -> bool {
         | JobEvent::PaymentLost { .. }
         | JobEvent::SettledOutside { .. }
         | JobEvent::PaymentReturned { .. }
-        | JobEvent::ChargebackOpened { .. }
-        | JobEvent::ChargebackWon { .. }
-        | JobEvent::ChargebackLost { .. }
-        | JobEvent::Reversed { .. }
-        | JobEvent::Kept { .. } => rail,
-        JobEvent::Owed { .. } => rail || operator,
+        | JobEvent::Hold(
+            HoldEvent::ChargebackOpened { .. }
+            | HoldEvent::ChargebackWon { .. }
+            | HoldEvent::ChargebackLost { .. }
+            | HoldEvent::Reversed { .. }
+            | HoldEvent::Kept { .. },
+        ) => rail,
+        JobEvent::Hold(HoldEvent::Owed { .. }) => rail || operator,
     }
 }

@@ -1,12 +1,12 @@
 //! Money that goes back after it came in: chargebacks, and refunds of what was paid out.
 //!
 //! A chargeback takes the money out of the rail at once and says only later who keeps it. Until then the
-//! books have it as contested and the job stands still. A won one lets the job go on. What a lost one
+//! books have it as contested and the contract stands still. A won one lets it go on. What a lost one
 //! costs depends on where the hold is:
 //!
 //! | hold | lost |
 //! |---|---|
-//! | held | the job is over; the worker gets nothing, what is left goes back to the payer |
+//! | held | the contract is over; the worker gets nothing, what is left goes back to the payer |
 //! | being taken or divided | waits until the rail has said what became of that |
 //! | would not be divided | nobody has got anything: the shares shrink |
 //! | divided | whoever got it gives it back, each its part of the loss by the contract's own rates |
@@ -17,12 +17,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{CancelCause, Freezer, Frozen, HoldState, Job, JobEvent, JobStatus, decide::Draft, settle::Division};
+use super::{Answered, Division, HoldEvent, HoldState, Holding};
 use crate::{
     clock::Timestamp,
     error::Rejection,
-    ids::{AgentId, InstructionId},
-    ledger::{Account, RevenueKind, TransferKind, available, escrow},
+    ids::{AgentId, HoldId, InstructionId},
+    ledger::{Account, RevenueKind, TransferKind, available},
     money::Money,
     policy::{LossBearer, ReversalPolicy},
     rail::{
@@ -32,11 +32,11 @@ use crate::{
     text,
 };
 
-/// What of a job's money may still go back, or has.
+/// What of a contract's money may still go back, or has.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Returns {
-    /// What the divided hold gave, less what has gone back since. A completed job whose shares are those
-    /// of its terms needs no note.
+    /// What the divided hold gave, less what has gone back since. A contract that was carried out and whose
+    /// shares are those of its terms needs no note.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paid: Option<Paid>,
     /// What the payer's bank took back.
@@ -48,12 +48,18 @@ pub struct Returns {
 }
 
 impl Returns {
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self == &Self::default()
     }
 
-    pub(super) fn is_contested(&self) -> bool {
+    /// Whether the payer's bank has not decided about something yet.
+    pub(crate) fn is_contested(&self) -> bool {
         self.chargebacks.iter().any(|contest| matches!(contest.stage, ContestStage::Open { .. }))
+    }
+
+    /// Whether a chargeback is lost and nobody has borne it yet.
+    pub(crate) fn is_losing(&self) -> bool {
+        self.chargebacks.iter().any(|contest| contest.stage == ContestStage::Lost)
     }
 }
 
@@ -71,7 +77,7 @@ pub struct Paid {
     pub buyer: Money,
 }
 
-/// A chargeback as the job has it.
+/// A chargeback as its contract has it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Contest {
     /// What the rail calls it.
@@ -121,6 +127,15 @@ struct Parts {
 }
 
 impl Paid {
+    /// Shares that are where the contract's terms say, and nothing for the payer to give back.
+    pub(crate) fn shares(worker: Money, platform: Money) -> Self {
+        Self { worker, leg: None, platform, buyer: Money::zero(worker.currency()) }
+    }
+
+    fn nobody(none: Money) -> Self {
+        Self::shares(none, none)
+    }
+
     /// Divides what goes back among those who got it: first the payer who was given it already, then worker
     /// and platform in proportion, so that a fee goes back at the rate it was taken at.
     fn parts(&self, amount: Money) -> Result<Parts, Rejection> {
@@ -150,25 +165,17 @@ fn proportion(of: Money, part: Money, whole: Money) -> Money {
     Money::new(i64::try_from(exact).unwrap_or(of.minor()), of.currency())
 }
 
-impl Job {
-    /// What the divided hold gave, less what has gone back since.
-    fn paid(&self) -> Result<Option<Paid>, Rejection> {
-        if self.returns.paid.is_some() || self.status != JobStatus::Completed {
-            return Ok(self.returns.paid.clone());
-        }
-        let buyer = Money::zero(self.terms.amount.currency());
-        Ok(Some(Paid { worker: self.terms.net()?, leg: None, platform: self.terms.fee, buyer }))
+impl<E: From<HoldEvent>> Holding<'_, E> {
+    fn none(&self) -> Money {
+        Money::zero(self.total.currency())
     }
-}
 
-impl Draft<'_> {
     /// Notes who got what of a hold that the rail has divided.
-    pub(super) fn note_legs(&mut self, receipt: &Receipt) -> Result<(), Rejection> {
-        if !self.ctx.rail.can(Capability::Reverse) && self.ctx.rail.reversible_for.is_none() {
+    pub(super) fn note_paid(&mut self, receipt: &Receipt) -> Result<(), Rejection> {
+        if !self.rail.can(Capability::Reverse) && self.rail.reversible_for.is_none() {
             return Ok(());
         }
-        let none = Money::zero(receipt.amount.currency());
-        let mut paid = Paid { worker: none, leg: None, platform: none, buyer: none };
+        let mut paid = Paid::nobody(self.none());
         for LegReceipt { to, amount, landing, reference } in &receipt.legs {
             match to {
                 Party::Worker(_) => {
@@ -181,59 +188,36 @@ impl Draft<'_> {
             }
         }
         // What was kept for the worker's debt came to the platform as its share and was the worker's all the same.
-        if let Some(repaid) = self.job.hold.repaid {
+        if let Some(repaid) = self.hold.repaid {
             paid.worker = paid.worker.plus(repaid)?;
             paid.platform = paid.platform.minus(repaid)?;
         }
-        self.job.returns.paid = Some(paid);
+        self.returns.paid = Some(paid);
         Ok(())
     }
 
     /// Notes that nobody got anything of the hold, whatever the terms say.
     pub(super) fn note_nobody_paid(&mut self) {
-        let none = Money::zero(self.job.terms.amount.currency());
-        self.job.returns.paid = Some(Paid { worker: none, leg: None, platform: none, buyer: none });
+        self.returns.paid = Some(Paid::nobody(self.none()));
     }
 
-    /// What was kept for the worker's debt is the worker's share again, and owed again.
-    fn undo_withholding(&mut self, legs: &mut Vec<Leg>) -> Result<(), Rejection> {
-        let (Some(worker), Some(repaid)) = (self.job.worker, self.job.hold.repaid.take()) else { return Ok(()) };
-        self.movement.transfer(Account::Debt(worker), Account::Pending(worker), repaid, TransferKind::Reversal)?;
-        let to = Party::Worker(worker);
-        match legs.iter_mut().find(|leg| leg.to == to) {
-            Some(leg) => leg.amount = leg.amount.plus(repaid)?,
-            None => legs.insert(0, Leg { to, amount: repaid }),
-        }
-        if let Some(leg) = legs.iter_mut().find(|leg| leg.to == Party::Platform) {
-            leg.amount = leg.amount.minus(repaid)?;
-        }
-        legs.retain(|leg| !leg.amount.is_zero());
-        Ok(())
-    }
-
-    /// Notes who got what of a hold that the ledger has divided, if that is not what the terms say.
-    pub(super) fn note_division(&mut self, worker: Money, platform: Money) -> Result<(), Rejection> {
-        let buyer = Money::zero(worker.currency());
-        let by_terms = worker == self.job.terms.net()? && platform == self.job.terms.fee;
-        if self.ctx.policy.reversals.is_some() && !by_terms {
-            self.job.returns.paid = Some(Paid { worker, leg: None, platform, buyer });
-        }
-        Ok(())
+    /// What the divided hold gave, less what has gone back since.
+    fn paid(&self) -> Option<Paid> {
+        self.returns.paid.clone().or_else(|| self.by_terms.clone())
     }
 
     // ---- chargebacks
 
-    pub(super) fn record_chargeback(&mut self, told: &Chargeback) -> Result<(), Rejection> {
-        let rail = self.ctx.rail;
-        if !rail.custody.is_per_hold() {
-            return Err(Rejection::WrongRail { command: self.command, rail: rail.id, needed: Custody::PerHold });
+    /// Books what the payer's bank says. Whoever calls it has the contract stand still while it is contested,
+    /// and the losses borne.
+    pub(crate) fn chargeback(&mut self, told: &Chargeback) -> Result<(), Rejection> {
+        self.must_be(Custody::PerHold, self.rail.custody.is_per_hold())?;
+        self.total.plus(told.amount)?; // of the same currency
+        let known = self.returns.chargebacks.iter().position(|contest| contest.reference == told.reference);
+        if known.is_none() && self.hold.state == HoldState::Empty {
+            return Err(self.wrong());
         }
-        Money::zero(self.job.terms.amount.currency()).plus(told.amount)?;
-        let known = self.job.returns.chargebacks.iter().position(|contest| contest.reference == told.reference);
-        if known.is_none() && self.job.hold.state == HoldState::Empty {
-            return Err(self.wrong_hold());
-        }
-        if let Some(contest) = known.map(|index| &self.job.returns.chargebacks[index]) {
+        if let Some(contest) = known.map(|index| &self.returns.chargebacks[index]) {
             if contest.amount != told.amount {
                 let (asked, answered) = (contest.amount.to_string(), told.amount.to_string());
                 return Err(ReceiptMismatch { field: "chargeback", asked, answered }.into());
@@ -244,130 +228,91 @@ impl Draft<'_> {
             }
         }
         self.book_cost(Some(told.cost))?;
+        let (contested, rail) = (Account::Contested(self.rail.id), Account::Rail(self.rail.id));
         let index = match (known, told.stage) {
             // Its end was told first; only what its beginning cost was missing.
             (Some(_), ChargebackStage::Opened { .. }) => return Ok(()),
             (Some(index), _) => index,
             (None, _) => {
-                let contested = Account::Contested(rail.id);
-                self.movement.transfer(contested, Account::Rail(rail.id), told.amount, TransferKind::Chargeback)?;
+                self.movement.transfer(contested, rail, told.amount, TransferKind::Chargeback)?;
                 let stage = ContestStage::Open { evidence_due: None };
                 let (reference, amount) = (told.reference.clone(), told.amount);
-                self.job.returns.chargebacks.push(Contest { reference, amount, stage });
-                self.job.returns.chargebacks.len() - 1
+                self.returns.chargebacks.push(Contest { reference, amount, stage });
+                self.returns.chargebacks.len() - 1
             }
         };
         let (reference, amount) = (told.reference.clone(), told.amount);
-        let stage = match told.stage {
+        self.returns.chargebacks[index].stage = match told.stage {
             ChargebackStage::Opened { evidence_due } => {
                 let cost = told.cost;
-                self.events.push(JobEvent::ChargebackOpened { reference, amount, cost, evidence_due });
-                self.stand_still();
+                self.tell(HoldEvent::ChargebackOpened { reference, amount, cost, evidence_due });
                 ContestStage::Open { evidence_due }
             }
             ChargebackStage::Won => {
-                let contested = Account::Contested(rail.id);
-                self.movement.transfer(Account::Rail(rail.id), contested, amount, TransferKind::Chargeback)?;
-                self.events.push(JobEvent::ChargebackWon { reference, amount });
+                self.movement.transfer(rail, contested, amount, TransferKind::Chargeback)?;
+                self.tell(HoldEvent::ChargebackWon { reference, amount });
                 ContestStage::Won
             }
             ChargebackStage::Lost => ContestStage::Lost,
         };
-        self.job.returns.chargebacks[index].stage = stage;
-        self.bear_losses()?;
-        self.go_on();
         Ok(())
     }
 
-    /// Nothing but the bank's decision lets the job go on.
-    fn stand_still(&mut self) {
-        if self.job.status.is_final() || self.job.frozen.is_some() {
-            return;
-        }
-        self.job.frozen = Some(Frozen { was: self.job.status, since: self.ctx.now, by: Freezer::Chargeback });
-        self.job.status = JobStatus::Frozen;
-        self.events.push(JobEvent::Frozen { reason: "chargeback".into() });
-    }
-
-    /// The bank has decided about everything that was contested.
-    fn go_on(&mut self) {
-        let frozen_by = self.job.frozen.map(|frozen| frozen.by);
-        if frozen_by == Some(Freezer::Chargeback) && !self.job.returns.is_contested() && !self.is_losing() {
-            self.unfreeze();
-        }
-    }
-
-    /// Whether a chargeback is lost and nobody has borne it yet.
-    pub(super) fn is_losing(&self) -> bool {
-        self.job.returns.chargebacks.iter().any(|contest| contest.stage == ContestStage::Lost)
-    }
-
-    /// Books who bears what is lost, where the hold has come to rest.
-    pub(super) fn bear_losses(&mut self) -> Result<(), Rejection> {
-        for index in 0..self.job.returns.chargebacks.len() {
-            let Contest { reference, amount, stage } = self.job.returns.chargebacks[index].clone();
+    /// Books who bears what is lost, where the hold has come to rest. What is left of a hold that was
+    /// reserved still, on its way back to the payer: then its contract is over.
+    pub(crate) fn bear_losses(&mut self) -> Result<Option<Money>, Rejection> {
+        let mut rest = None;
+        for index in 0..self.returns.chargebacks.len() {
+            let Contest { reference, amount, stage } = self.returns.chargebacks[index].clone();
             if stage != ContestStage::Lost {
                 continue;
             }
-            match self.job.hold.state {
-                HoldState::Held => self.lost_while_held(reference, amount)?,
+            match self.hold.state {
+                HoldState::Held => rest = Some(self.lost_while_held(reference, amount)?),
                 HoldState::Settled => self.lost_after_payout(reference, amount)?,
                 HoldState::Empty | HoldState::Funding(_) | HoldState::Settling(_) => continue,
             }
-            self.job.returns.chargebacks[index].stage = ContestStage::Borne;
+            self.returns.chargebacks[index].stage = ContestStage::Borne;
         }
-        Ok(())
+        Ok(rest)
     }
 
-    /// The payer has the money, or a part of it: the job is over and the payer gets the rest.
-    fn lost_while_held(&mut self, reference: String, amount: Money) -> Result<(), Rejection> {
-        let total = self.job.terms.total()?;
-        let none = Money::zero(total.currency());
+    /// The payer has the money, or a part of it: the payer gets the rest.
+    fn lost_while_held(&mut self, reference: String, amount: Money) -> Result<Money, Rejection> {
+        let (total, none, contested) = (self.total, self.none(), Account::Contested(self.rail.id));
         let lost = if amount.minor() < total.minor() { amount } else { total };
-        let contested = Account::Contested(self.ctx.rail.id);
-        self.movement.transfer(escrow(self.job.id), contested, lost, TransferKind::Chargeback)?;
+        self.movement.transfer(self.escrow(), contested, lost, TransferKind::Chargeback)?;
         let beyond = amount.minus(lost)?;
         self.lose(beyond, contested)?;
         let rest = total.minus(lost)?;
         match rest.is_zero() {
-            true => self.job.hold.state = HoldState::Settled,
+            true => self.hold.state = HoldState::Settled,
             false => self.settle(Division::rest(rest))?,
         }
-        self.end(JobStatus::Cancelled);
-        self.events.push(JobEvent::ChargebackLost { reference, amount, worker: none, platform: beyond, buyer: none });
-        self.events.push(JobEvent::Cancelled {
-            cause: CancelCause::Chargeback,
-            reason: String::new(),
-            refunded: total,
-            cancellation_fee: none,
-            compensation: none,
-        });
-        Ok(())
+        self.tell(HoldEvent::ChargebackLost { reference, amount, worker: none, platform: beyond, buyer: none });
+        Ok(rest)
     }
 
     fn lost_after_payout(&mut self, reference: String, amount: Money) -> Result<(), Rejection> {
-        let contested = Account::Contested(self.ctx.rail.id);
-        let none = Money::zero(amount.currency());
-        let nothing = Paid { worker: none, leg: None, platform: none, buyer: none };
-        let paid = self.job.paid()?.unwrap_or(nothing);
+        let contested = Account::Contested(self.rail.id);
+        let paid = self.paid().unwrap_or_else(|| Paid::nobody(self.none()));
         let parts = paid.parts(amount)?;
-        self.owes(self.job.buyer, parts.buyer, contested)?;
+        self.owes(parts.buyer, contested)?;
         let worker = self.take_back(paid, &parts, contested)?;
         self.lose(parts.beyond, contested)?;
         let platform = amount.minus(parts.buyer)?.minus(worker)?;
-        self.events.push(JobEvent::ChargebackLost { reference, amount, worker, platform, buyer: parts.buyer });
+        self.tell(HoldEvent::ChargebackLost { reference, amount, worker, platform, buyer: parts.buyer });
         Ok(())
     }
 
     /// The rail would not divide a hold that the payer's bank took back: nobody has got anything, and what
     /// is lost comes off the shares.
     pub(super) fn divide_what_is_left(&mut self) -> Result<(), Rejection> {
-        let none = Money::zero(self.job.terms.amount.currency());
-        let contested = Account::Contested(self.ctx.rail.id);
-        let mut legs = std::mem::take(&mut self.job.hold.legs);
+        let (none, contested) = (self.none(), Account::Contested(self.rail.id));
+        let mut legs = std::mem::take(&mut self.hold.legs);
         self.undo_withholding(&mut legs)?;
-        for index in 0..self.job.returns.chargebacks.len() {
-            let Contest { reference, amount, stage } = self.job.returns.chargebacks[index].clone();
+        for index in 0..self.returns.chargebacks.len() {
+            let Contest { reference, amount, stage } = self.returns.chargebacks[index].clone();
             if stage != ContestStage::Lost {
                 continue;
             }
@@ -389,52 +334,70 @@ impl Draft<'_> {
             }
             self.lose(parts.beyond, contested)?;
             let Parts { worker, platform, buyer, .. } = parts;
-            self.events.push(JobEvent::ChargebackLost { reference, amount, worker, platform, buyer });
-            self.job.returns.chargebacks[index].stage = ContestStage::Borne;
+            self.tell(HoldEvent::ChargebackLost { reference, amount, worker, platform, buyer });
+            self.returns.chargebacks[index].stage = ContestStage::Borne;
         }
         legs.retain(|leg| !leg.amount.is_zero());
-        self.job.hold.state = HoldState::Settled;
         if legs.is_empty() {
+            self.hold.state = HoldState::Settled;
             self.note_nobody_paid();
         } else {
-            let (hold, funding) = (self.job.id.into(), self.job.hold.funding.clone());
-            self.job.hold.legs.clone_from(&legs);
-            self.job.hold.state = HoldState::Settling(self.instruct(Order::Settle { hold, funding, legs }));
+            self.hold.legs = legs;
+            self.ask_to_settle();
         }
+        Ok(())
+    }
+
+    /// What was kept for the worker's debt is the worker's share again, and owed again.
+    fn undo_withholding(&mut self, legs: &mut Vec<Leg>) -> Result<(), Rejection> {
+        let Some(repaid) = self.hold.repaid.take() else { return Ok(()) };
+        let worker = self.parties.worker;
+        self.movement.transfer(Account::Debt(worker), Account::Pending(worker), repaid, TransferKind::Reversal)?;
+        let to = Party::Worker(worker);
+        match legs.iter_mut().find(|leg| leg.to == to) {
+            Some(leg) => leg.amount = leg.amount.plus(repaid)?,
+            None => legs.insert(0, Leg { to, amount: repaid }),
+        }
+        if let Some(leg) = legs.iter_mut().find(|leg| leg.to == Party::Platform) {
+            leg.amount = leg.amount.minus(repaid)?;
+        }
+        legs.retain(|leg| !leg.amount.is_zero());
         Ok(())
     }
 
     // ---- refunds after payout
 
-    /// An operator gives the payer back what others have got already.
-    pub(super) fn refund_paid(&mut self, amount: Option<Money>, reason: &str) -> Result<(), Rejection> {
+    /// An operator gives the payer back what others have got already; `None` for all of it.
+    pub(crate) fn refund_paid(&mut self, amount: Option<Money>, reason: &str) -> Result<(), Rejection> {
         text::prose("reason", reason, text::REASON)?;
-        let rail = self.ctx.rail;
-        let not_offered = Rejection::NotOffered { what: "refunds after payout" };
-        if self.ctx.policy.reversals.is_none() {
-            return Err(not_offered);
+        if self.policy.reversals.is_none() {
+            return Err(Rejection::NotOffered { what: "refunds after payout" });
         }
+        let (rail, payer) = (self.rail, self.parties.buyer);
         let per_hold = rail.custody.is_per_hold();
         if per_hold && !rail.can(Capability::Reverse) {
             return Err(Rejection::Unsupported { rail: rail.id, capability: Capability::Reverse });
         }
-        let contested = self.job.returns.is_contested() || self.is_losing();
-        let Some(paid) = self.job.paid()?.filter(|_| self.job.hold.state == HoldState::Settled && !contested) else {
-            return Err(self.wrong_hold());
+        let contested = self.returns.is_contested() || self.returns.is_losing();
+        let Some(paid) = self.paid().filter(|_| self.hold.state == HoldState::Settled && !contested) else {
+            return Err(self.wrong());
         };
         let most = paid.worker.plus(paid.platform)?;
         let amount = amount.unwrap_or(most);
         most.minus(amount)?; // the same currency
-        super::post::in_range("refund", amount, 1, most.minor())?;
-        let to = if per_hold { Account::Clearing(rail.id) } else { available(self.job.buyer) };
-        let parts = Paid { buyer: Money::zero(most.currency()), ..paid.clone() }.parts(amount)?;
+        if !(1..=most.minor()).contains(&amount.minor()) {
+            let (currency, max, actual) = (most.currency(), most.minor(), amount.minor());
+            return Err(Rejection::Amount { field: "refund", currency, min: 1, max, actual });
+        }
+        let to = if per_hold { Account::Clearing(rail.id) } else { available(payer) };
+        let parts = Paid { buyer: self.none(), ..paid.clone() }.parts(amount)?;
         let worker = self.take_back(paid, &parts, to)?;
         let (reason, platform) = (reason.into(), amount.minus(worker)?);
-        self.events.push(JobEvent::RefundedAfterPayout { reason, amount, worker, platform });
+        self.tell(HoldEvent::RefundedAfterPayout { reason, amount, worker, platform });
         if per_hold {
-            let (hold, funding) = (self.job.id.into(), self.job.hold.funding.clone());
-            let id = self.instruct(Order::Refund { hold, funding, payer: self.job.buyer, amount });
-            self.job.returns.under_way.push(id);
+            let (hold, funding) = (HoldId(self.contract), self.hold.funding.clone());
+            let id = self.instruct(Order::Refund { hold, funding, payer, amount });
+            self.returns.under_way.push(id);
         }
         Ok(())
     }
@@ -444,29 +407,30 @@ impl Draft<'_> {
     /// Takes worker's and platform's parts back into `to`; what the worker bears of it.
     fn take_back(&mut self, mut paid: Paid, parts: &Parts, to: Account) -> Result<Money, Rejection> {
         // What was kept for the worker's debt never left: only its leg can be reversed.
-        let kept = self.job.hold.repaid.map_or(0, Money::minor);
+        let kept = self.hold.repaid.map_or(0, Money::minor);
         let left_the_rail = Money::new((paid.worker.minor() - kept).max(0), paid.worker.currency());
         paid.less(parts)?;
         let leg = paid.leg.clone();
-        self.job.returns.paid = Some(paid);
-        self.movement.transfer(self.revenue(), to, parts.platform, TransferKind::Reversal)?;
-        let worker = self.job.worker.unwrap_or(self.job.buyer);
-        if self.ctx.policy.reversals.is_none_or(|policy| policy.borne_by == LossBearer::Platform) {
+        self.returns.paid = Some(paid);
+        self.movement.transfer(self.revenue, to, parts.platform, TransferKind::Reversal)?;
+        let worker = self.parties.worker;
+        if self.policy.reversals.is_none_or(|policy| policy.borne_by == LossBearer::Platform) {
             self.lose(parts.worker, to)?;
             return Ok(Money::zero(parts.worker.currency()));
         }
-        let spendable = self.spendable(worker, self.ctx.purse.spendable.worker, parts.worker)?;
+        let spendable = self.spendable(worker, self.means.spendable.worker, parts.worker)?;
         self.movement.transfer(available(worker), to, spendable, TransferKind::Reversal)?;
         let mut left = parts.worker.minus(spendable)?;
-        if let Some(leg) = leg.filter(|_| self.ctx.rail.can(Capability::Reverse)) {
+        if let Some(leg) = leg.filter(|_| self.rail.can(Capability::Reverse)) {
             let amount = Money::new(left.minor().min(left_the_rail.minor()), left.currency());
             if amount.is_positive() {
-                let clearing = Account::Clearing(self.ctx.rail.id);
+                let clearing = Account::Clearing(self.rail.id);
                 if to != clearing {
                     self.movement.transfer(clearing, to, amount, TransferKind::Reversal)?;
                 }
-                let id = self.instruct(Order::Reverse { hold: self.job.id.into(), leg, agent: worker, amount });
-                self.job.returns.under_way.push(id);
+                let hold = HoldId(self.contract);
+                let id = self.instruct(Order::Reverse { hold, leg, agent: worker, amount });
+                self.returns.under_way.push(id);
             }
             left = left.minus(amount)?;
         }
@@ -478,7 +442,7 @@ impl Draft<'_> {
 
     /// What the worker's balances do not cover: the platform's backstop, and a debt.
     fn covered(&mut self, worker: AgentId, amount: Money, to: Account) -> Result<(), Rejection> {
-        let most = match self.ctx.policy.reversals {
+        let most = match self.policy.reversals {
             Some(ReversalPolicy { borne_by: LossBearer::Worker { backstop } }) => backstop.min(amount.minor()),
             _ => amount.minor(),
         };
@@ -486,22 +450,23 @@ impl Draft<'_> {
         let owed = amount.minus(borne)?;
         self.lose(borne, to)?;
         self.movement.transfer(Account::Debt(worker), to, owed, TransferKind::Reversal)?;
-        self.events.push(JobEvent::Owed { agent: worker, amount: owed, borne });
+        self.tell(HoldEvent::Owed { agent: worker, amount: owed, borne });
         Ok(())
     }
 
     /// A payer who was given money twice gives it back: out of the wallet, and the rest is a debt.
-    fn owes(&mut self, agent: AgentId, amount: Money, to: Account) -> Result<(), Rejection> {
+    fn owes(&mut self, amount: Money, to: Account) -> Result<(), Rejection> {
         if amount.is_zero() {
             return Ok(());
         }
-        let spendable = self.spendable(agent, self.ctx.purse.spendable.buyer, amount)?;
+        let agent = self.parties.buyer;
+        let spendable = self.spendable(agent, self.means.spendable.buyer, amount)?;
         self.movement.transfer(available(agent), to, spendable, TransferKind::Reversal)?;
         let owed = amount.minus(spendable)?;
         self.movement.transfer(Account::Debt(agent), to, owed, TransferKind::Reversal)?;
         if owed.is_positive() {
             let borne = Money::zero(amount.currency());
-            self.events.push(JobEvent::Owed { agent, amount: owed, borne });
+            self.tell(HoldEvent::Owed { agent, amount: owed, borne });
         }
         Ok(())
     }
@@ -512,27 +477,38 @@ impl Draft<'_> {
         Ok(())
     }
 
-    /// What an agent's wallet gives towards an amount, after what this decision takes from it already.
+    /// What an agent's wallet gives towards an amount, after what this decision takes from it and gives it already.
     fn spendable(&self, agent: AgentId, balance: i64, amount: Money) -> Result<Money, Rejection> {
-        let mut taken = self.movement.transfers().iter().filter(|transfer| transfer.debit() == available(agent));
-        let taken = taken.try_fold(Money::zero(amount.currency()), |sum, transfer| sum.plus(transfer.amount()))?;
-        let left = balance.saturating_sub(taken.minor()).clamp(0, amount.minor());
-        Ok(Money::new(left, amount.currency()))
+        let mut left = Money::new(balance, amount.currency());
+        for transfer in self.movement.transfers() {
+            if transfer.debit() == available(agent) {
+                left = left.minus(transfer.amount())?;
+            }
+            if transfer.credit() == available(agent) {
+                left = left.plus(transfer.amount())?;
+            }
+        }
+        Ok(Money::new(left.minor().clamp(0, amount.minor()), amount.currency()))
     }
 
     // ---- what rails make of it
 
     /// A reversal or a refund has an outcome.
-    pub(super) fn record_return(&mut self, instruction: &Instruction, outcome: &Outcome) -> Result<(), Rejection> {
-        let (rail, clearing) = (Account::Rail(self.ctx.rail.id), Account::Clearing(self.ctx.rail.id));
+    pub(super) fn answer_to_return(
+        &mut self,
+        instruction: &Instruction,
+        outcome: &Outcome,
+    ) -> Result<Answered, Rejection> {
+        let (rail, clearing) = (Account::Rail(self.rail.id), Account::Clearing(self.rail.id));
+        let mut answered = Answered::Waits;
         match (&instruction.order, outcome) {
-            (_, Outcome::Pending { .. } | Outcome::NeedsAction(_)) => return Ok(()),
+            (_, Outcome::Pending { .. } | Outcome::NeedsAction(_)) => return Ok(answered),
             (Order::Reverse { agent, amount, .. }, Outcome::Done(receipt)) => {
                 instruction.check(receipt)?;
                 self.movement.transfer(rail, clearing, *amount, TransferKind::Reversal)?;
                 self.book_cost(receipt.cost)?;
                 let reference = receipt.reference.clone();
-                self.events.push(JobEvent::Reversed { agent: *agent, reference, amount: *amount });
+                self.tell(HoldEvent::Reversed { agent: *agent, reference, amount: *amount });
             }
             (Order::Reverse { agent, amount, .. }, Outcome::Declined(_)) => self.covered(*agent, *amount, clearing)?,
             (Order::Refund { payer, amount, .. }, Outcome::Done(receipt)) => {
@@ -540,25 +516,25 @@ impl Draft<'_> {
                 self.movement.transfer(clearing, rail, *amount, TransferKind::Refund)?;
                 self.book_cost(receipt.cost)?;
                 let legs = vec![Leg { to: Party::Buyer(*payer), amount: *amount }];
-                self.events.push(JobEvent::PaymentReceived { reference: receipt.reference.clone(), legs });
+                answered = Answered::Arrived { legs, reference: receipt.reference.clone() };
             }
             // What cannot go back the way it came is the payer's to spend.
             (Order::Refund { payer, amount, .. }, Outcome::Declined(decline)) => {
                 self.kept_for_payer(*payer, *amount, decline)?;
             }
-            (Order::Fund { .. } | Order::Settle { .. } | Order::Payout { .. }, _) => return Err(self.wrong_hold()),
+            (Order::Fund { .. } | Order::Settle { .. } | Order::Payout { .. }, _) => return Err(self.wrong()),
         }
-        self.job.returns.under_way.retain(|id| *id != instruction.id);
-        Ok(())
+        self.returns.under_way.retain(|id| *id != instruction.id);
+        Ok(answered)
     }
 
     fn kept_for_payer(&mut self, payer: AgentId, amount: Money, decline: &Decline) -> Result<(), Rejection> {
-        let clearing = Account::Clearing(self.ctx.rail.id);
+        let clearing = Account::Clearing(self.rail.id);
         self.movement.transfer(clearing, available(payer), amount, TransferKind::Kept)?;
-        if let Some(paid) = &mut self.job.returns.paid {
+        if let Some(paid) = &mut self.returns.paid {
             paid.buyer = paid.buyer.plus(amount)?;
         }
-        self.events.push(JobEvent::Kept { agent: payer, amount, decline: decline.clone() });
+        self.tell(HoldEvent::Kept { agent: payer, amount, decline: decline.clone() });
         Ok(())
     }
 }
