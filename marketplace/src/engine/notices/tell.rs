@@ -72,7 +72,7 @@ impl Marketplace {
         let Some(webhooks) = &policy.webhooks else { return Ok(0) };
         let mut reader = self.subscribe(READER).await?;
         let events = reader.next(EVENTS).await?;
-        let (mut known, mut count) = (Known::new(), 0);
+        let (mut known, mut count) = (Known::new(), 0_usize);
         for logged in &events {
             self.follow_subscriptions(logged, &mut known).await?;
             let told = self.told_of(logged, webhooks, &[]).await?;
