@@ -234,7 +234,7 @@ pub enum AgreementEvent {
 }
 
 /// A fee of the platform's.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FeeKind {
     /// Its share of what was earned.

@@ -6,7 +6,7 @@ use crate::{clock::Timestamp, ids::AgentId, money::Money, rail::Decline};
 
 /// Something that happened to the money of a job or a usage agreement. In the log it is one of that
 /// contract's own events.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "type")]
 #[non_exhaustive]
 pub enum HoldEvent {

@@ -138,7 +138,6 @@ const ROOTS: [(&str, Root); 8] = [
     ("own", Root::Own),
     ("subject", Root::Subject),
     ("actor", Root::Actor),
-    ("client", Root::Client),
 ];
 /// The most rows of the table.
 const RULES_LIMIT: usize = 500;

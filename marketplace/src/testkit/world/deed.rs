@@ -141,6 +141,8 @@ async fn give_agreement(session: Session<'_>, id: AgreementId, command: Agreemen
         | AgreementCommand::Tick
         | AgreementCommand::RecordOutcome { .. }
         | AgreementCommand::RecordHoldExpired
+        | AgreementCommand::RecordEscrow { .. }
+        | AgreementCommand::RecordChargeback { .. }
         | AgreementCommand::RecordHoldSettled { .. } => session.finalize_agreement(id).await,
     };
     given.map(Record::from)

@@ -230,7 +230,7 @@ impl Auditor {
         let told: i128 = events
             .iter()
             .map(|event| match event {
-                JobEvent::DebtRepaid { amount, .. } => i128::from(amount.minor()),
+                JobEvent::Hold(HoldEvent::DebtRepaid { amount, .. }) => i128::from(amount.minor()),
                 _ => 0,
             })
             .sum();
@@ -356,7 +356,7 @@ const fn is_chargeback(event: &JobEvent) -> bool {
 
 fn lost_by(event: &JobEvent) -> i128 {
     match event {
-        JobEvent::ChargebackLost { amount, .. } => amount.minor().into(),
+        JobEvent::Hold(HoldEvent::ChargebackLost { amount, .. }) => amount.minor().into(),
         _ => 0,
     }
 }

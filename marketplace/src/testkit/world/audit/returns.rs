@@ -91,9 +91,9 @@ impl Auditor {
         let mut borne = 0;
         for event in commit.events.iter().filter(|event| event.subject.id == job.id.0).filter_map(of_job) {
             match event {
-                JobEvent::ChargebackOpened { amount, .. } => opened += i128::from(amount.minor()),
-                JobEvent::ChargebackWon { amount, .. } => won += i128::from(amount.minor()),
-                JobEvent::ChargebackLost { amount, worker, platform, buyer, .. } => {
+                JobEvent::Hold(HoldEvent::ChargebackOpened { amount, .. }) => opened += i128::from(amount.minor()),
+                JobEvent::Hold(HoldEvent::ChargebackWon { amount, .. }) => won += i128::from(amount.minor()),
+                JobEvent::Hold(HoldEvent::ChargebackLost { amount, worker, platform, buyer, .. }) => {
                     let amount = i128::from(amount.minor());
                     let back = match held {
                         true => Back { amount, ..Back::default() }, // it is still in the hold
@@ -114,7 +114,7 @@ impl Auditor {
                     lost.add(back);
                     got.take(back);
                 }
-                JobEvent::RefundedAfterPayout { amount, worker, .. } => {
+                JobEvent::Hold(HoldEvent::RefundedAfterPayout { amount, worker, .. }) => {
                     let back = Back::of(i128::from(amount.minor()), Shares { buyer: 0, ..got });
                     let due = if self.bears(policy) { back.worker } else { 0 };
                     if back.beyond > 0 || i128::from(worker.minor()) != due {
@@ -123,8 +123,8 @@ impl Auditor {
                     refunded.add(back);
                     got.take(back);
                 }
-                JobEvent::Owed { borne: minor, .. } => borne += i128::from(minor.minor()),
-                JobEvent::Kept { amount, .. } => got.buyer += i128::from(amount.minor()),
+                JobEvent::Hold(HoldEvent::Owed { borne: minor, .. }) => borne += i128::from(minor.minor()),
+                JobEvent::Hold(HoldEvent::Kept { amount, .. }) => got.buyer += i128::from(amount.minor()),
                 _ => {}
             }
         }
@@ -165,7 +165,7 @@ impl Auditor {
     pub(super) fn shrunk(&self, before: Option<&Job>, job: &Job, commit: &Commit) -> Option<Shares> {
         let mut shares = refused_shares(before?, commit)?;
         for event in commit.events.iter().filter(|event| event.subject.id == job.id.0).filter_map(of_job) {
-            if let JobEvent::ChargebackLost { amount, .. } = event {
+            if let JobEvent::Hold(HoldEvent::ChargebackLost { amount, .. }) = event {
                 shares.take(Back::of(amount.minor().into(), shares));
             }
         }
