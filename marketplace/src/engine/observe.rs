@@ -64,9 +64,12 @@ impl Marketplace {
 
     /// Asks every rail side by side what happened since it was asked last; how much news there was.
     pub(super) async fn observe_rails(&self) -> usize {
-        let rails = self.rails_outside().map(|rail| async move { (rail.profile().id, self.observe_rail(rail).await) });
+        let mut asked = Vec::new();
+        for rail in self.rails_outside() {
+            asked.push(async move { (rail.profile().id, self.observe_rail(rail).await) });
+        }
         let mut sum = 0;
-        for (rail, seen) in join_all(rails).await {
+        for (rail, seen) in join_all(asked).await {
             match seen {
                 Ok(count) => sum += count,
                 // A rail that cannot be read does not keep us from the others, nor from other work.

@@ -34,6 +34,8 @@ enum Duty<'m> {
     Rail(&'m dyn SettlementRail),
     Timers,
     Trust,
+    /// What was listed by an older version is listed anew.
+    Search,
     Notices,
     Disputes,
     Validation,
@@ -62,6 +64,7 @@ impl std::fmt::Display for Duty<'_> {
             Self::Rail(rail) => write!(f, "observing rail {}", rail.profile().id),
             Self::Timers => f.write_str("timers"),
             Self::Trust => f.write_str("trust"),
+            Self::Search => f.write_str("search"),
             Self::Notices => f.write_str("notices"),
             Self::Disputes => f.write_str("disputes"),
             Self::Validation => f.write_str("validation"),
@@ -116,10 +119,14 @@ impl Marketplace {
     /// logged and tried again. A slow arbiter keeps nothing but disputes waiting, slow validators nothing
     /// but deliveries, a rail that hangs nothing but its own money.
     pub async fn run(&self, idle: Duration) {
-        let rails = self.rails_outside().map(Duty::Rail);
-        let others = [Duty::Timers, Duty::Trust, Duty::Notices, Duty::Disputes, Duty::Validation];
-        let apart = join_all(rails.chain(others).map(|duty| self.again(duty, idle)));
-        futures::future::join3(apart, self.run_settlement(idle), self.run_deliveries(idle)).await;
+        let mut apart = Vec::new();
+        for rail in self.rails_outside() {
+            apart.push(self.again(Duty::Rail(rail), idle));
+        }
+        for duty in [Duty::Timers, Duty::Trust, Duty::Search, Duty::Notices, Duty::Disputes, Duty::Validation] {
+            apart.push(self.again(duty, idle));
+        }
+        futures::future::join3(join_all(apart), self.run_settlement(idle), self.run_deliveries(idle)).await;
     }
 
     /// Does rounds of one duty for ever, with a pause after each in which there was nothing to do.
@@ -145,6 +152,7 @@ impl Marketplace {
                 self.fire_due().await? == 0
             }
             Duty::Trust => self.keep_trust().await? == 0,
+            Duty::Search => self.relist().await? == 0,
             Duty::Notices => self.tell().await? == 0,
             Duty::Disputes => self.arbitrate().await? == 0,
             Duty::Validation => self.validate().await? == 0,
@@ -198,7 +206,10 @@ impl Marketplace {
             let rail = InstructionRecord::of(stored.record.clone()).map(|instruction| instruction.rail);
             rails.entry(rail).or_default().push(stored);
         }
-        let each = rails.into_values().map(|of| futures::stream::iter(of).for_each_concurrent(AT_ONCE, work));
+        let mut each = Vec::new();
+        for of in rails.into_values() {
+            each.push(futures::stream::iter(of).for_each_concurrent(AT_ONCE, work));
+        }
         join_all(each).await;
     }
 

@@ -33,9 +33,7 @@ pub struct TrustPolicy {
 }
 
 /// What makes an agent count as verified.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Verification {
     /// Its owner confirmed it by a token sent to an e-mail address (VP-02).

@@ -11,7 +11,7 @@ use crate::{
         chain::{self, CallProof},
     },
     clock::Timestamp,
-    hold::HoldState,
+    hold::{HoldEvent, HoldState},
     ids::{AgreementId, JobId},
     ledger::{Account, RevenueKind},
     money::Rate,
@@ -177,13 +177,18 @@ impl Auditor {
                 ExpiryCause::Unanswered => timer && over(before.timers.answer_by),
                 ExpiryCause::NotActivated => timer && over(before.timers.activate_by),
                 ExpiryCause::NothingUsed => true, // with the event before
-                ExpiryCause::HoldExpired => rail,
+                ExpiryCause::HoldExpired | ExpiryCause::Chargeback => rail,
             },
             AgreementEvent::ActionRequired { .. }
             | AgreementEvent::ActivationFailed { .. }
             | AgreementEvent::SettlementFailed { .. }
             | AgreementEvent::EscrowLost { .. }
-            | AgreementEvent::EscrowReturned { .. } => rail,
+            | AgreementEvent::EscrowReturned { .. }
+            | AgreementEvent::FeeFailed { .. }
+            | AgreementEvent::Frozen {}
+            | AgreementEvent::Unfrozen {} => rail,
+            AgreementEvent::Hold(HoldEvent::DebtRepaid { .. }) => rail || buyer || seller || operator || timer,
+            AgreementEvent::Hold(_) => rail,
             AgreementEvent::ClaimCompleted { .. }
             | AgreementEvent::WithdrawCompleted { .. }
             | AgreementEvent::FeeCollected { .. } => rail || policy.agreements.is_some(),

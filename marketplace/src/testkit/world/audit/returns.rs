@@ -3,6 +3,7 @@
 
 use super::{Auditor, of_job, sums::Shares};
 use crate::{
+    hold::HoldEvent,
     job::{HoldState, Job, JobEvent},
     ledger::{Account, RevenueKind},
     policy::{LossBearer, Policy},
