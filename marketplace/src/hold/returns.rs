@@ -477,12 +477,18 @@ impl<E: From<HoldEvent>> Holding<'_, E> {
         Ok(())
     }
 
-    /// What an agent's wallet gives towards an amount, after what this decision takes from it already.
+    /// What an agent's wallet gives towards an amount, after what this decision takes from it and gives it already.
     fn spendable(&self, agent: AgentId, balance: i64, amount: Money) -> Result<Money, Rejection> {
-        let mut taken = self.movement.transfers().iter().filter(|transfer| transfer.debit() == available(agent));
-        let taken = taken.try_fold(Money::zero(amount.currency()), |sum, transfer| sum.plus(transfer.amount()))?;
-        let left = balance.saturating_sub(taken.minor()).clamp(0, amount.minor());
-        Ok(Money::new(left, amount.currency()))
+        let mut left = Money::new(balance, amount.currency());
+        for transfer in self.movement.transfers() {
+            if transfer.debit() == available(agent) {
+                left = left.minus(transfer.amount())?;
+            }
+            if transfer.credit() == available(agent) {
+                left = left.plus(transfer.amount())?;
+            }
+        }
+        Ok(Money::new(left.minor().clamp(0, amount.minor()), amount.currency()))
     }
 
     // ---- what rails make of it

@@ -1,7 +1,9 @@
-//! A job paid by card: posted, charged, delivered, approved, and the worker's share transferred.
+//! A job paid by card: posted, charged, and then approved, cancelled, or disputed and divided.
 //!
 //! ```sh
-//! cargo run -p tradepost-stripe --example stripe
+//! cargo run -p tradepost-stripe --example stripe                 # delivered and approved
+//! cargo run -p tradepost-stripe --example stripe -- cancel       # called off while the worker is at it
+//! cargo run -p tradepost-stripe --example stripe -- split        # delivered, disputed, a person divides it
 //! STRIPE_TEST_KEY=sk_test_… cargo run -p tradepost-stripe --example stripe
 //! ```
 //!
@@ -23,6 +25,7 @@ use std::{
 use async_trait::async_trait;
 use tradepost::{
     clock::{Clock, SystemClock},
+    dispute::{Award, Filing},
     engine::Marketplace,
     ids::{AgentId, IdSource, RailId, RandomIds},
     job::{Delivery, JobOrder},
@@ -91,25 +94,30 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
 
     let market = Marketplace::builder("example", MemoryStore::new(), Policy::voxpact()?).rail(rail).build().await?;
-    let order = JobOrder {
-        title: "Translate a page".into(),
-        task: serde_json::Map::new(),
-        amount: Money::new(10_000, Currency::EUR),
-        worker: Some(worker),
-        rail: None,
-        deadline: None,
-        validation: None,
-        schemas: None,
-        open: None,
-    };
+    let amount = Money::new(10_000, Currency::EUR);
+    let order = JobOrder { worker: Some(worker), ..JobOrder::new("Translate a page", amount) };
     let job = market.agent(buyer).post_job(order).await?.id;
     println!("posted: {}", market.job(job).await?.status.as_str());
     market.agent(worker).accept(job).await?;
     market.agent(worker).start(job).await?;
-    market.agent(worker).deliver(job, Delivery::default()).await?;
-    let done = market.agent(buyer).approve(job).await?;
+    match std::env::args().nth(1).as_deref() {
+        Some("cancel") => drop(market.agent(buyer).cancel(job, "no longer needed").await?),
+        Some("split") => {
+            market.agent(worker).deliver(job, Delivery::default()).await?;
+            let filing = Filing { category: None, reason: "half of it is missing".into(), evidence: Vec::new() };
+            let dispute = market.agent(buyer).open_dispute(job, filing).await?.id;
+            market.operator("Ada").escalate(dispute, "a person looks at it").await?;
+            let half = Award::Split { to_worker: "0.5".parse()? };
+            market.operator("Ada").rule(dispute, half, "half of it is there").await?;
+        }
+        None | Some("approve") => {
+            market.agent(worker).deliver(job, Delivery::default()).await?;
+            market.agent(buyer).approve(job).await?;
+        }
+        Some(other) => return Err(format!("{other} is none of approve, cancel, split").into()),
+    }
     market.run_until_idle().await?;
-    println!("approved: {}\n", done.status.as_str());
+    println!("ended: {}\n", market.job(job).await?.status.as_str());
 
     for record in market.instructions(job).await?.iter().rev() {
         println!("{:?}\n  {:?}", record.instruction.order, record.state);

@@ -1,4 +1,4 @@
-//! Workers' own accounts at Stripe: Connect Express (VP-35, VP-36).
+//! Workers' own accounts at Stripe: Connect Express (VP-35).
 
 use std::fmt;
 
@@ -10,22 +10,21 @@ use stripe_connect::{
     },
     account_link::{CreateAccountLink, CreateAccountLinkType},
 };
-use stripe_core::payout::ListPayout;
-use tradepost::{clock::Timestamp, ids::AgentId, money::Money};
+use tradepost::{clock::Timestamp, ids::AgentId};
 
 use crate::{
     directory::Fact,
     error::{StripeError, StripeErrorKind},
     http::Sending,
     marks,
-    object::{Account, List, Named, money},
-    rail::{PAGE, StripeRail},
+    object::{Account, Named},
+    rail::StripeRail,
 };
 
 /// Workers' accounts. Made by [`StripeRail::connect`].
 #[derive(Clone, Copy, Debug)]
 pub struct Connect<'a> {
-    rail: &'a StripeRail,
+    pub(crate) rail: &'a StripeRail,
 }
 
 /// Where Stripe sends the worker's browser.
@@ -65,21 +64,6 @@ pub struct AccountStatus {
     /// Whether the platform can transfer to it: shares of divided holds leave for it from then on, and
     /// what was kept for the worker can be paid out.
     pub transfers_enabled: bool,
-}
-
-/// Money on its way from a worker's account to its bank.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BankPayout {
-    /// What Stripe calls it: `po_…`.
-    pub id: String,
-    /// How much.
-    pub amount: Money,
-    /// When it was sent.
-    pub created: Timestamp,
-    /// When the bank has it, or should.
-    pub arrives: Timestamp,
-    /// `paid`, `pending`, `in_transit`, `canceled` or `failed`.
-    pub status: String,
 }
 
 impl StripeRail {
@@ -123,32 +107,6 @@ impl Connect<'_> {
         }))
     }
 
-    /// What Stripe sent on to a worker's bank, newest first, at most a hundred.
-    ///
-    /// # Errors
-    /// [`StripeError`]
-    pub async fn bank_payouts(&self, worker: AgentId) -> Result<Vec<BankPayout>, StripeError> {
-        #[derive(Deserialize)]
-        struct Payout {
-            id: String,
-            amount: i64,
-            currency: String,
-            created: i64,
-            arrival_date: i64,
-            status: String,
-        }
-        let Some(account) = self.rail.known(worker).await?.account else { return Ok(Vec::new()) };
-        let sending = Sending { key: None, account: Some(&account) };
-        let page = self.rail.inner.http.send::<List<Payout>>(&ListPayout::new().limit(PAGE), sending).await?;
-        let ours = self.rail.inner.config.currency;
-        let payout = |payout: Payout| {
-            let Payout { id, amount, currency, created, arrival_date, status } = payout;
-            let amount = money(amount, &currency, ours);
-            Ok(BankPayout { id, amount, created: time(created)?, arrives: time(arrival_date)?, status })
-        };
-        page.object.data.into_iter().map(payout).collect()
-    }
-
     /// A worker's account: known already, or made.
     async fn account(&self, worker: AgentId) -> Result<String, StripeError> {
         if let Some(account) = self.rail.known(worker).await?.account {
@@ -168,7 +126,7 @@ impl Connect<'_> {
     }
 }
 
-fn time(seconds: i64) -> Result<Timestamp, StripeError> {
+pub(crate) fn time(seconds: i64) -> Result<Timestamp, StripeError> {
     let nonsense = || StripeError::new(StripeErrorKind::Lost, format!("{seconds} is no moment"));
     Timestamp::from_timestamp(seconds, 0).ok_or_else(nonsense)
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use stripe_core::{
     charge::RetrieveCharge,
-    dispute::{ListDispute, UpdateDispute, UpdateDisputeEvidence},
+    dispute::{ListDispute, RetrieveDispute, UpdateDispute, UpdateDisputeEvidence},
 };
 use tradepost::{
     clock::Timestamp,
@@ -58,6 +58,23 @@ pub enum HandIn {
     Draft,
     /// It goes to the bank, once and for all.
     Final,
+}
+
+/// How far a chargeback is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DisputeStatus {
+    /// `needs_response`, `under_review`, `won` or `lost`; with `warning_` in front while a bank only asks.
+    pub status: String,
+    /// What the payer is said to have told the bank: `product_not_received`.
+    pub reason: String,
+    /// How much is asked back, in what the payer paid in.
+    pub amount: Money,
+    /// Until when evidence can be handed in; none when the bank takes none.
+    pub evidence_due: Option<Timestamp>,
+    /// Whether that is over, and nothing was handed in.
+    pub too_late: bool,
+    /// How often evidence went to the bank; it takes it once.
+    pub handed_in: u32,
 }
 
 impl StripeRail {
@@ -130,6 +147,24 @@ pub(crate) fn contested() -> RailError {
 }
 
 impl Disputes<'_> {
+    /// How far a chargeback is, by the reference under which it was observed.
+    ///
+    /// # Errors
+    /// [`StripeErrorKind::Unknown`] for a text that names no dispute, or any [`StripeError`].
+    pub async fn status(&self, reference: &str) -> Result<DisputeStatus, StripeError> {
+        named(reference)?;
+        let found: Dispute = self.rail.inner.http.get(&RetrieveDispute::new(reference)).await?;
+        let details = found.evidence_details.as_ref();
+        Ok(DisputeStatus {
+            amount: money(found.amount, &found.currency, self.rail.inner.config.charged_in()),
+            evidence_due: details.and_then(|d| d.due_by).and_then(|at| Timestamp::from_timestamp(at, 0)),
+            too_late: details.is_some_and(|d| d.past_due && d.submission_count == 0),
+            handed_in: details.map_or(0, |d| d.submission_count),
+            status: found.status,
+            reason: found.reason,
+        })
+    }
+
     /// Hands evidence in against a chargeback, by the reference under which it was observed.
     ///
     /// # Errors
@@ -138,10 +173,7 @@ impl Disputes<'_> {
     pub async fn hand_in(&self, reference: &str, evidence: Evidence, how: HandIn) -> Result<(), StripeError> {
         #[derive(Deserialize)]
         struct Kept {}
-        let plain = reference.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-        if !plain || !reference.contains('_') || reference.len() > 64 {
-            return Err(StripeError::new(StripeErrorKind::Unknown, "there is no such dispute"));
-        }
+        named(reference)?;
         let mut said = UpdateDisputeEvidence::new();
         said.product_description = evidence.product_description;
         said.service_date = evidence.service_date;
@@ -151,5 +183,14 @@ impl Disputes<'_> {
         let request = UpdateDispute::new(reference).evidence(said).submit(how == HandIn::Final);
         let Kept {} = self.rail.inner.http.send(&request, crate::http::Sending::default()).await?.object;
         Ok(())
+    }
+}
+
+/// Whether a text has the form of a dispute's name. It becomes a part of a path.
+fn named(reference: &str) -> Result<(), StripeError> {
+    let plain = reference.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    match plain && reference.contains('_') && reference.len() <= 64 {
+        true => Ok(()),
+        false => Err(StripeError::new(StripeErrorKind::Unknown, "there is no such dispute")),
     }
 }

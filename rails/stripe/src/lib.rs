@@ -1,11 +1,13 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+mod bank;
 mod cards;
 mod config;
 mod connect;
 mod directory;
 mod disputes;
+mod division;
 mod error;
 mod events;
 mod fund;
@@ -18,11 +20,12 @@ mod settle;
 mod undo;
 mod webhook;
 
+pub use bank::{AccountBalance, BankPayout};
 pub use cards::{Card, CardSetup, Cards};
 pub use config::{HoldMode, Presentment, STRIPE, Secret, StripeConfig};
-pub use connect::{AccountStatus, BankPayout, Connect, OnboardingLink, ReturnTo};
+pub use connect::{AccountStatus, Connect, OnboardingLink, ReturnTo};
 pub use directory::{Directory, DirectoryError, Fact, Known};
-pub use disputes::{Disputes, Evidence, HandIn};
+pub use disputes::{DisputeStatus, Disputes, Evidence, HandIn};
 pub use error::{StripeError, StripeErrorKind};
 pub use events::EVENTS;
 pub use fund::{ADD_CARD, CONFIRM_CARD};

@@ -105,6 +105,9 @@ pub(crate) struct Dispute {
     pub(crate) id: String,
     pub(crate) status: String,
     pub(crate) amount: i64,
+    pub(crate) currency: String,
+    #[serde(default)]
+    pub(crate) reason: String,
     pub(crate) charge: String,
     #[serde(default)]
     pub(crate) balance_transactions: Vec<BalanceTransaction>,
@@ -114,6 +117,10 @@ pub(crate) struct Dispute {
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct EvidenceDetails {
     pub(crate) due_by: Option<i64>,
+    #[serde(default)]
+    pub(crate) past_due: bool,
+    #[serde(default)]
+    pub(crate) submission_count: u32,
 }
 
 /// Money taken back from a connected account.

@@ -1,64 +1,36 @@
 //! Dividing a hold.
 //!
 //! Stripe moves the legs one by one: a worker's share is a transfer tied to the charge, the payer's
-//! is a refund, the platform's stays where it is. What has landed is read from the objects that were
-//! made, so a division that was interrupted goes on where it stood.
+//! is a refund, the platform's stays where it is.
 //!
 //! A leg that stays in the balance makes no object of its own, so the charge is marked. The mark is
 //! written under the leg's own idempotency key: of a transfer and a mark, whichever comes first takes
 //! the key, and the other is refused and finds it. A transfer that was refused may have taken the key
 //! too, but then it stays refused, and the mark takes the next.
 
-use std::collections::HashMap;
-
-use stripe_connect::transfer::{CreateTransfer, ListTransfer};
+use stripe_connect::transfer::CreateTransfer;
 use stripe_core::{
-    charge::{RetrieveCharge, UpdateCharge},
-    payment_intent::{
-        CancelPaymentIntent, CancelPaymentIntentCancellationReason, CapturePaymentIntent, RetrievePaymentIntent,
-    },
+    charge::UpdateCharge,
+    payment_intent::{CancelPaymentIntent, CancelPaymentIntentCancellationReason, CapturePaymentIntent},
     refund::CreateRefund,
 };
 use stripe_shared::PaymentIntentStatus as Status;
 use tradepost::{
     ids::{AgentId, HoldId},
     money::Money,
-    rail::{Decline, Instruction, Landing, Leg, LegReceipt, Outcome, Party, RailError, RailErrorKind, Receipt},
+    rail::{Instruction, Leg, LegReceipt, Outcome, Party, RailError, RailErrorKind},
 };
 
 use crate::{
     config::HoldMode,
     disputes::contested,
+    division::{Division, Found, gone, kept},
     error::{StripeError, StripeErrorKind},
-    fund::{GENERATIONS, another_order, no_generation_left, unknown},
+    fund::{GENERATIONS, no_generation_left, unknown},
     marks,
-    object::{Charge, Dispute, Expandable, Intent, List, Named, Refund, Transfer, money},
-    rail::{PAGE, StripeRail},
+    object::{Charge, Dispute, Intent, Named, Refund, Transfer},
+    rail::StripeRail,
 };
-
-/// A division under way.
-struct Division<'a> {
-    instruction: &'a Instruction,
-    hold: HoldId,
-    /// The reference of the receipt that filled the hold.
-    funding: &'a str,
-    legs: &'a [Leg],
-    /// What has landed, leg by leg.
-    landed: Vec<Option<LegReceipt>>,
-    /// The charge, once it was read.
-    charge: Option<Charge>,
-    /// What the capture cost, and what each leg did beyond its amount: an exchange's loss or gain.
-    cost: i64,
-    costs: Vec<i64>,
-}
-
-/// What a division's world looks like.
-struct Found {
-    charge: Charge,
-    intent: Option<Intent>,
-    transfers: Vec<Transfer>,
-    disputes: Vec<Dispute>,
-}
 
 impl StripeRail {
     pub(crate) async fn settle(
@@ -214,8 +186,7 @@ impl StripeRail {
             return self.interrupted(division, charge, error).await;
         }
         for index in 0..division.legs.len() {
-            let kept = LegReceipt::kept(division.legs[index], charge);
-            division.landed[index].get_or_insert(kept);
+            division.landed[index].get_or_insert_with(|| kept(division.legs[index], charge));
         }
         Ok(division.done(charge, self.inner.config.currency))
     }
@@ -266,6 +237,9 @@ impl StripeRail {
                 return self.keep(division, index, charge, Keep::Refused(generation)).await;
             }
             let spent = self.is_spent(&error, charge).await?;
+            if !spent && error.kind() == StripeErrorKind::Invalid && self.is_lost(charge).await? {
+                return self.lost(division, index, charge, generation).await;
+            }
             if !spent && error.kind() != StripeErrorKind::KeyReused {
                 return Err(error.into());
             }
@@ -306,7 +280,7 @@ impl StripeRail {
         for generation in first..first + GENERATIONS {
             let key = marks::key(division.instruction, &format!("leg{index}"), generation);
             let error = match self.inner.http.post::<Named>(&request, &key).await {
-                Ok(_) => return Ok(LegReceipt::kept(leg, charge)),
+                Ok(_) => return Ok(kept(leg, charge)),
                 Err(error) => error,
             };
             let spent = error.kind() == StripeErrorKind::Broken && error.is_replayed();
@@ -354,12 +328,8 @@ impl StripeRail {
                 Some(error) => self.is_spent(error, charge).await?,
                 None => false,
             };
-            // The payer has it from the bank: what others got already stays so, and this is kept.
             if error.as_ref().is_some_and(StripeError::is_about_a_dispute) && !spent && self.is_lost(charge).await? {
-                return match division.landed.iter().any(Option::is_some) {
-                    true => self.keep(division, index, charge, Keep::Refused(generation)).await,
-                    false => Err(RailError::new(RailErrorKind::Refused, "the payer's bank has kept the payment")),
-                };
+                return self.lost(division, index, charge, generation).await;
             }
             let asks = error.as_ref().is_none_or(|e| spent || e.kind() == StripeErrorKind::KeyReused);
             if asks && let Some(receipt) = self.landed(division, index).await? {
@@ -374,156 +344,27 @@ impl StripeRail {
         Err(no_generation_left())
     }
 
-    fn transferred(&self, leg: Leg, transfer: &Transfer) -> LegReceipt {
-        let amount = money(transfer.amount, &transfer.currency, self.inner.config.currency);
-        LegReceipt { to: leg.to, amount, landing: Landing::Outside, reference: transfer.id.clone() }
+    /// A leg that Stripe refuses because the payer has the money from the bank. What others got already stays so,
+    /// and what was captured is not given up any more: then this is kept, and the engine takes back from each what
+    /// the bank took. Otherwise nothing is divided.
+    async fn lost(
+        &self,
+        division: &Division<'_>,
+        index: usize,
+        charge: &str,
+        refused: u32,
+    ) -> Result<LegReceipt, RailError> {
+        let captured = matches!(self.inner.config.hold, HoldMode::Authorise { .. });
+        match captured || division.landed.iter().any(Option::is_some) {
+            true => self.keep(division, index, charge, Keep::Refused(refused)).await,
+            false => Err(RailError::new(RailErrorKind::Refused, "the payer's bank has kept the payment")),
+        }
     }
 
     async fn is_lost(&self, charge: &str) -> Result<bool, RailError> {
         Ok(self.disputes_of(charge).await.map_err(unknown)?.iter().any(Dispute::is_lost))
     }
-
-    /// Books what a capture did to the balance, and lands what lands with it; false while it is not known.
-    fn captured(&self, division: &mut Division<'_>, charge: &Charge, reference: &str) -> bool {
-        let taken = division.total_to(|party| !matches!(party, Party::Buyer(_)));
-        let taken = Money::new(taken, self.inner.config.currency);
-        let taken = self.moved(charge, charge.amount_captured, &charge.currency, taken);
-        let Some(cost) = self.cost(charge, taken) else { return false };
-        division.cost = cost.minor();
-        division.charge = Some(charge.clone());
-        let left = charge.amount.saturating_sub(charge.amount_captured);
-        for (landed, leg) in division.landed.iter_mut().zip(division.legs) {
-            match leg.to {
-                Party::Buyer(_) => {
-                    // What is left over is the payer's, to the last unit that an exchange has rounded.
-                    let amount = match taken.currency() == self.inner.config.currency {
-                        true if charge.currency != self.inner.config.currency.code().to_ascii_lowercase() => leg.amount,
-                        _ => money(left, &charge.currency, self.inner.config.currency),
-                    };
-                    let reference = reference.to_owned();
-                    *landed = Some(LegReceipt { to: leg.to, amount, landing: Landing::Outside, reference });
-                }
-                Party::Platform => *landed = Some(LegReceipt::kept(*leg, &charge.id)),
-                Party::Worker(_) => {}
-            }
-        }
-        true
-    }
-
-    /// What a refund gave back, and what it cost beyond that.
-    fn refunded(&self, division: &Division<'_>, leg: Leg, refund: &Refund) -> Result<(LegReceipt, i64), RailError> {
-        match refund.status.as_deref() {
-            Some("succeeded" | "pending" | "requires_action") | None => {}
-            Some(status) => {
-                let message = format!("refund {} is {status}: the payer has not got it", refund.id);
-                return Err(RailError::new(RailErrorKind::Refused, message));
-            }
-        }
-        let amount = match &division.charge {
-            Some(charge) => self.moved(charge, refund.amount, &refund.currency, leg.amount),
-            None => money(refund.amount, &refund.currency, self.inner.config.currency),
-        };
-        let cost = self.beyond(refund, amount);
-        Ok((LegReceipt { to: leg.to, amount, landing: Landing::Outside, reference: refund.id.clone() }, cost))
-    }
-
-    /// What a refund took from the balance beyond its amount, in minor units.
-    pub(crate) fn beyond(&self, refund: &Refund, amount: Money) -> i64 {
-        let Some(booked) = refund.balance_transaction.as_ref().and_then(Expandable::object) else { return 0 };
-        let net = money(booked.net, &booked.currency, self.inner.config.currency);
-        if net.currency() == amount.currency() { -net.minor() - amount.minor() } else { 0 }
-    }
-
-    /// How one leg has landed, if it has.
-    async fn landed(&self, division: &Division<'_>, index: usize) -> Result<Option<LegReceipt>, RailError> {
-        let found = self.find(division).await.map_err(unknown)?;
-        let mut anew = Division::new(division.instruction, division.hold, division.funding, division.legs);
-        self.read(&mut anew, &found)?;
-        Ok(anew.landed.swap_remove(index))
-    }
-
-    /// Everything at Stripe that a division may have made.
-    async fn find(&self, division: &Division<'_>) -> Result<Found, StripeError> {
-        let list = ListTransfer::new().transfer_group(marks::hold_group(division.hold)).limit(PAGE);
-        let transfers: List<Transfer> = self.inner.http.get(&list).await?;
-        let (charge, intent) = match self.inner.config.hold {
-            HoldMode::Charge => {
-                let request = RetrieveCharge::new(division.funding).expand([REFUNDS.into()]);
-                (self.inner.http.get::<Charge>(&request).await?, None)
-            }
-            HoldMode::Authorise { .. } => {
-                let expand = ["latest_charge.balance_transaction".into(), format!("latest_charge.{REFUNDS}")];
-                let request = RetrievePaymentIntent::new(division.funding).expand(expand);
-                let intent: Intent = self.inner.http.get(&request).await?;
-                let charge = intent.latest_charge.as_ref().and_then(Expandable::object).cloned();
-                let no_charge = || StripeError::new(StripeErrorKind::Lost, "a payment has no charge");
-                (charge.ok_or_else(no_charge)?, Some(intent))
-            }
-        };
-        let disputes = if charge.disputed { self.disputes_of(&charge.id).await? } else { Vec::new() };
-        Ok(Found { charge, intent, transfers: transfers.data, disputes })
-    }
-
-    /// Reads what has landed, and the outcome if it is final.
-    fn read(&self, division: &mut Division<'_>, found: &Found) -> Result<Option<Outcome>, RailError> {
-        let (id, ours) = (division.instruction.id, self.inner.config.currency);
-        let refunds = found.charge.refunds.as_ref().map_or(&[][..], |list| &list.data);
-        let of_refund = |refund: &Refund| refund.metadata.clone().unwrap_or_default();
-        let marked = found.transfers.iter().map(|t| t.metadata.clone()).chain(refunds.iter().map(of_refund));
-        let strangers = marked.filter(|marks| marks::instruction(marks) == Some(id));
-        if strangers.into_iter().any(|marks| !marks::same_order(&marks, division.instruction)) {
-            return Err(another_order());
-        }
-        let is = |marks: &HashMap<String, String>, index| {
-            marks::instruction(marks) == Some(id) && marks::leg(marks) == Some(index)
-        };
-        division.charge = Some(found.charge.clone());
-        for (index, leg) in division.legs.iter().enumerate() {
-            let transfer = found.transfers.iter().find(|transfer| is(&transfer.metadata, index));
-            let refund = refunds.iter().find(|refund| is(&of_refund(refund), index));
-            let kept = found.charge.metadata.get(&marks::held(division.instruction, index));
-            division.landed[index] = match (transfer, refund, kept) {
-                (Some(transfer), ..) => Some(self.transferred(*leg, transfer)),
-                (None, Some(refund), _) => {
-                    let (receipt, cost) = self.refunded(division, *leg, refund)?;
-                    division.costs[index] = cost;
-                    Some(receipt)
-                }
-                (None, None, Some(_)) => Some(LegReceipt::kept(*leg, &found.charge.id)),
-                (None, None, None) => None,
-            };
-        }
-        if let Some(intent) = &found.intent {
-            return Ok(self.read_authorised(division, found, intent));
-        }
-        if division.landed.iter().all(Option::is_none) {
-            return Ok((found.charge.refunded || found.is_short()).then(|| Outcome::Declined(gone())));
-        }
-        Ok(division.finished(&found.charge.id, ours))
-    }
-
-    fn read_authorised(&self, division: &mut Division<'_>, found: &Found, intent: &Intent) -> Option<Outcome> {
-        let ours = self.inner.config.currency;
-        if intent.status() == Status::Canceled {
-            let by_us = intent.cancellation_reason.as_deref() == Some("requested_by_customer");
-            if !by_us || division.total_to(|party| !matches!(party, Party::Buyer(_))) > 0 {
-                return Some(Outcome::Declined(gone()));
-            }
-            division.land_with_payer(&intent.id);
-            return Some(division.done(&found.charge.id, ours));
-        }
-        if !found.charge.captured {
-            return None;
-        }
-        if !self.captured(division, &found.charge, &intent.id) {
-            return Some(Outcome::Pending { reference: found.charge.id.clone() });
-        }
-        division.finished(&found.charge.id, ours)
-    }
 }
-
-/// Where it is said what a charge's refunds did to the balance.
-const REFUNDS: &str = "refunds.data.balance_transaction";
 
 /// The mark on a payment of who captured it.
 const SETTLED_BY: &str = "tradepost_settled_by";
@@ -537,79 +378,6 @@ enum Keep {
     Refused(u32),
     /// The platform gets all of it.
     All,
-}
-
-impl<'a> Division<'a> {
-    fn new(instruction: &'a Instruction, hold: HoldId, funding: &'a str, legs: &'a [Leg]) -> Self {
-        let (landed, costs) = (vec![None; legs.len()], vec![0; legs.len()]);
-        Self { instruction, hold, funding, legs, landed, charge: None, cost: 0, costs }
-    }
-
-    fn total_to(&self, whom: impl Fn(Party) -> bool) -> i64 {
-        let legs = self.legs.iter().filter(|leg| whom(leg.to));
-        legs.fold(0, |sum, leg| sum.saturating_add(leg.amount.minor()))
-    }
-
-    fn has_begun(&self, found: &Found) -> bool {
-        let captured = found.intent.is_some() && found.charge.captured;
-        captured || self.landed.iter().any(Option::is_some)
-    }
-
-    /// Nothing was ever taken from the payer.
-    fn land_with_payer(&mut self, reference: &str) {
-        for (landed, leg) in self.landed.iter_mut().zip(self.legs) {
-            let reference = reference.to_owned();
-            *landed = Some(LegReceipt { to: leg.to, amount: leg.amount, landing: Landing::Outside, reference });
-        }
-    }
-
-    /// The receipt, when every leg that makes an object has made it.
-    fn finished(&mut self, charge: &str, ours: tradepost::money::Currency) -> Option<Outcome> {
-        for (landed, leg) in self.landed.iter_mut().zip(self.legs) {
-            if leg.to == Party::Platform {
-                landed.get_or_insert(LegReceipt::kept(*leg, charge));
-            }
-        }
-        self.landed.iter().all(Option::is_some).then(|| self.done(charge, ours))
-    }
-
-    fn done(&self, charge: &str, ours: tradepost::money::Currency) -> Outcome {
-        let legs: Vec<LegReceipt> = self.landed.iter().flatten().cloned().collect();
-        let cost = self.costs.iter().fold(self.cost, |sum, cost| sum.saturating_add(*cost));
-        let moved = legs.iter().fold(0i64, |sum, leg| sum.saturating_add(leg.amount.minor()));
-        let currency = legs.iter().map(|leg| leg.amount.currency()).find(|currency| *currency != ours).unwrap_or(ours);
-        Outcome::Done(Receipt {
-            instruction: self.instruction.id,
-            reference: charge.into(),
-            amount: Money::new(moved, currency),
-            legs,
-            cost: (cost != 0).then(|| Money::new(cost, ours)),
-            hold_expires_at: None,
-        })
-    }
-}
-
-impl Found {
-    /// Whether the payer has some of it from the bank.
-    fn is_short(&self) -> bool {
-        self.disputes.iter().any(Dispute::is_lost)
-    }
-}
-
-/// A leg that stays in the platform's balance.
-trait Kept {
-    fn kept(leg: Leg, charge: &str) -> Self;
-}
-
-impl Kept for LegReceipt {
-    fn kept(leg: Leg, charge: &str) -> Self {
-        Self { to: leg.to, amount: leg.amount, landing: Landing::Held, reference: charge.into() }
-    }
-}
-
-/// The payer has everything back already: by Stripe's own hand, or by somebody in its dashboard.
-fn gone() -> Decline {
-    Decline { code: "hold_gone".into(), message: "The payer has the money back already.".into() }
 }
 
 fn no_such_hold(funding: &str) -> RailError {

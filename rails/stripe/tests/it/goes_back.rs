@@ -185,6 +185,33 @@ async fn a_division_waits_for_the_bank() {
     }
 }
 
+/// A share that the bank took before it was transferred is not transferred: the division ends, and nobody keeps
+/// what is not there.
+#[tokio::test]
+async fn a_division_that_the_bank_overtakes_ends() {
+    for hold in [HoldMode::Charge, AUTHORISE] {
+        let desk = Desk::new(hold).await;
+        let job = desk.post(10_000).await.id;
+        desk.bring(job, JobStatus::Delivered).await;
+        if hold == AUTHORISE {
+            desk.double.arrange(Trouble::None); // the capture
+        }
+        desk.double.arrange(Trouble::LostBefore); // the transfer
+        desk.market.agent(BUYER).approve(job).await.unwrap();
+        desk.dispute();
+        desk.double.lock().world.pass(60);
+        desk.market.run_until_idle().await.unwrap();
+        assert!(desk.double.lock().world.transfers.is_empty(), "{hold:?}: the bank has the money");
+        desk.decide(false);
+        settle_everything(0, &desk).await;
+        assert!(desk.double.lock().world.transfers.is_empty(), "{hold:?}");
+        for account in [Account::Available(WORKER), Account::Pending(WORKER), Account::Debt(WORKER)] {
+            assert_eq!(desk.owns(account).await, 0, "{hold:?}, {account:?}");
+        }
+        desk.agrees(&format!("{hold:?}")).await;
+    }
+}
+
 /// A bank that only asks takes nothing.
 #[tokio::test]
 async fn an_inquiry_moves_nothing() {
@@ -221,7 +248,7 @@ async fn a_refund_after_payout_takes_back_what_each_got() {
     }
 }
 
-/// Evidence is handed in under the reference that was observed.
+/// A chargeback's deadline is seen, and evidence handed in, under the reference that was observed.
 #[tokio::test]
 async fn evidence_is_handed_in() {
     let desk = Desk::new(HoldMode::Charge).await;
@@ -230,6 +257,11 @@ async fn evidence_is_handed_in() {
     let reference = desk.double.lock().world.disputes[0]["id"].as_str().unwrap().to_owned();
     let people = People::default();
     let rail = crate::people::rail(&desk.double, &people, HoldMode::Charge);
+    let before = rail.disputes().status(&reference).await.unwrap();
+    let now = desk.double.lock().world.now;
+    assert_eq!((&*before.status, &*before.reason), ("needs_response", "product_not_received"));
+    assert_eq!((before.amount, before.handed_in, before.too_late), (eur(10_000), 0, false));
+    assert_eq!(before.evidence_due.unwrap().timestamp(), now + 7 * 86_400);
     let evidence = Evidence { text: Some("The translation was delivered.".into()), ..Evidence::default() };
     for how in [HandIn::Draft, HandIn::Final] {
         rail.disputes().hand_in(&reference, evidence.clone(), how).await.unwrap();
@@ -239,11 +271,14 @@ async fn evidence_is_handed_in() {
         (&dispute["status"], &dispute["evidence"]["uncategorized_text"]),
         (&"under_review".into(), &"The translation was delivered.".into())
     );
+    let after = rail.disputes().status(&reference).await.unwrap();
+    assert_eq!((&*after.status, after.handed_in), ("under_review", 1));
     let late = rail.disputes().hand_in(&reference, evidence.clone(), HandIn::Final).await.unwrap_err();
     assert_eq!(late.kind(), StripeErrorKind::Invalid);
     for bad in ["", "dp", "../charges/ch_1", "dp_\u{1F4A5}"] {
         let error = rail.disputes().hand_in(bad, evidence.clone(), HandIn::Draft).await.unwrap_err();
         assert_eq!(error.kind(), StripeErrorKind::Unknown, "{bad:?}");
+        assert_eq!(rail.disputes().status(bad).await.unwrap_err().kind(), StripeErrorKind::Unknown, "{bad:?}");
     }
 }
 

@@ -2,12 +2,18 @@
 //! and localstripe.
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub, reason = "a test says what it expects by failing")]
 
+mod bank;
+mod checker;
 mod conformance;
-mod counterparts;
 mod double;
+mod endings;
 mod goes_back;
 mod life;
+mod localstripe;
 mod people;
 mod refusals;
+mod seeds;
 mod shapes;
 mod steps;
+mod timers;
+mod wire;

@@ -49,6 +49,11 @@ impl People {
         AgentId(id)
     }
 
+    /// An agent's account.
+    pub fn known_account(&self, agent: AgentId) -> String {
+        self.0.lock().unwrap()[&agent].account.clone().unwrap()
+    }
+
     /// A worker with an account that takes transfers.
     pub fn worker(&self, double: &Double, id: Uuid) -> AgentId {
         let account = double.lock().world.account();

@@ -13,14 +13,17 @@ use tokio::{
 };
 use tradepost::{
     clock::Timestamp,
+    job::JobStatus,
     money::{Currency, Money},
     rail::{Cursor, Outcome, Party, Push, RailErrorKind, SettlementRail},
 };
 use tradepost_stripe::{HoldMode, Secret, StripeConfig, StripeError, StripeErrorKind, StripeRail};
+use uuid::Uuid;
 
 use crate::{
     conformance::push,
     double::KEY,
+    life::{Desk, RAIL, settle_everything},
     people::{DoubleClock, WEBHOOK_SECRETS, config},
     steps::{BUYER, Bench, WORKER, eur},
 };
@@ -70,6 +73,7 @@ async fn every_answer_has_one_meaning() {
     let bench = Bench::new().await;
     let answers = [
         (http(401, &stripe_says("invalid_request_error", "")), StripeErrorKind::Denied, Refused),
+        (http(401, &stripe_says("invalid_request_error", "api_key_expired")), StripeErrorKind::Denied, Refused),
         (http(403, &stripe_says("invalid_request_error", "")), StripeErrorKind::Denied, Refused),
         (http(403, "<html>"), StripeErrorKind::Denied, Refused),
         (http(400, &stripe_says("invalid_request_error", "parameter_missing")), StripeErrorKind::Invalid, Refused),
@@ -120,6 +124,66 @@ async fn a_wrong_key_moves_nothing_and_the_right_one_goes_on() {
     assert_eq!(error.kind(), RailErrorKind::Refused);
     assert!(error.to_string().contains("req_double"), "{error}");
     assert!(matches!(bench.rail.execute(&fund).await, Ok(Outcome::Done(_))));
+}
+
+/// A key that is revoked in the middle of a job's life stops it where it is; with a new one it goes on.
+#[tokio::test]
+async fn a_key_that_is_revoked_loses_nothing() {
+    let desk = Desk::new(HoldMode::Charge).await;
+    let job = desk.post(10_000).await.id;
+    desk.bring(job, JobStatus::Delivered).await;
+    desk.double.lock().revoked = true;
+    desk.market.agent(BUYER).approve(job).await.unwrap();
+    desk.double.lock().world.pass(3_600);
+    desk.market.run_until_idle().await.unwrap();
+    let waits = desk.market.unsettled().await.unwrap();
+    assert_eq!(waits.len(), 1);
+    let why = waits[0].why();
+    assert!(why.contains("Stripe does not allow it") && why.contains("req_double"), "{why}");
+    assert!(desk.market.reconcile(RAIL).await.is_err(), "and nobody says that the books are right");
+    desk.double.lock().revoked = false;
+    settle_everything(0, &desk).await;
+    assert_eq!(desk.double.lock().world.transfers.len(), 1);
+    desk.agrees("with a new key").await;
+}
+
+/// Webhooks about what nobody here knows: kept for an operator where they name one of our instructions, left alone
+/// where they do not, and nothing is booked.
+#[tokio::test]
+async fn webhooks_about_unknown_objects_move_nothing() {
+    let desk = Desk::new(HoldMode::Charge).await;
+    desk.post(10_000).await;
+    let before = desk.market.trial_balance().await.unwrap();
+    let now = desk.double.lock().world.now;
+    let stranger = Uuid::from_u128(77).to_string();
+    let object = |marks: serde_json::Value| json!({ "id": "pi_77", "object": "payment_intent", "metadata": marks });
+    let told = [
+        ("payment_intent.succeeded", object(json!({})), 0),
+        ("payment_intent.succeeded", object(json!({ "tradepost_instruction": "nonsense" })), 0),
+        ("payment_intent.succeeded", object(json!({ "tradepost_instruction": &stranger })), 1),
+        (
+            "charge.expired",
+            json!({ "id": "ch_77", "object": "charge", "metadata": { "tradepost_hold": &stranger } }),
+            2,
+        ),
+        ("charge.dispute.funds_withdrawn", json!({ "id": "dp_77", "object": "dispute", "charge": "ch_77" }), 2),
+        ("invoice.paid", json!({ "id": "in_77", "object": "invoice" }), 2),
+    ];
+    for (number, (type_, object, kept)) in told.into_iter().enumerate() {
+        let event = json!({ "id": format!("evt_x{number}"), "object": "event", "type": type_, "created": now,
+                            "data": { "object": object } });
+        for _ in 0..2 {
+            desk.market.receive(RAIL, &push(&event, now, WEBHOOK_SECRETS[0])).await.unwrap();
+        }
+        let waits = desk.market.unsettled().await.unwrap();
+        assert_eq!(waits.len(), kept, "{type_}: {waits:?}");
+    }
+    assert_eq!(desk.market.trial_balance().await.unwrap(), before);
+    let charge = json!({ "id": "dp_77", "object": "dispute", "charge": "ch_nobodys", "amount": 5, "status": "lost",
+                         "balance_transactions": [{ "net": -5, "currency": "eur" }] });
+    desk.double.lock().world.tell("charge.dispute.funds_withdrawn", charge);
+    desk.market.run_until_idle().await.unwrap();
+    assert_eq!(desk.market.trial_balance().await.unwrap(), before, "a dispute about a payment that is not ours");
 }
 
 #[tokio::test]

@@ -42,6 +42,7 @@ async fn the_doubles_answers_have_stripes_shapes() {
     let mut state = bench.double.lock();
     let world = &mut state.world;
     let account = world.accounts[0]["id"].as_str().unwrap().to_owned();
+    world.empty(&account);
     let mut get = |path: &str| world.get(path, &none, &account).1;
     read::<List<stripe_shared::PaymentIntent>>("payment intents", &get("/v1/payment_intents"));
     read::<List<stripe_shared::Transfer>>("transfers", &get("/v1/transfers"));
@@ -52,7 +53,8 @@ async fn the_doubles_answers_have_stripes_shapes() {
     assert_eq!(payouts["data"].as_array().unwrap().len(), 1);
     read::<List<stripe_shared::Payout>>("payouts", &payouts);
     read::<List<stripe_shared::Event>>("events", &get("/v1/events"));
-    read::<stripe_core::Balance>("balance", &get("/v1/balance"));
+    read::<stripe_core::Balance>("an account's balance", &get("/v1/balance"));
+    read::<stripe_core::Balance>("the balance", &world.get("/v1/balance", &none, "").1);
     for reversal in &world.reversals {
         read::<stripe_shared::TransferReversal>("a reversal", reversal);
     }

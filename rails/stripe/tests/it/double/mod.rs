@@ -75,10 +75,14 @@ pub struct Double {
 pub struct State {
     pub world: World,
     keys: HashMap<String, Kept>,
+    /// Whether the key is revoked.
+    pub revoked: bool,
     troubles: VecDeque<Trouble>,
     chaos: Option<(StdRng, Chaos)>,
     /// Every request: method, path, parameters.
     pub requests: Vec<(Method, String, String)>,
+    /// The path and the key of every request that was to have an effect.
+    pub keys_sent: Vec<(String, String)>,
 }
 
 struct Kept {
@@ -98,9 +102,11 @@ impl Double {
         let state = State {
             world: World::new(),
             keys: HashMap::new(),
+            revoked: false,
             troubles: VecDeque::new(),
             chaos: None,
             requests: Vec::new(),
+            keys_sent: Vec::new(),
         };
         let double = Self { state: Arc::new(Mutex::new(state)), address };
         tokio::spawn(double.clone().serve(listener));
@@ -110,10 +116,11 @@ impl Double {
     /// Begins anew.
     pub fn reset(&self) {
         let mut state = self.lock();
-        (state.world, state.chaos) = (World::new(), None);
+        (state.world, state.chaos, state.revoked) = (World::new(), None, false);
         state.keys.clear();
         state.troubles.clear();
         state.requests.clear();
+        state.keys_sent.clear();
     }
 
     pub fn url(&self) -> String {
@@ -172,6 +179,11 @@ impl Double {
         if header("authorization") != format!("Bearer {KEY}") {
             return Some((401, error("invalid_request_error", None, "Invalid API Key provided: sk_test_****"), false));
         }
+        if self.lock().revoked {
+            let body =
+                error("invalid_request_error", Some("api_key_expired"), "Expired API Key provided: sk_test_****");
+            return Some((401, body, false));
+        }
         let params: HashMap<String, String> = pairs.iter().cloned().collect();
         let account = header("stripe-account").to_owned();
         if head.method == Method::GET {
@@ -183,14 +195,15 @@ impl Double {
             return Some((status, body, false));
         }
         let key = header("idempotency-key").to_owned();
-        let request = format!("{path} {pairs:?}");
+        let request = format!("{account} {path} {pairs:?}");
+        self.lock().keys_sent.push((path.clone(), key.clone()));
         if let Some(answer) = self.lock().begin(&key, &request) {
             return answer;
         }
         for _ in 0..3 {
             tokio::task::yield_now().await; // others may come meanwhile and find the key in use
         }
-        self.lock().end(&key, &path, &params)
+        self.lock().end(&key, &path, &params, &account)
     }
 }
 
@@ -247,11 +260,12 @@ impl State {
         None
     }
 
-    fn end(&mut self, key: &str, path: &str, params: &HashMap<String, String>) -> Option<Answer> {
+    fn end(&mut self, key: &str, path: &str, params: &HashMap<String, String>, account: &str) -> Option<Answer> {
         let trouble = self.troubles.pop_front();
         let broken = (500, error("api_error", None, "Something went wrong"));
         let (status, body) = match trouble {
             Some(Trouble::Broken) => broken.clone(),
+            _ if path == "/v1/payouts" => self.world.new_payout(account, params),
             _ => self.world.post(path, params, trouble),
         };
         let kept = if trouble == Some(Trouble::BrokenAfter) { broken } else { (status, body) };

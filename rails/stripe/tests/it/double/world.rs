@@ -10,7 +10,7 @@ use super::{Trouble, error};
 const FIRST_SECOND: i64 = 1_767_225_600;
 /// How long a charge is pending before it is available.
 const PENDING: i64 = 2 * 86_400;
-/// How long an authorisation lives.
+/// How long an authorisation lives with most networks.
 const AUTHORISED: i64 = 7 * 86_400;
 
 type Params = HashMap<String, String>;
@@ -33,8 +33,10 @@ pub struct World {
     pub transfers: Vec<Value>,
     pub reversals: Vec<Value>,
     pub disputes: Vec<Value>,
-    /// What connected accounts have spent or sent to their banks.
-    spent: HashMap<String, i64>,
+    /// What connected accounts sent to their banks: whose, and what.
+    pub payouts: Vec<(String, Value)>,
+    /// How long the payer's card network lets an authorisation live, in seconds.
+    pub authorised: i64,
     /// What a dollar is in euros today, as a fraction; none where nothing is exchanged.
     pub exchange: Option<(i64, i64)>,
     pub accounts: Vec<Value>,
@@ -58,7 +60,8 @@ impl World {
             transfers: Vec::new(),
             reversals: Vec::new(),
             disputes: Vec::new(),
-            spent: HashMap::new(),
+            payouts: Vec::new(),
+            authorised: AUTHORISED,
             exchange: None,
             accounts: Vec::new(),
             customers: Vec::new(),
@@ -84,7 +87,8 @@ impl World {
         let since = params.get("created[gte]").and_then(|text| text.parse::<i64>().ok()).unwrap_or(i64::MIN);
         let young = |value: &&Value| value["created"].as_i64().unwrap_or_default() >= since;
         match parts.as_slice() {
-            ["balance"] => (200, self.balance()),
+            ["balance"] if account.is_empty() => (200, self.balance(self.available(), self.sum(false))),
+            ["balance"] => (200, self.balance(self.at_account(account), 0)),
             ["payment_intents"] => {
                 let found = self.intents.iter().filter(|i| filter("customer", i)).filter(young).cloned().collect();
                 self.page(found, path, params)
@@ -122,7 +126,7 @@ impl World {
                 self.page(found, path, params)
             }
             ["payouts"] => {
-                let found = self.payouts(account);
+                let found = self.payouts.iter().filter(|(of, _)| of == account).map(|(_, p)| p.clone()).collect();
                 self.page(found, path, params)
             }
             [kind, id] => match self.list(kind).and_then(|list| list.iter().find(|o| o["id"] == **id)).cloned() {
@@ -279,7 +283,7 @@ impl World {
         let intent = self.intent(id).clone();
         let charge = self.id("ch");
         let manual = intent["capture_method"] == "manual";
-        let before = if manual { json!(self.now + AUTHORISED) } else { Value::Null };
+        let before = if manual { json!(self.now + self.authorised) } else { Value::Null };
         let made = json!({
             "id": charge, "object": "charge", "amount": intent["amount"], "amount_captured": 0, "amount_refunded": 0,
             "billing_details": {}, "captured": false, "created": self.now, "currency": intent["currency"],
@@ -490,14 +494,50 @@ impl World {
     /// What a connected account has.
     pub fn at_account(&self, account: &str) -> i64 {
         let to = self.transfers.iter().filter(|t| t["destination"] == *account);
-        let sum: i64 = to.map(|t| int(&t["amount"]) - int(&t["amount_reversed"])).sum();
-        sum - self.spent.get(account).copied().unwrap_or_default()
+        let got: i64 = to.map(|t| int(&t["amount"]) - int(&t["amount_reversed"])).sum();
+        let sent = self.payouts.iter().filter(|(of, p)| of == account && p["status"] != "failed");
+        got - sent.map(|(_, p)| int(&p["amount"])).sum::<i64>()
     }
 
-    /// A connected account sends everything to its bank.
+    /// A connected account sends everything to its bank, by its schedule.
     pub fn empty(&mut self, account: &str) {
         let left = self.at_account(account);
-        *self.spent.entry(account.to_owned()).or_default() += left;
+        if left > 0 {
+            self.send_to_bank(account, left, json!({}), true);
+        }
+    }
+
+    /// A connected account is told to send money to its bank.
+    pub fn new_payout(&mut self, account: &str, params: &Params) -> Answer {
+        let refused = |code: &str, message: &str| (400, error("invalid_request_error", Some(code), message));
+        let Some(found) = self.accounts.iter().find(|a| a["id"] == *account) else { return missing("account") };
+        let amount: i64 = params["amount"].parse().unwrap();
+        if found["payouts_enabled"] != true {
+            return refused("payouts_not_allowed", "This account cannot currently make payouts");
+        }
+        if self.at_account(account) < amount {
+            return refused("balance_insufficient", "You have insufficient funds in your Stripe account");
+        }
+        (200, self.send_to_bank(account, amount, nested(params, "metadata"), false))
+    }
+
+    fn send_to_bank(&mut self, account: &str, amount: i64, metadata: Value, automatic: bool) -> Value {
+        let id = self.id("po");
+        let payout = json!({
+            "id": id, "object": "payout", "amount": amount, "arrival_date": self.now + 86_400, "automatic": automatic,
+            "created": self.now, "currency": "eur", "failure_code": null, "livemode": false, "metadata": metadata,
+            "method": "standard", "reconciliation_status": "not_applicable", "source_type": "card",
+            "status": "pending", "type": "bank_account",
+        });
+        self.payouts.push((account.to_owned(), payout.clone()));
+        payout
+    }
+
+    /// A bank takes a payout, or sends it back.
+    pub fn arrive(&mut self, payout: &str, failure: Option<&str>) {
+        let (_, payout) = self.payouts.iter_mut().find(|(_, p)| p["id"] == *payout).unwrap();
+        payout["status"] = if failure.is_some() { "failed" } else { "paid" }.into();
+        payout["failure_code"] = failure.into();
     }
 
     // ── disputes ─────────────────────────────────────────────────────────────────────────────
@@ -643,23 +683,9 @@ impl World {
         self.booked.iter().map(|b| int(&b["net"])).sum()
     }
 
-    fn balance(&self) -> Value {
+    fn balance(&self, available: i64, pending: i64) -> Value {
         let part = |amount: i64| json!([{ "amount": amount, "currency": "eur", "source_types": { "card": amount } }]);
-        json!({ "object": "balance", "livemode": false, "available": part(self.available()), "pending": part(self.sum(false)) })
-    }
-
-    /// Each transfer to an account went on to its bank a day later.
-    fn payouts(&self, account: &str) -> Vec<Value> {
-        let to = self.transfers.iter().filter(|t| t["destination"] == account);
-        let payout = |t: &Value| {
-            json!({
-                "id": t["id"].as_str().unwrap().replace("tr_", "po_"), "object": "payout", "amount": t["amount"],
-                "arrival_date": int(&t["created"]) + 86_400, "automatic": true, "created": t["created"],
-                "currency": t["currency"], "livemode": false, "method": "standard", "reconciliation_status": "completed",
-                "source_type": "card", "status": "paid", "type": "bank_account",
-            })
-        };
-        to.map(payout).collect()
+        json!({ "object": "balance", "livemode": false, "available": part(available), "pending": part(pending) })
     }
 
     // ── what is done by hand ─────────────────────────────────────────────────────────────────
@@ -676,7 +702,8 @@ impl World {
         for charge in &mut self.charges {
             charge["balance_transaction"] = charge["fee_comes"].clone();
         }
-        let overdue = |i: &&Value| i["status"] == "requires_capture" && int(&i["created"]) + AUTHORISED <= self.now;
+        let overdue =
+            |i: &&Value| i["status"] == "requires_capture" && int(&i["created"]) + self.authorised <= self.now;
         let dead: Vec<String> =
             self.intents.iter().filter(overdue).map(|i| i["id"].as_str().unwrap().to_owned()).collect();
         dead.iter().for_each(|id| self.expire(id));
@@ -718,6 +745,11 @@ impl World {
         id
     }
 
+    /// Somebody detaches every card in the dashboard.
+    pub fn detach_all(&mut self) {
+        self.cards.iter_mut().for_each(|card| card["customer"] = Value::Null);
+    }
+
     pub fn account(&mut self) -> String {
         let (_, account) = self.post("/v1/accounts", &Params::new(), None);
         let id: String = account["id"].as_str().unwrap().into();
@@ -755,6 +787,11 @@ impl World {
             _ if type_.starts_with("charge") => self.charge(id).clone(),
             _ => self.intent(id).clone(),
         };
+        self.tell(type_, object);
+    }
+
+    /// Writes an event about an object.
+    pub fn tell(&mut self, type_: &str, object: Value) {
         let event = self.id("evt");
         self.events.push(json!({
             "id": event, "object": "event", "api_version": null, "created": self.now, "type": type_,
