@@ -198,6 +198,9 @@ impl World {
             }
         };
         let taken = self.desk.give(Actor::Rail(RAIL), heard(&instruction, outcome)).is_ok();
+        if taken && !settles && matches!(reply, Reply::Declined) {
+            self.lost = false; // that was this payment; the next one stands on its own
+        }
         let moves = matches!(reply, Reply::Outside | Reply::Held);
         let keeps = matches!(reply, Reply::Held) && settles;
         if taken && moves {
