@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use futures::{StreamExt, future::join_all, stream::FuturesUnordered};
+use futures::{FutureExt as _, StreamExt, future::join_all, stream::FuturesUnordered};
 
 use super::{Marketplace, command::Call};
 use crate::{
@@ -192,6 +192,19 @@ impl Marketplace {
 
     /// Works on claimed instructions, those of each rail apart.
     async fn settle(&self, claimed: Vec<Stored>, until: Timestamp) {
+        let mut rails: BTreeMap<Option<RailId>, Vec<Stored>> = BTreeMap::new();
+        for stored in claimed {
+            let rail = InstructionRecord::of(stored.record.clone()).map(|instruction| instruction.rail);
+            rails.entry(rail).or_default().push(stored);
+        }
+        let mut each = Vec::new();
+        for of in rails.into_values() {
+            each.push(self.settle_for_one_rail(of, until).boxed());
+        }
+        join_all(each).await;
+    }
+
+    async fn settle_for_one_rail(&self, claimed: Vec<Stored>, until: Timestamp) {
         let work = |stored: Stored| async move {
             let instruction = stored.record.key().id;
             // Late in a slow batch the claim may have run out: then it is somebody else's.
@@ -201,16 +214,7 @@ impl Marketplace {
                 tracing::error!(%instruction, %error, "an instruction cannot be worked on");
             }
         };
-        let mut rails: BTreeMap<Option<RailId>, Vec<Stored>> = BTreeMap::new();
-        for stored in claimed {
-            let rail = InstructionRecord::of(stored.record.clone()).map(|instruction| instruction.rail);
-            rails.entry(rail).or_default().push(stored);
-        }
-        let mut each = Vec::new();
-        for of in rails.into_values() {
-            each.push(futures::stream::iter(of).for_each_concurrent(AT_ONCE, work));
-        }
-        join_all(each).await;
+        futures::stream::iter(claimed).for_each_concurrent(AT_ONCE, work).await;
     }
 
     /// Fires the timers that are due; how many there were.
