@@ -91,24 +91,6 @@ impl Policy {
         if let (RegistrationWebhook::Pinged { .. }, None) = (self.agents.webhook, &self.webhooks) {
             return Err(At::top("agents.webhook").refuse("pinged", "allowed only with a section webhooks"));
         }
-        for (i, by) in self.trust.verified_by.iter().enumerate() {
-            let (there, allowed) = match by {
-                Verification::Email => {
-                    (self.agents.confirmation.is_some(), "allowed only with a section agents.confirmation")
-                }
-                Verification::Webhook => (
-                    matches!(self.agents.webhook, RegistrationWebhook::Pinged { .. }),
-                    "allowed only where agents.webhook is pinged",
-                ),
-                Verification::FirstDeposit => (
-                    matches!(self.agents.activation, Activation::Deposit { .. }),
-                    "allowed only where agents.activation is a deposit",
-                ),
-            };
-            if !there {
-                return Err(At::top("trust.verified_by").entry(i).refuse(format_args!("{by:?}"), allowed));
-            }
-        }
         if let (Activation::Deposit { .. }, false) = (self.agents.activation, deposits) {
             let allowed = "allowed only with a section wallet whose deposits are on";
             return Err(At::top("agents.activation").refuse("deposit", allowed));
@@ -127,6 +109,24 @@ impl Policy {
         {
             let allowed = "allowed is 0 without a section reports";
             return Err(At::top("trust.scoring.weighted.reports.weight").refuse(model.reports.weight.share(), allowed));
+        }
+        for (i, by) in self.trust.verified_by.iter().enumerate() {
+            let (there, allowed) = match by {
+                Verification::Email => {
+                    (self.agents.confirmation.is_some(), "allowed only with a section agents.confirmation")
+                }
+                Verification::Webhook => (
+                    matches!(self.agents.webhook, RegistrationWebhook::Pinged { .. }),
+                    "allowed only where agents.webhook is pinged",
+                ),
+                Verification::FirstDeposit => (
+                    matches!(self.agents.activation, Activation::Deposit { .. }),
+                    "allowed only where agents.activation is a deposit",
+                ),
+            };
+            if !there {
+                return Err(At::top("trust.verified_by").entry(i).refuse(format_args!("{by:?}"), allowed));
+            }
         }
         self.check_disputes_between()?;
         self.check_open_jobs_between()
