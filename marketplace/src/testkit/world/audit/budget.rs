@@ -75,7 +75,7 @@ impl Auditor {
     fn reserved_since(&self, agent: AgentId, since: Timestamp) -> i128 {
         let theirs = self.jobs.iter().filter_map(|id| self.job(*id)).filter(|job| job.buyer == agent);
         let counted = theirs.filter(|job| job.posted_at >= since && job.hold.charged.is_none());
-        counted.map(|job| reserved(job)).sum()
+        counted.map(reserved).sum()
     }
 
     /// What a commit to a job makes of its buyer's budget.

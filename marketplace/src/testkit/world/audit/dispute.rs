@@ -86,7 +86,8 @@ impl Auditor {
         self.check_fees(before, dispute, terms, commit, &mut found);
         let stands = matches!(job.status, JobStatus::Disputed | JobStatus::Frozen);
         let ours = job.dispute.is_some_and(|disputed| disputed.id == dispute.id);
-        if !dispute.status.is_final() && !(stands && ours) {
+        let at_work = stands && ours;
+        if !dispute.status.is_final() && !at_work {
             found.push(format!("it is open, its job is {job:?}"));
         }
         for problem in found {

@@ -21,7 +21,7 @@ impl Auditor {
         let blank = Wallet::new(wallet.agent);
         let before = before.unwrap_or(&blank);
         let mut found = Vec::new();
-        let Some(rail) = self.places.iter().map(|place| place.profile.clone()).find(|rail| holds_wallets(rail)) else {
+        let Some(rail) = self.places.iter().map(|place| place.profile.clone()).find(holds_wallets) else {
             return self.problem(format!("a wallet where no rail holds money: {wallet:?}"));
         };
         let pinned = before.id == wallet.id
