@@ -17,6 +17,7 @@
 //!
 //! So an id is in one place at a time, and a reader that looks into `Outgoing` before it reads a
 //! withdrawal's note never sees neither.
+#![allow(clippy::disallowed_types, reason = "serde's flatten names floats in what it expands to; no note has one")]
 
 use std::num::NonZeroU32;
 
