@@ -131,7 +131,7 @@ async fn vp_30_31_an_arbiters_ruling_is_carried_out_after_the_appeal_window_on_e
             // VP-36: a job earned what its worker got of it, not what its terms said.
             let earned = market.earnings(worker(), 0, 50).await.unwrap();
             let line = earned.jobs.iter().find(|line| line.job == job).unwrap();
-            assert_eq!([line.gross, line.fee, line.net].map(Money::minor), [3330, 332, 2998], "{on:?}");
+            assert_eq!([line.gross, line.fee, line.net].map(|money| money.minor()), [3330, 332, 2998], "{on:?}");
             let sum: i64 = earned.jobs.iter().map(|line| line.net.minor()).sum();
             assert_eq!((earned.total_earned.minor(), earned.total_jobs as usize), (sum, earned.jobs.len()));
             town.check_books().await;
