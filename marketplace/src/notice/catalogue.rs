@@ -43,23 +43,21 @@ static ACTOR: LazyLock<Shape> = LazyLock::new(|| Shape::of::<ActorView>());
 const SHARED: &str = "payment.received";
 
 /// The events of a kind: one for each variant, or several where a variant says that it has several names.
+/// Among them are those of a type that it shares with other kinds.
 fn topics(kind: Kind, schema: Value) -> Vec<Topic> {
-    let variants = match schema.get("oneOf").and_then(Value::as_array) {
-        Some(variants) => variants.clone(),
-        None => vec![schema.clone()],
-    };
-    let topic = |variant: Value| {
+    let shape = Shape(schema);
+    let topic = |Found { schema: variant, .. }: Found<'_>| {
         let own = variant["properties"]["type"]["const"].as_str().map(str::to_owned);
         let names = variant.get("x-names").and_then(Value::as_array).into_iter().flatten();
         let names: Vec<String> = names.filter_map(|name| name.as_str().map(str::to_owned)).chain(own).collect();
-        let mut variant = variant;
-        variant["$defs"] = schema.get("$defs").cloned().unwrap_or_default();
+        let mut variant = variant.clone();
+        variant["$defs"] = shape.0.get("$defs").cloned().unwrap_or_default();
         if let Some(fields) = variant["properties"].as_object_mut() {
             fields.remove("type");
         }
         names.into_iter().map(move |name| Topic { name, kind, fields: Shape(variant.clone()) })
     };
-    variants.into_iter().flat_map(topic).collect()
+    shape.alternatives(None, &shape.0).into_iter().flat_map(topic).collect()
 }
 
 /// The event of this name, or which names there are.
