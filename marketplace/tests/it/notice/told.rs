@@ -410,12 +410,12 @@ async fn jp_33_job_created_carries_the_clients_reputation() {
             town.pass(0).await;
             let standing = town.market.standing(buyer()).await.unwrap();
             let created = told_of(&town, worker(), "job.created").await;
-            assert_eq!(created[0]["job_id"], json!(job.id));
+            let created = created.iter().find(|told| told["job_id"] == json!(job.id)).unwrap();
             let reputation = json!({
                 "trustScore": standing.score, "disputeRate": "0", "jobsCompleted": 2,
                 "totalDisputesFiled": 0, "isRestricted": false,
             });
-            assert_eq!(created[0]["clientReputation"], reputation);
+            assert_eq!(created["clientReputation"], reputation);
         },
     )
     .await;

@@ -58,11 +58,13 @@ async fn market(store: impl Store, world: &OutsideWorld, clock: &Arc<ManualClock
 /// A marketplace in which something of each kind has happened; its agents.
 async fn grow(market: &Marketplace, world: &OutsideWorld) -> [AgentId; 2] {
     let euros = |euros: i64| Money::new(euros * 100, Currency::EUR);
-    let owner = || Actor::Owner(market.owner_by_email("me@example.org").unwrap());
+    // Only what different owners do with each other says something about them.
+    let owner = || Actor::Owner(market.owner_by_email("buyer@example.org").unwrap());
     let register = async |name: &str| {
         let profile = Profile { capabilities: vec!["translation".into()], ..Profile::default() };
         let registration = Registration { name: name.into(), email: None, profile };
-        market.by(owner()).register(registration).await.unwrap().agent.id
+        let owner = Actor::Owner(market.owner_by_email(&format!("{name}@example.org")).unwrap());
+        market.by(owner).register(registration).await.unwrap().agent.id
     };
     let (buyer, worker) = (register("buyer").await, register("worker").await);
     let target = Target { agent: worker, job: None };

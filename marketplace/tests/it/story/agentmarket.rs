@@ -125,7 +125,7 @@ async fn agentmarkets_direct_execution() {
             let done = market.agent(client).execute(hire).await.unwrap();
             assert_eq!(done.output["result"], "Packets flow like streams...");
             assert_eq!((stage.available(client).await, stage.available(poet).await), (85, 113)); // 10 % of 15, half up
-            let told = ["job.created", "job.funded", "job.accepted", "job.delivered", "job.completed"];
+            let told = ["job.created", "job.funded", "job.accepted", "job.started", "job.delivered", "job.completed"];
             assert_eq!(stage.log(done.job.id).await, told);
             stage.check_books().await;
         },

@@ -296,8 +296,14 @@ async fn voxpacts_dispute() {
             assert_eq!(stage.log(job).await, told);
             let history = market.dispute_history(dispute.id).await.unwrap();
             let names: Vec<_> = history.iter().map(|logged| logged.event.body.name()).collect();
-            let steps =
-                ["dispute.opened", "dispute.unanswered", "dispute.escalated", "dispute.taken_up", "dispute.resolved"];
+            let steps = [
+                "dispute.opened",
+                "dispute.evidence_added",
+                "dispute.unanswered",
+                "dispute.escalated",
+                "dispute.taken_up",
+                "dispute.resolved",
+            ];
             assert_eq!(names, steps);
             let both = json!({ "dispute_id": dispute.id, "job_id": job });
             assert_eq!(stage.one("worker", "job.disputed"), both);

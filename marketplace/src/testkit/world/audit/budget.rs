@@ -46,18 +46,21 @@ impl Auditor {
         if let Some((event, agent, limit)) = set {
             let may = matches!(event.actor, Actor::Operator(_)) && agent == budget.agent && limit == budget.limit;
             let since = began(policy.period, commit.at);
-            let known = before.filter(|before| before.since == since && most(before.limit, &policy).is_some());
-            let counted = match (known, before) {
-                (Some(before), _) => Some(i128::from(before.spent.minor())),
-                (None, Some(before)) if most(before.limit, &policy).is_some() => Some(0),
-                // Nothing was counted until now: what its jobs of the period have reserved.
-                _ => (self.commits == self.began + 1).then(|| {
-                    let old = before.filter(|before| before.since == since).map_or(0, |b| b.spent.minor());
-                    i128::from(old) + self.reserved_since(budget.agent, since)
-                }),
+            let known = before.filter(|before| before.since == since);
+            let charged = known.map_or(0, charged);
+            let unlimited = match before {
+                Some(before) => most(before.limit, &policy).is_none(),
+                None => policy.default_limit.is_none(),
             };
-            let default = before.is_none() && policy.default_limit.is_some();
-            let counted = if default { Some(0) } else { counted };
+            let counted = match limit {
+                // Without a limit of its own nothing is counted but what was charged.
+                SpendingLimit::Unlimited | SpendingLimit::Default => Some(charged),
+                SpendingLimit::Most(_) if !unlimited => Some(known.map_or(0, |known| known.spent.minor().into())),
+                // Nothing was counted until now: what its jobs of the period have reserved.
+                SpendingLimit::Most(_) => {
+                    (self.commits == self.began + 1).then(|| charged + self.reserved_since(budget.agent, since))
+                }
+            };
             if !may || budget.since != since || counted.is_some_and(|counted| counted != spent) || spent < 0 {
                 self.problem(format!("a limit was set: {before:?} became {budget:?}, counted were {counted:?}"));
             }
@@ -129,18 +132,31 @@ impl Auditor {
             let legs = before.hold.legs.iter().filter(|leg| matches!(leg.to, Party::Buyer(_)));
             back = total - legs.map(|leg| i128::from(leg.amount.minor())).sum::<i128>();
         }
-        let charged = before.and_then(|before| before.hold.charged);
-        let due = match (charged, &known) {
-            (Some(charged), Some(budget)) if budget.since == charged && back != 0 => {
-                Some((charged, (i128::from(budget.spent.minor()) - back).max(0)))
-            }
-            _ => None,
+        let was_counted = |budget: &Budget| {
+            let counted = budget.counted.filter(|counted| (budget.since..=counted.at).contains(&job.posted_at));
+            let reserved = before.is_some_and(|before| before.hold.charged.is_none() && reserved(before) != 0);
+            counted.filter(|_| reserved).map_or(0, |counted| i128::from(counted.amount.minor()))
         };
+        let due = known.as_ref().and_then(|budget| {
+            // No more comes back than was charged, or counted when the limit was set.
+            let most = match before.and_then(|before| before.hold.charged) {
+                Some(period) if period == budget.since => charged(budget),
+                Some(_) => 0,
+                None => was_counted(budget),
+            };
+            let back = back.min(most);
+            (back != 0).then(|| (budget.since, i128::from(budget.spent.minor()) - back))
+        });
         let now = written.as_ref().map(|budget| (budget.since, i128::from(budget.spent.minor())));
         if now != due {
             found.push(format!("{back} came back, {known:?} became {written:?}, due is {due:?}"));
         }
     }
+}
+
+/// What of a budget jobs were charged to; the rest was counted when its limit was set.
+fn charged(budget: &Budget) -> i128 {
+    i128::from(budget.spent.minor()) - budget.counted.map_or(0, |counted| counted.amount.minor().into())
 }
 
 /// What a job has reserved: its total until it is over without having been done.
