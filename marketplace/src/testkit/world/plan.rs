@@ -165,7 +165,7 @@ fn told(policy: &mut Policy) -> bool {
         name: None,
         when: BTreeMap::new(),
         to: to.into_iter().filter_map(|to| to.parse().ok()).collect(),
-        payload: BTreeMap::from([("id".to_owned(), "$subject.id".into()), ("job".to_owned(), "$job.status".into())]),
+        payload: BTreeMap::from([("id".to_owned(), "$subject.id".into())]),
     };
     webhooks.subscriptions = webhooks.subscriptions.max(3);
     webhooks.events = rows.into_iter().map(row).collect();

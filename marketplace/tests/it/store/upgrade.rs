@@ -239,7 +239,8 @@ async fn postgres_databases_of_every_version_are_brought_up_to_date() {
              FOR name IN SELECT table_name FROM information_schema.tables WHERE table_schema = 'public' \
              AND table_name <> 'schema_versions' LOOP \
              SELECT string_agg(quote_ident(column_name), ', '), max(column_name) FILTER (WHERE is_identity = 'YES') \
-             INTO fields, counted FROM information_schema.columns WHERE table_schema = 'public' AND table_name = name; \
+             INTO fields, counted FROM information_schema.columns WHERE table_schema = 'public' AND table_name = name \
+             AND is_generated = 'NEVER'; \
              EXECUTE format('INSERT INTO public.%I (%s) OVERRIDING SYSTEM VALUE SELECT %s FROM newest.%I', \
              name, fields, fields, name); \
              IF counted IS NOT NULL THEN EXECUTE format( \
