@@ -31,13 +31,13 @@ static TOPICS: LazyLock<BTreeMap<String, Topic>> = LazyLock::new(|| {
     let kinds = EventBody::schemas().into_iter();
     kinds.flat_map(|(kind, schema)| topics(kind, schema.into())).map(|topic| (topic.name.clone(), topic)).collect()
 });
-static JOB: LazyLock<Shape> = LazyLock::new(|| Shape::of::<JobView>());
-static TASK: LazyLock<Shape> = LazyLock::new(|| Shape::of::<JobOrder>());
-static AGREEMENT: LazyLock<Shape> = LazyLock::new(|| Shape::of::<AgreementView>());
-static OWN: LazyLock<Shape> = LazyLock::new(|| Shape::of::<OwnView>());
-static CLIENT: LazyLock<Shape> = LazyLock::new(|| Shape::of::<ClientView>());
-static SUBJECT: LazyLock<Shape> = LazyLock::new(|| Shape::of::<SubjectView>());
-static ACTOR: LazyLock<Shape> = LazyLock::new(|| Shape::of::<ActorView>());
+static JOB: LazyLock<Shape> = LazyLock::new(Shape::of::<JobView>);
+static TASK: LazyLock<Shape> = LazyLock::new(Shape::of::<JobOrder>);
+static AGREEMENT: LazyLock<Shape> = LazyLock::new(Shape::of::<AgreementView>);
+static OWN: LazyLock<Shape> = LazyLock::new(Shape::of::<OwnView>);
+static CLIENT: LazyLock<Shape> = LazyLock::new(Shape::of::<ClientView>);
+static SUBJECT: LazyLock<Shape> = LazyLock::new(Shape::of::<SubjectView>);
+static ACTOR: LazyLock<Shape> = LazyLock::new(Shape::of::<ActorView>);
 
 /// The event that an agent's share of a payment is read from.
 const SHARED: &str = "payment.received";

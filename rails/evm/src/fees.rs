@@ -293,10 +293,10 @@ impl EvmRail {
     /// The permit with this nonce is good for nothing any more.
     async fn ask_again(&self, hold: HoldId, nonce: U256) -> Result<(), EvmError> {
         let forget = |note: &mut Hold| {
-            if let Some(fee) = &mut note.fee {
-                if fee.signed.take_if(|(signed, _)| *signed == nonce).is_some() {
-                    fee.spent.push(nonce);
-                }
+            if let Some(fee) = &mut note.fee
+                && fee.signed.take_if(|(signed, _)| *signed == nonce).is_some()
+            {
+                fee.spent.push(nonce);
             }
         };
         self.change_hold(hold, forget).await.map(drop)

@@ -16,10 +16,12 @@ use crate::{
 };
 
 /// The entries that a group's commits leave, each record's as the last one says.
-pub(super) type Listings = BTreeMap<(MarketId, Key), Option<(Rank, Vec<Cell>)>>;
+pub(super) type Listings = BTreeMap<(MarketId, Key), Listed>;
+/// A record's entry as a row with its rank; nothing where it is not found any more.
+pub(super) type Listed = Option<(Rank, Vec<Cell>)>;
 
 /// The rows of a commit's entries.
-pub(super) fn rows(commit: &Commit) -> Vec<(Key, Option<(Rank, Vec<Cell>)>)> {
+pub(super) fn rows(commit: &Commit) -> Vec<(Key, Listed)> {
     let row = |key: Key, entry: &Entry| {
         let mut terms = String::new();
         for term in entry.terms() {

@@ -21,7 +21,6 @@ use crate::{
     ids::MarketId,
     ledger::{Account, Limit},
     money::Currency,
-    search::Rank,
     store::{
         Commit, CommitError, Event, Facts, Key, KeyRecord, KeyUse, Kind, StoreError, StoreErrorKind, Tagging, Write,
         admit,
@@ -37,7 +36,7 @@ pub(super) struct Prepared {
     documents: Vec<Vec<Cell>>,
     key: Option<Vec<Cell>>,
     tags: Vec<Tags>,
-    listings: Vec<(Key, Option<(Rank, Vec<Cell>)>)>,
+    listings: Vec<(Key, listings::Listed)>,
 }
 
 /// What a record is listed under from now on.
@@ -310,18 +309,23 @@ pub(super) fn currency(name: &str) -> Result<Currency, Failure> {
     made.ok_or_else(|| Failure::corrupt(format!("{name:?} is no currency")))
 }
 
+/// A group's rows of one kind, each record once.
+type Wave<'a> = BTreeMap<(MarketId, Key), &'a [Cell]>;
+/// What records are listed under after a group, and whether they may be listed already.
+type Tagged<'a> = BTreeMap<(MarketId, Key), (bool, &'a [Vec<Cell>])>;
+
 /// The rows of all admitted commits of a group.
 #[derive(Default)]
 struct Rows<'a> {
     /// For each kind: the first versions written in this group, the second ones, and so on, since one
     /// statement cannot write a row twice.
-    records: BTreeMap<Kind, Vec<BTreeMap<(MarketId, Key), &'a [Cell]>>>,
+    records: BTreeMap<Kind, Vec<Wave<'a>>>,
     events: Vec<&'a [Cell]>,
     transfers: Vec<&'a [Cell]>,
     documents: Vec<&'a [Cell]>,
     keys: BTreeMap<(MarketId, &'a str), &'a [Cell]>,
     /// As the last commit of the group leaves each record's, and whether it may be listed already.
-    tags: BTreeMap<(MarketId, Key), (bool, &'a [Vec<Cell>])>,
+    tags: Tagged<'a>,
     listings: listings::Listings,
 }
 
@@ -373,10 +377,7 @@ impl<'a> Rows<'a> {
 }
 
 /// Lists records anew: what they were listed under goes first.
-async fn write_tags(
-    session: &mut dyn Session,
-    tags: BTreeMap<(MarketId, Key), (bool, &[Vec<Cell>])>,
-) -> Result<(), Failure> {
+async fn write_tags(session: &mut dyn Session, tags: Tagged<'_>) -> Result<(), Failure> {
     let mut listed: BTreeMap<(MarketId, Kind), Vec<Cell>> = BTreeMap::new();
     for ((market, key), _) in tags.iter().filter(|(_, (known, _))| *known) {
         listed.entry((*market, key.kind)).or_default().push(key.id.into());

@@ -226,6 +226,6 @@ async fn many_readers_are_each_told_what_they_asked(stage: &Stage<'_>) -> Result
         hold!(stage.store.load(elsewhere, sample.key()).await?.is_none(), "another market's record was told");
         Ok(())
     };
-    try_join_all((0..CROWD as usize).map(|i| ask(i))).await?;
+    try_join_all((0..CROWD as usize).map(ask)).await?;
     Ok(())
 }
