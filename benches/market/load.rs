@@ -16,7 +16,7 @@ use tradepost::{
     rail::CreditsRail,
     search::Rank,
     secret::Pepper,
-    store::{Commit, Document, Journal as _, Key, Kind, Listing, Store, Tagging},
+    store::{Commit, Document, Key, Kind, Listing, Store, Tagging},
 };
 use uuid::Uuid;
 

@@ -22,11 +22,6 @@ use super::{
 use crate::support::{agent, buyer, operator, stranger, voxpact, worker};
 
 impl Town {
-    pub(super) fn market_now(&self) -> tradepost::clock::Timestamp {
-        use tradepost::clock::Clock as _;
-        self.clock.now()
-    }
-
     async fn open_job(&self, minor: i64) -> Arc<Job> {
         self.open_job_with(minor, OpenOrder::default()).await
     }

@@ -73,10 +73,6 @@ impl Town {
         endow(&self.market, &self.outside, self.custody, minor).await;
     }
 
-    pub(super) async fn available(&self, agent: AgentId) -> i64 {
-        self.market.available(agent).await.unwrap().minor()
-    }
-
     /// An active agent that can do `capabilities`, where agents are kept.
     pub(super) async fn register(&self, name: &str, capabilities: &[&str]) -> AgentId {
         let capabilities = capabilities.iter().map(|capability| (*capability).to_owned()).collect();

@@ -103,7 +103,7 @@ async fn am_10_capable_is_who_says_so_and_is_active() {
             let parts = AgentParts::new(Pepper::new([7; 32]));
             let other = (town.store)().agents(parts).build().await.unwrap();
             let (mine, others) = tokio::join!(crowd.market.run_until_idle(), other.run_until_idle());
-            (mine.unwrap(), others.unwrap());
+            mine.and(others).unwrap();
             crowd.market.run_until_idle().await.unwrap();
             assert_eq!((crowd.told(*music).await, crowd.told(*away).await), (0, 0));
             for agent in rest {

@@ -86,7 +86,7 @@ async fn pg_05_a_node_that_lags_delays_and_repeats_nothing() {
     let height = stage.height().await;
     let turn = Arc::new(AtomicU64::new(0));
     // Which answers are old has no rhythm.
-    let lags = |turn: &AtomicU64| keccak256(turn.fetch_add(1, Ordering::Relaxed).to_be_bytes())[0] % 2 == 0;
+    let lags = |turn: &AtomicU64| keccak256(turn.fetch_add(1, Ordering::Relaxed).to_be_bytes())[0].is_multiple_of(2);
     let blocks = turn.clone();
     stage.wire.lie("eth_getBlockByNumber", move |params, answer| {
         let number = answer["number"].as_str().and_then(|hex| u64::from_str_radix(&hex[2..], 16).ok());
@@ -129,7 +129,8 @@ async fn pg_05_a_node_that_lags_delays_and_repeats_nothing() {
 /// A node that lies about receipts is contradicted by its own blocks and logs, and nothing is done on its word.
 #[tokio::test]
 async fn pg_05_a_node_that_lies_about_receipts_is_not_believed() {
-    let lies: [(&str, fn(&mut Value)); 4] = [
+    type Lie = fn(&mut Value);
+    let lies: [(&str, Lie); 4] = [
         ("another transaction's", |receipt| receipt["transactionHash"] = json!(B256::repeat_byte(1))),
         ("in a block that is not there", |receipt| receipt["blockHash"] = json!(B256::repeat_byte(2))),
         ("in a block that does not count yet", |receipt| receipt["blockNumber"] = json!("0xffffff")),
@@ -340,7 +341,7 @@ async fn several_chains_at_once() {
     let until = async |job, so: fn(&tradepost::job::Job) -> bool| {
         for _ in 0..60 {
             market.work().await.unwrap();
-            if so(&*market.job(job).await.unwrap()) {
+            if so(&market.job(job).await.unwrap()) {
                 return;
             }
             for stage in &stages {

@@ -87,7 +87,7 @@ impl Run {
                 at_work = runtime();
                 lane = at_work.block_on(Lane::new());
             }
-            if (seed + 1) % 500 == 0 {
+            if (seed + 1).is_multiple_of(500) {
                 println!("seed {seed} has run");
             }
         }
