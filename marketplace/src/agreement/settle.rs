@@ -158,6 +158,7 @@ impl Draft<'_> {
             Expired::Dividing { .. } => {
                 self.agreement.settlement = Some(SettlementStatus::Settled);
                 self.events.push(AgreementEvent::EscrowLost { amount: self.agreement.terms.deposit });
+                self.bear_losses()?; // one may have waited for the division
             }
             Expired::BeingTaken => {}
         }

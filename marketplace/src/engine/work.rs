@@ -95,11 +95,15 @@ impl Marketplace {
     /// be worked on: it is logged, and tried again later.
     pub async fn work(&self) -> Result<Worked, Error> {
         self.refresh_policy().await?;
-        self.relist().await?;
         let observed = self.observe_rails().await;
         let (instructions, timers) = (self.settle_due().await?, self.fire_due().await?);
         let (trust, told) = (self.keep_trust().await?, self.tell().await?);
-        Ok(Worked { observed, instructions, timers, disputes: self.arbitrate().await?, trust, told })
+        let disputes = self.arbitrate().await?;
+        // Money does not wait for what is found by words.
+        if let Err(error) = self.relist().await {
+            tracing::error!(%error, "what an older version or policy listed cannot be listed anew");
+        }
+        Ok(Worked { observed, instructions, timers, disputes, trust, told })
     }
 
     /// Works until nothing is due any more, for tests and scripts.

@@ -190,8 +190,8 @@ impl<E: From<HoldEvent>> Holding<'_, E> {
             paid.platform = paid.platform.minus(repaid)?;
         }
         let reversible = self.rail.can(Capability::Reverse) || self.rail.reversible_for.is_some();
-        let by_terms = |terms: &Paid| (terms.worker, terms.platform) == (paid.worker, paid.platform);
-        if reversible || !self.by_terms.as_ref().is_none_or(by_terms) {
+        let terms = self.by_terms.clone().unwrap_or_else(|| Paid::nobody(self.none()));
+        if reversible || (terms.worker, terms.platform) != (paid.worker, paid.platform) {
             self.returns.paid = Some(paid);
         }
         Ok(())

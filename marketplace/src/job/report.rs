@@ -64,6 +64,7 @@ impl Draft<'_> {
             Expired::Dividing { to_buyer } => {
                 self.give_back_to_budget(amount.minus(to_buyer)?)?;
                 self.events.push(JobEvent::PaymentLost { amount });
+                self.bear_losses()?; // one may have waited for the division
             }
             Expired::BeingTaken => self.events.push(JobEvent::PaymentExpired {}),
         }

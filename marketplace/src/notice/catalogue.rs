@@ -26,10 +26,14 @@ pub(crate) struct Topic {
     fields: Shape,
 }
 
-/// Every event of the log, by its name.
-static TOPICS: LazyLock<BTreeMap<String, Topic>> = LazyLock::new(|| {
+/// Every event of the log, by its name; events that several kinds of records share once for each.
+static TOPICS: LazyLock<BTreeMap<String, Vec<Topic>>> = LazyLock::new(|| {
     let kinds = EventBody::schemas().into_iter();
-    kinds.flat_map(|(kind, schema)| topics(kind, schema.into())).map(|topic| (topic.name.clone(), topic)).collect()
+    let mut all = BTreeMap::<String, Vec<Topic>>::new();
+    for topic in kinds.flat_map(|(kind, schema)| topics(kind, schema.into())) {
+        all.entry(topic.name.clone()).or_default().push(topic);
+    }
+    all
 });
 static JOB: LazyLock<Shape> = LazyLock::new(Shape::of::<JobView>);
 static TASK: LazyLock<Shape> = LazyLock::new(Shape::of::<JobOrder>);
@@ -60,9 +64,9 @@ fn topics(kind: Kind, schema: Value) -> Vec<Topic> {
     shape.alternatives(None, &shape.0).into_iter().flat_map(topic).collect()
 }
 
-/// The event of this name, or which names there are.
-pub(crate) fn topic(name: &str) -> Result<&'static Topic, String> {
-    TOPICS.get(name).ok_or_else(|| {
+/// The events of this name, one for each kind of record that has it, or which names there are.
+pub(crate) fn named(name: &str) -> Result<&'static [Topic], String> {
+    TOPICS.get(name).map(Vec::as_slice).ok_or_else(|| {
         let group = name.split_once('.').map(|(group, _)| format!("{group}."));
         let near: Vec<&str> = TOPICS.keys().map(String::as_str).collect();
         let fits = |known: &&str| group.as_ref().is_some_and(|group| known.starts_with(group));

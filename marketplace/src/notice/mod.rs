@@ -18,7 +18,7 @@ mod http;
 mod sign;
 mod views;
 
-pub(crate) use catalogue::{Topic, topic};
+pub(crate) use catalogue::{Topic, named};
 pub(crate) use compose::{Beside, Facts, Told, compose, envelop, job_of, rows};
 pub use courier::{Courier, Parcel, Reply, RestsUntil};
 pub use decide::{Context, EndpointCommand, EndpointDecision, Outcome, Party, Target, after, decide};

@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use serde_json::Value;
 
 use super::check::{At, Checked};
-use crate::notice::{Topic, topic};
+use crate::notice::{Topic, named};
 
 /// One row of the table: what is told of an event, and to whom (VP-38, JP-34, AM-10).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -243,9 +243,21 @@ pub(super) fn check(rules: &[NoticeRule], at: &At) -> Checked {
     Ok(())
 }
 
-/// What a row reads must be there to be read.
+/// What a row reads must be there to be read: all of it in the events of one kind of record.
 fn check_against_the_log(rule: &NoticeRule, at: &At) -> Checked {
-    let topic = topic(&rule.on).map_err(|allowed| at.field("on").refuse(format_args!("{:?}", rule.on), allowed))?;
+    let topics = named(&rule.on).map_err(|allowed| at.field("on").refuse(format_args!("{:?}", rule.on), allowed))?;
+    let mut refused = Ok(());
+    for topic in topics {
+        match (check_against(rule, at, topic), &refused) {
+            (Ok(()), _) => return Ok(()),
+            (first, Ok(())) => refused = first,
+            (Err(_), Err(_)) => {}
+        }
+    }
+    refused
+}
+
+fn check_against(rule: &NoticeRule, at: &At, topic: &Topic) -> Checked {
     for (i, recipient) in rule.to.iter().enumerate() {
         topic.check_recipient(recipient).map_err(|allowed| at.field("to").entry(i).refuse(recipient, allowed))?;
     }

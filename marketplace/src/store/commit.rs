@@ -51,7 +51,7 @@ pub struct Commit {
     pub tags: Vec<Tagging>,
     /// What records are found by from now on, where that changes.
     pub listings: Vec<Listing>,
-    /// Records that the decision read and does not write, each with the version it must still have: if
+    /// Records that the decision relies on, each with the version it must still have before this commit: if
     /// one was changed meanwhile, the commit is a conflict.
     pub guards: Vec<(Key, u64)>,
 }

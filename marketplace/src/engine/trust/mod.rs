@@ -246,7 +246,6 @@ impl Attempt<'_> {
         let kept = self.find::<Reputation>(job.buyer.0).await?;
         let (known, version) = kept.as_ref().map_or((None, 0), |(known, version)| (Some(&**known), *version));
         let next = Reputation::filing(known, job.buyer, &self.market.trust_by(policy));
-        commit.guards.retain(|(key, _)| *key != next.key()); // it is written instead
         commit.write_silently(next, version);
         Ok(())
     }

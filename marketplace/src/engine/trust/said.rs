@@ -74,7 +74,7 @@ impl Marketplace {
         // A rail has funded it: then the rail's receipt is what divides it.
         let by_receipt = matches!(logged.event.body, EventBody::Job(JobEvent::PaymentReceived { .. }));
         let outside = matches!(logged.event.body, EventBody::Job(JobEvent::SettledOutside { .. }));
-        if by_receipt == job.hold.funding.is_empty() && !outside {
+        if ending.divided_before || (by_receipt == job.hold.funding.is_empty() && !outside) {
             return Ok(None);
         }
         let Some(contract) = self.contract(&job, Some(&ending)).await? else { return Ok(None) };
@@ -108,10 +108,12 @@ impl Marketplace {
     async fn ending(&self, job: JobId, place: Position) -> Result<(Arc<Job>, Option<Ending>), Error> {
         let (job, events) = (self.job(job).await?, self.job_history(job).await?);
         let mut ending = None;
-        let (mut filed_by, mut ruling) = (None, None);
+        let (mut filed_by, mut ruling, mut divided_before) = (None, None, false);
         let none = Money::zero(job.terms.amount.currency());
         for logged in events.into_iter().filter(|logged| logged.position <= place) {
             let EventBody::Job(event) = logged.event.body else { continue };
+            let divides = matches!(event, JobEvent::PaymentReceived { .. } | JobEvent::SettledOutside { .. });
+            divided_before |= divides && logged.position < place;
             let (how, amount, to_worker) = match event {
                 JobEvent::Disputed { by, .. } => {
                     (filed_by, ruling) = (Some(by), None);
@@ -141,9 +143,9 @@ impl Marketplace {
                 _ => continue,
             };
             let settled = Settled { amount: amount.map_err(Rejection::from)?, to_worker };
-            ending = Some(Ending { how, filed_by, settled });
+            ending = Some(Ending { how, filed_by, settled, divided_before: false });
         }
-        Ok((job, ending))
+        Ok((job, ending.map(|ending| Ending { divided_before, ..ending })))
     }
 
     /// What trust has to know of a job, if it has a worker.
@@ -172,6 +174,8 @@ struct Ending {
     how: How,
     filed_by: Option<Side>,
     settled: Settled,
+    /// Its money was divided before: what arrives now is a refund.
+    divided_before: bool,
 }
 
 #[derive(Clone, Copy)]

@@ -239,7 +239,7 @@ impl Auditor {
                 (Account::Available(agreement.seller), buyer, buyer)
             }
         };
-        let (mut taken, mut given, mut lost) = (0, Shares::default(), 0);
+        let (mut taken, mut given, mut lost, mut repaid) = (0, Shares::default(), 0, 0);
         for transfer in commit.movement.transfers() {
             let minor = i128::from(transfer.amount().minor());
             if transfer.credit() == hold {
@@ -253,6 +253,11 @@ impl Auditor {
                     Account::Revenue(RevenueKind::Fees) => given.platform += minor,
                     account if account == to_seller => given.worker += minor,
                     account if account == to_buyer => given.buyer += minor,
+                    // The seller's all the same.
+                    account if account == Account::Debt(agreement.seller) => {
+                        given.worker += minor;
+                        repaid += minor;
+                    }
                     account if account == rail => lost += minor,
                     account => found.push(format!("{account} was given {minor}")),
                 }
@@ -296,11 +301,13 @@ impl Auditor {
         if given != due || lost != due_lost {
             found.push(format!("{given:?} was given and {lost} lost, due are {due:?} and {due_lost}"));
         }
+        self.check_withheld((agreement.seller, agreement.rail), commit, given.worker, repaid, found);
         let left = if agreement.hold.state == HoldState::Held { deposit } else { 0 };
         if self.balance(hold) != left {
             found.push(format!("{} is reserved, due is {left}", self.balance(hold)));
         }
-        self.check_orders(agreement, commit, deposit, due, found);
+        let asked = Shares { worker: due.worker - repaid, platform: due.platform + repaid, ..due };
+        self.check_orders(agreement, commit, deposit, asked, found);
     }
 
     /// New instructions ask for exactly what the books say.

@@ -8,12 +8,14 @@ use super::{
 };
 use crate::{
     actor::Actor,
+    agreement::AgreementEvent,
     hold::HoldEvent,
+    ids::{AgentId, RailId},
     job::{CancelCause, HoldState, Job, JobEvent, JobStatus},
     ledger::{Account, RevenueKind},
     policy::{Policy, Review},
     rail::{Order, Party},
-    store::{Commit, Record},
+    store::{Commit, EventBody, Record},
 };
 
 impl Auditor {
@@ -163,7 +165,9 @@ impl Auditor {
             }
         }
         let events: Vec<&JobEvent> = commit.events.iter().filter_map(of_job).collect();
-        self.check_withheld(job, &events, given.worker, repaid, found);
+        if let Some(worker) = job.worker {
+            self.check_withheld((worker, job.rail), commit, given.worker, repaid, found);
+        }
         let award = events.iter().find_map(|event| match event {
             JobEvent::DisputeEnded { ending, .. } => award_of(ending),
             _ => None,
@@ -226,18 +230,25 @@ impl Auditor {
     }
 
     /// What the worker owes is taken from what it earns, no more and no less.
-    fn check_withheld(&self, job: &Job, events: &[&JobEvent], earned: i128, repaid: i128, found: &mut Vec<String>) {
-        let told: i128 = events
-            .iter()
-            .map(|event| match event {
-                JobEvent::Hold(HoldEvent::DebtRepaid { amount, .. }) => i128::from(amount.minor()),
-                _ => 0,
-            })
-            .sum();
-        let Some(worker) = job.worker else { return };
+    pub(super) fn check_withheld(
+        &self,
+        (worker, rail): (AgentId, RailId),
+        commit: &Commit,
+        earned: i128,
+        repaid: i128,
+        found: &mut Vec<String>,
+    ) {
+        let told = commit.events.iter().map(|event| match &event.body {
+            EventBody::Job(JobEvent::Hold(HoldEvent::DebtRepaid { amount, .. }))
+            | EventBody::Agreement(AgreementEvent::Hold(HoldEvent::DebtRepaid { amount, .. })) => {
+                i128::from(amount.minor())
+            }
+            _ => 0,
+        });
+        let told: i128 = told.sum();
         let owed = repaid - self.balance(Account::Debt(worker));
         // A share that goes straight from the payer to the worker passes nobody who could keep some of it.
-        let due = if self.passes_by(job.rail) { 0 } else { earned.min(owed) };
+        let due = if self.passes_by(rail) { 0 } else { earned.min(owed) };
         let stood = self.owed_since.get(&worker).is_none_or(|since| *since <= self.began);
         if told != repaid || repaid > due || (stood && repaid != due) {
             found.push(format!("{repaid} was kept for a debt of {owed}, due is {due}, told was {told}"));
