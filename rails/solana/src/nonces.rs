@@ -58,11 +58,15 @@ impl Lanes {
         Self { at, all: lanes.iter().zip(found).map(|((number, account), found)| (*number, *account, found)).collect() }
     }
 
-    /// Whether a lane's nonce is another one by now than the one that a transaction was signed on before.
+    /// Whether a lane's nonce is another one by now than the one that a transaction was signed on before, or its
+    /// account was closed. An account that cannot be read proves nothing.
     pub(crate) fn is_gone(&self, lane: u8, nonce: &str, signed_in: u64) -> bool {
         let found = self.all.iter().find(|(number, ..)| *number == lane);
-        let now = found.map(|(.., account)| Some(account.as_ref()?.nonce()?.value.to_string()));
-        self.at >= signed_in && now.is_some_and(|now| now.as_deref() != Some(nonce))
+        let gone = found.is_some_and(|(.., account)| match account.as_ref().filter(|account| !account.is_blank()) {
+            Some(account) => account.nonce().is_some_and(|now| now.value.to_string() != nonce),
+            None => true,
+        });
+        self.at >= signed_in && gone
     }
 }
 

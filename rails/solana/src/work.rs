@@ -323,8 +323,14 @@ impl SolanaRail {
             return Ok(Lanes::new(0, &[], Vec::new()));
         }
         let lanes = self.lanes(batches);
-        let (at, found) = self.chain.accounts(&lanes.iter().map(|(_, account)| *account).collect::<Vec<_>>()).await?;
-        Ok(Lanes::new(at, &lanes, found))
+        let mut asked: Vec<Pubkey> = lanes.iter().map(|(_, account)| *account).collect();
+        asked.push(self.treasury);
+        let (at, mut found) = self.chain.accounts(&asked).await?;
+        match found.pop().flatten() {
+            Some(_) => Ok(Lanes::new(at, &lanes, found)),
+            // A node that knows nothing of the treasury's account is no witness that a lane's is closed.
+            None => Ok(Lanes::new(0, &[], Vec::new())),
+        }
     }
 
     pub(crate) fn wallet_of(&self, note: &PayoutNote) -> Result<Pubkey, RailError> {

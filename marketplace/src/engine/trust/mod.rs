@@ -29,7 +29,7 @@ use crate::{
     job::Job,
     policy::{Policy, Scoring},
     report::badge,
-    store::{Commit, CommitError, Kept as _, Key, Kind, LoggedEvent, OfKind as _, Position},
+    store::{Commit, CommitError, Key, Kind, LoggedEvent, OfKind as _, Position},
     trust::{ClientReputation, Fact, Happening, Record, Reputation, Trust, different_owners},
 };
 

@@ -124,7 +124,9 @@ impl Auditor {
         }
         // What comes back to the buyer is given back to the period that was charged, and to no other.
         let told = |is: fn(&JobEvent) -> bool| commit.events.iter().filter_map(of_job).any(is);
-        let mut back = if told(|event| matches!(event, JobEvent::PaymentFailed { .. })) { total } else { to_buyer };
+        // An open job whose payment failed asks for its most again; charged was what was agreed.
+        let failed = told(|event| matches!(event, JobEvent::PaymentFailed { .. }));
+        let mut back = if failed { before.map_or(0, whole) } else { to_buyer };
         if let Some(before) = before.filter(|before| matches!(before.hold.state, HoldState::Settling(_)))
             && told(|event| matches!(event, JobEvent::PaymentLost { .. }))
         {
@@ -159,13 +161,18 @@ fn charged(budget: &Budget) -> i128 {
     i128::from(budget.spent.minor()) - budget.counted.map_or(0, |counted| counted.amount.minor().into())
 }
 
+/// What a job's buyer pays in all.
+fn whole(job: &Job) -> i128 {
+    let fee = match job.terms.bearer {
+        Bearer::Buyer => i128::from(job.terms.fee.minor()),
+        Bearer::Worker => 0,
+    };
+    i128::from(job.terms.amount.minor()) + fee
+}
+
 /// What a job has reserved: its total until it is over without having been done.
 fn reserved(job: &Job) -> i128 {
-    let total = i128::from(job.terms.amount.minor())
-        + match job.terms.bearer {
-            Bearer::Buyer => i128::from(job.terms.fee.minor()),
-            Bearer::Worker => 0,
-        };
+    let total = whole(job);
     match job.hold.state {
         HoldState::Funding(_) | HoldState::Held => total,
         HoldState::Settling(_) | HoldState::Settled if job.status == JobStatus::Completed => total,
