@@ -135,7 +135,9 @@ impl Desk<'_> {
                 limit: BATCH,
                 except: self.lanes.iter().filter_map(busy).collect(),
             };
-            let claimed = self.market.inner.store.claim(self.market.inner.market, &claim).await?;
+            let market = self.market;
+            let (claimed, ended) = self.meanwhile(market.inner.store.claim(market.inner.market, &claim)).await;
+            let claimed = claimed?;
             self.more = claimed.len() == BATCH as usize;
             for stored in claimed {
                 let Some(delivery) = Delivery::of(stored.record) else { continue };
@@ -145,8 +147,21 @@ impl Desk<'_> {
                 self.held += 1;
                 self.start(endpoint, &policy);
             }
+            ended.into_iter().for_each(|endpoint| self.ended(endpoint));
         }
         Ok(())
+    }
+
+    /// Waits for something while what is under way goes on; what of that has ended.
+    async fn meanwhile<T>(&mut self, awaited: impl Future<Output = T>) -> (T, Vec<EndpointId>) {
+        let (mut awaited, mut ended) = (std::pin::pin!(awaited), Vec::new());
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut awaited => return (done, ended),
+                Some(endpoint) = self.under_way.next() => ended.push(endpoint),
+            }
+        }
     }
 
     /// Waits until one has ended or a while has passed.
