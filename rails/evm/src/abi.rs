@@ -196,6 +196,7 @@ sol! {
     }
 
     interface Token {
+        event Transfer(address indexed from, address indexed to, uint256 value);
         function balanceOf(address owner) returns (uint256 amount);
         function decimals() returns (uint8 places);
         function nonces(address owner) returns (uint256 nonce);

@@ -7,7 +7,10 @@ use alloy_sol_types::{SolCall, SolEvent};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::error::{EvmError, Revert};
+use crate::{
+    abi::Token,
+    error::{EvmError, Revert},
+};
 
 /// A node's view of its chain. Clones share the connection.
 #[derive(Clone, Debug)]
@@ -136,10 +139,31 @@ impl Chain {
         to: u64,
         agreement: Option<B256>,
     ) -> Result<Vec<Log>, EvmError> {
-        let mut filter = json!({ "address": address, "fromBlock": U64::from(from), "toBlock": U64::from(to) });
-        if let Some(id) = agreement {
-            filter["topics"] = json!([null, id]);
-        }
+        let topics = agreement.map_or_else(Vec::new, |id| vec![None, Some(id)]);
+        self.logs_of(address, from, to, &topics).await
+    }
+
+    /// The transfers from one account to another in a block.
+    pub(crate) async fn transfers(
+        &self,
+        token: Address,
+        [from, to]: [Address; 2],
+        block: u64,
+    ) -> Result<Vec<Log>, EvmError> {
+        let topics = [Some(Token::Transfer::SIGNATURE_HASH), Some(from.into_word()), Some(to.into_word())];
+        self.logs_of(token, block, block, &topics).await
+    }
+
+    async fn logs_of(
+        &self,
+        address: Address,
+        from: u64,
+        to: u64,
+        topics: &[Option<B256>],
+    ) -> Result<Vec<Log>, EvmError> {
+        let filter = json!({
+            "address": address, "fromBlock": U64::from(from), "toBlock": U64::from(to), "topics": topics,
+        });
         let mut logs: Vec<Log> = self.ask("eth_getLogs", (filter,)).await?;
         logs.sort_by_key(Log::place);
         let outside = |log: &&Log| log.address != address || !(from..=to).contains(&log.place().0);

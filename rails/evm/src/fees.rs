@@ -4,14 +4,16 @@
 //!
 //! The payer signs an EIP-2612 permit for the relayer, beside what funds the hold. It is used once the hold is
 //! funded: the permit, then the transfer, one payer's fees one after the other, for a later permit replaces an
-//! earlier one's allowance. A permit that somebody used first is no obstacle where the allowance is there; one
-//! that is good for nothing any more is asked for again ([`EvmRail::infra_fee`], [`EvmRail::pay_infra_fee`]).
-//! At the permit's deadline, which is the agreement's expiry, the fee has failed for good unless the transfer
+//! earlier one's allowance; a fee for which nothing was sent holds up no other. A permit that somebody used first
+//! is no obstacle where the allowance is there; one that is good for nothing any more is asked for again
+//! ([`EvmRail::infra_fee`], [`EvmRail::pay_infra_fee`]). Whether a transfer took the fee is read from the token's
+//! own log, and a transfer that is lost from sight is not sent anew. At the permit's deadline, which is the
+//! agreement's expiry, nothing is sent any more; some time later the fee has failed for good unless a transfer
 //! is on its way. Whatever becomes of it, the hold stands.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
-use alloy_primitives::{Address, Bytes, U256};
+use alloy_primitives::{Address, B256, Bytes, U256};
 use alloy_sol_types::SolCall;
 use serde::{Deserialize, Serialize};
 use tradepost::{
@@ -23,21 +25,24 @@ use tradepost::{
 use crate::{
     abi::{Permit, Token},
     ask::Call,
-    chain::Block,
+    chain::{Block, Log},
     error::EvmError,
     fund::signed_permit,
     hold::{Hold, Offer},
     notes,
     rail::EvmRail,
     relay::Sent,
-    sign::Signable,
+    sign::{Message, Signable},
 };
 
 /// The note of the holds that are funded and whose fee has not ended, or was not told.
 const OPEN: &str = "fees";
 
-/// Stands for a permit's nonce where the payer allowed the transfer by itself.
+/// Stands for a permit's nonce where the payer allowed the transfer by itself; each later attempt counts down.
 const ALLOWED: U256 = U256::MAX;
+
+/// How many seconds after its deadline a fee has failed: another process may be sending its last transfer.
+const MARGIN: u64 = 600;
 
 /// What a payer owes besides a hold.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -50,15 +55,39 @@ pub(crate) struct Fee {
     signed: Option<(U256, Bytes)>,
     /// Permits before it that were good for nothing any more, by nonce.
     spent: Vec<U256>,
+    /// How many transfers from an allowance of the payer's own failed.
+    #[serde(default)]
+    allowances: u64,
     end: Option<FeeEnd>,
 }
 
 /// How a fee ended.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct FeeEnd {
-    /// The block up to which the chain was read then.
-    at: u64,
     news: EscrowNews,
+}
+
+/// What was sent for a fee.
+#[derive(Clone, Copy, Debug, Default)]
+struct Progress {
+    /// By which transaction the platform has it.
+    taken: Option<B256>,
+    /// A transfer is on its way.
+    under_way: bool,
+    /// A transfer's nonce is gone, the transfer is not seen; it may have been.
+    lost: bool,
+    /// What it is tried with now was refused on chain.
+    refused: bool,
+    /// The payer's allowance is there for this fee: its permit or its transfer was sent.
+    holds_allowance: bool,
+}
+
+/// How a fee goes on.
+enum Course {
+    Ended(FeeEnd),
+    /// It uses the payer's allowance from now on.
+    Takes,
+    Waits,
 }
 
 /// An infrastructure fee.
@@ -107,7 +136,7 @@ impl EvmRail {
             return Err(EvmError::Terms { field: "infrastructure_fee", value: amount.to_string(), allowed });
         }
         let until = offers.first().map_or(0, |offer| offer.terms.expiry.to());
-        Ok(Fee { amount, payer, until, signed: None, spent: Vec::new(), end: None })
+        Ok(Fee { amount, payer, until, signed: None, spent: Vec::new(), allowances: 0, end: None })
     }
 
     pub(crate) fn fee_permit(&self, fee: &Fee, nonce: U256) -> Signable {
@@ -115,24 +144,31 @@ impl EvmRail {
         Signable::new(self.config.token_domain(), Permit { owner, spender, value: fee.units(), nonce, deadline })
     }
 
-    /// Keeps the payer's permit; the hold's own signatures are worth nothing without it.
+    /// Keeps the permit that the payer signed, of those that it was shown, newest first; the hold's own signatures
+    /// are worth nothing without it. One that is used up by now is asked for again when its turn comes.
     pub(crate) async fn take_fee_permit(
         &self,
         hold: HoldId,
-        permit: Option<&Signable>,
+        permits: &[Signable],
         signature: Option<&Bytes>,
     ) -> Result<(), EvmError> {
-        let Some(permit) = permit else { return Ok(()) };
         let missing = || EvmError::Answer("the infrastructure fee's permit is not signed".into());
-        let signature = signature.ok_or_else(missing)?;
-        let crate::sign::Message::Permit(message) = &permit.message else { return Err(missing()) };
+        let (signature, newest) = (signature.ok_or_else(missing)?, permits.first().ok_or_else(missing)?);
+        let is_signed = |permit: &&Signable| match &permit.message {
+            Message::Permit(message) => permit.check(signature, message.owner).is_ok(),
+            _ => false,
+        };
+        let permit = permits.iter().find(is_signed).unwrap_or(newest);
+        let Message::Permit(message) = &permit.message else { return Err(missing()) };
         permit
             .check(signature, message.owner)
             .map_err(|problem| EvmError::Signature { what: permit.name(), problem })?;
         let signed = (message.nonce, signature.clone());
         self.change_hold(hold, |note| {
             if let Some(fee) = note.fee.as_mut().filter(|fee| fee.end.is_none()) {
-                fee.signed = Some(signed.clone());
+                // A transfer under the one before counts, too.
+                let before = fee.signed.replace(signed.clone());
+                fee.spent.extend(before.map(|(nonce, _)| nonce).filter(|nonce| *nonce != signed.0));
             }
         })
         .await
@@ -180,7 +216,7 @@ impl EvmRail {
         let Some(InfraFee { state: InfraFeeState::Pending { permit, .. }, .. }) = pending else {
             return Err(EvmError::Unknown { what: "pending infrastructure fee of hold", id: hold.to_string() });
         };
-        self.take_fee_permit(hold, Some(&permit), Some(&signature)).await
+        self.take_fee_permit(hold, std::slice::from_ref(&*permit), Some(&signature)).await
     }
 
     /// The hold is funded: from now on its fee is followed.
@@ -194,72 +230,139 @@ impl EvmRail {
         .await
     }
 
-    /// Carries the open fees on; what became of those that ended after the block read before.
-    pub(crate) async fn follow_fees(&self, read_before: u64, block: &Block) -> Result<Vec<Observation>, EvmError> {
-        let (mut items, mut told, mut busy) = (Vec::new(), Vec::new(), HashSet::new());
+    /// Carries the open fees on; what became of those that ended. It is told until a page that says so is
+    /// published ([`EvmRail::close_fees`]): when a fee ends is no matter of the blocks read alone, so that of two
+    /// processes that read the same blocks one may see it and the other publish. Trouble with one fee keeps
+    /// nobody's hold from being read; it is carried on at the next reading.
+    pub(crate) async fn follow_fees(&self, block: &Block) -> Result<Vec<(HoldId, Observation)>, EvmError> {
+        let (mut items, mut waiting, mut taking) = (Vec::new(), Vec::new(), HashMap::new());
         let open: Vec<HoldId> = notes::read(&*self.memory, OPEN).await?.unwrap_or_default();
         for hold in open {
             let Some(fee) = self.hold(hold).await?.and_then(|note| note.fee) else { continue };
-            let end = match fee.end.clone() {
-                Some(end) => Some(end),
-                None if busy.insert(fee.payer) => self.carry_fee_on(hold, &fee, block).await?,
-                None => None,
-            };
-            match end {
-                Some(end) if end.at > read_before => {
-                    let body = ObservationBody::Escrow { hold, news: end.news };
-                    items.push(Observation { id: format!("fee/{hold}"), body });
+            if let Some(end) = fee.end {
+                items.push((hold, end.observation(hold)));
+                continue;
+            }
+            match self.progress(hold, &fee, block).await {
+                Ok(progress) => {
+                    if progress.holds_allowance {
+                        taking.entry(fee.payer).or_insert(hold);
+                    }
+                    waiting.push((hold, fee, progress));
                 }
-                Some(_) => told.push(hold),
-                None => {}
+                Err(error) => {
+                    taking.entry(fee.payer).or_insert(hold);
+                    leave(hold, error)?;
+                }
             }
         }
-        if !told.is_empty() {
-            notes::change(&*self.memory, OPEN, |before: Option<Vec<HoldId>>| {
-                let open = before.unwrap_or_default().into_iter().filter(|one| !told.contains(one)).collect();
-                Ok((Some(open), ()))
-            })
-            .await?;
+        // An allowance is first for those who signed for one.
+        waiting.sort_by_key(|(_, fee, _)| fee.signed.is_none());
+        for (hold, fee, progress) in waiting {
+            let free = taking.get(&fee.payer).is_none_or(|one| *one == hold);
+            match self.carry_fee_on(hold, &fee, progress, free, block).await {
+                Ok(Course::Ended(end)) => items.push((hold, end.observation(hold))),
+                Ok(Course::Takes) => drop(taking.entry(fee.payer).or_insert(hold)),
+                Ok(Course::Waits) => {}
+                Err(error) => leave(hold, error)?,
+            }
         }
         Ok(items)
     }
 
-    async fn carry_fee_on(&self, hold: HoldId, fee: &Fee, block: &Block) -> Result<Option<FeeEnd>, EvmError> {
-        // Whatever was ever sent for it counts, so that nobody pays twice.
-        let nonce = fee.signed.as_ref().map_or(ALLOWED, |(nonce, _)| *nonce);
-        let (mut refused, others) = (false, fee.spent.iter().copied().chain([ALLOWED]));
-        for one in others.chain([nonce]) {
-            match self.relayer.find(&work_of(hold, one)[1]).await? {
-                Some(Sent::Mined { transaction, block: at, succeeded: true, .. }) if at <= block.number() => {
-                    let (amount, reference) = (fee.amount, transaction.to_string());
-                    return self.end_fee(hold, block, EscrowNews::FeeCollected { amount, reference }).await.map(Some);
+    /// Their ends are told in a page that is published.
+    pub(crate) async fn close_fees(&self, told: &[HoldId]) -> Result<(), EvmError> {
+        notes::change(&*self.memory, OPEN, |before: Option<Vec<HoldId>>| {
+            let mut open = before.unwrap_or_default();
+            let all = open.len();
+            open.retain(|one| !told.contains(one));
+            Ok(((open.len() < all).then_some(open), ()))
+        })
+        .await
+    }
+
+    /// Whatever was ever sent for it counts, so that nobody pays twice.
+    async fn progress(&self, hold: HoldId, fee: &Fee, block: &Block) -> Result<Progress, EvmError> {
+        let mut progress = Progress::default();
+        for nonce in fee.nonces() {
+            match self.relayer.find(&work_of(hold, nonce)[1]).await? {
+                Some(Sent::Mined { transaction, block: at, succeeded, .. }) if at <= block.number() => {
+                    match self.is_taken(fee, transaction, at).await? {
+                        true => progress.taken = Some(transaction),
+                        false if succeeded => {
+                            let what = format!("{transaction} took a fee of {}, but nothing arrived", fee.amount);
+                            return Err(EvmError::Contradiction(what));
+                        }
+                        false => progress.refused |= nonce == fee.nonce(),
+                    }
                 }
-                Some(Sent::Mined { succeeded: false, .. }) => refused |= one == nonce,
-                Some(_) => return Ok(None),
+                Some(Sent::Lost { .. }) => progress.lost = true,
+                Some(_) => progress.under_way = true,
                 None => {}
             }
         }
-        let [permit, take] = work_of(hold, nonce);
-        if refused && block.time() < fee.until {
-            return self.ask_again(hold, nonce).await.map(|()| None);
+        let permitted = match &fee.signed {
+            Some((nonce, _)) => self.relayer.find(&work_of(hold, *nonce)[0]).await?.is_some(),
+            None => false,
+        };
+        progress.holds_allowance = progress.taken.is_none() && (progress.under_way || permitted);
+        Ok(progress)
+    }
+
+    /// The token's own log is the truth, whatever a receipt says.
+    async fn is_taken(&self, fee: &Fee, transaction: B256, block: u64) -> Result<bool, EvmError> {
+        let logs = self.chain.transfers(self.config.token, [fee.payer, self.relayer.address()], block).await?;
+        let moved = |log: &Log| log.read::<Token::Transfer>().is_some_and(|moved| moved.value == fee.units());
+        Ok(logs.iter().any(|log| log.transaction_hash == transaction && moved(log)))
+    }
+
+    /// With `free`, no other fee of this payer is using an allowance.
+    async fn carry_fee_on(
+        &self,
+        hold: HoldId,
+        fee: &Fee,
+        progress: Progress,
+        free: bool,
+        block: &Block,
+    ) -> Result<Course, EvmError> {
+        if let Some(transaction) = progress.taken {
+            let (amount, reference) = (fee.amount, transaction.to_string());
+            return self.end_fee(hold, EscrowNews::FeeCollected { amount, reference }).await.map(Course::Ended);
         }
-        if block.time() >= fee.until {
+        if progress.under_way {
+            return Ok(Course::Takes);
+        }
+        if block.time() >= fee.until.saturating_add(MARGIN) {
             let message = format!("no permit of the payer's brought it by {}", fee.until);
             let decline = Decline { code: "not_paid_in_time".into(), message };
             let amount = fee.amount;
-            return self.end_fee(hold, block, EscrowNews::FeeFailed { amount, decline }).await.map(Some);
+            return self.end_fee(hold, EscrowNews::FeeFailed { amount, decline }).await.map(Course::Ended);
         }
+        if progress.lost || block.time() >= fee.until {
+            return Ok(Course::Waits);
+        }
+        let nonce = fee.nonce();
+        if progress.refused {
+            return self.ask_again(hold, nonce).await.map(|()| Course::Waits);
+        }
+        if !free {
+            return Ok(Course::Waits);
+        }
+        let [permit, take] = work_of(hold, nonce);
         let allowance = Token::allowanceCall { owner: fee.payer, spender: self.relayer.address() };
         if self.chain.read(self.config.token, &allowance, None).await? >= fee.units() {
             let (from, to, amount) = (fee.payer, self.relayer.address(), fee.units());
             let data = Token::transferFromCall { from, to, amount }.abi_encode();
-            // A balance that does not reach yet may still.
-            return self.send_for_fee(&take, data).await.map(|_| None);
+            // A transfer may be done once only. A balance that does not reach yet may still.
+            let sent = self.relayer.submit_once(&take, self.config.token, data.into()).await;
+            return given(sent).map(|given| if given { Course::Takes } else { Course::Waits });
         }
-        let Some((_, signature)) = &fee.signed else { return Ok(None) };
+        let Some((_, signature)) = &fee.signed else { return Ok(Course::Waits) };
         match self.relayer.find(&permit).await? {
-            Some(Sent::Mined { block: at, .. }) if at <= block.number() => self.ask_again(hold, nonce).await?,
-            Some(_) => {}
+            Some(Sent::Mined { block: at, .. }) if at <= block.number() => {
+                self.ask_again(hold, nonce).await.map(|()| Course::Waits)
+            }
+            Some(_) => Ok(Course::Takes),
             None => {
                 let message = self.fee_permit(fee, nonce);
                 let p = signed_permit(&message, signature)?;
@@ -267,43 +370,32 @@ impl EvmRail {
                 let (value, deadline, v, r, s) = (p.value, p.deadline, p.v, p.r, p.s);
                 let data = Token::permitCall { owner, spender, value, deadline, v, r, s }.abi_encode();
                 let spent = self.token_nonce(owner).await? > nonce;
-                if !self.send_for_fee(&permit, data).await? && spent {
+                if given(self.relayer.submit(&permit, self.config.token, data.into()).await)? {
+                    return Ok(Course::Takes);
+                }
+                if spent {
                     self.ask_again(hold, nonce).await?;
                 }
+                Ok(Course::Waits)
             }
         }
-        Ok(None)
     }
 
-    /// Whether it was given to the relayer. What the token refuses, or the relayer cannot pay for, is tried again.
-    async fn send_for_fee(&self, work: &str, data: Vec<u8>) -> Result<bool, EvmError> {
-        match self.relayer.submit(work, self.config.token, data.into()).await {
-            Ok(_) => Ok(true),
-            Err(
-                EvmError::Reverted(_)
-                | EvmError::GasPrice { .. }
-                | EvmError::GasLimit { .. }
-                | EvmError::Budget { .. }
-                | EvmError::Queue { .. },
-            ) => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// The permit with this nonce is good for nothing any more.
+    /// What was tried under this nonce is good for nothing any more.
     async fn ask_again(&self, hold: HoldId, nonce: U256) -> Result<(), EvmError> {
         let forget = |note: &mut Hold| {
-            if let Some(fee) = &mut note.fee
-                && fee.signed.take_if(|(signed, _)| *signed == nonce).is_some()
-            {
+            let Some(fee) = &mut note.fee else { return };
+            if nonce == fee.allowed() {
+                fee.allowances += 1;
+            } else if fee.signed.take_if(|(signed, _)| *signed == nonce).is_some() {
                 fee.spent.push(nonce);
             }
         };
         self.change_hold(hold, forget).await.map(drop)
     }
 
-    async fn end_fee(&self, hold: HoldId, block: &Block, news: EscrowNews) -> Result<FeeEnd, EvmError> {
-        let end = FeeEnd { at: block.number(), news };
+    async fn end_fee(&self, hold: HoldId, news: EscrowNews) -> Result<FeeEnd, EvmError> {
+        let end = FeeEnd { news };
         let keep = |note: &mut Hold| match &mut note.fee {
             Some(fee) => fee.end.get_or_insert_with(|| end.clone()).clone(),
             None => end.clone(),
@@ -312,7 +404,56 @@ impl EvmRail {
     }
 }
 
+/// Whether it was given to the relayer. What the token refuses, or the relayer cannot pay for, is tried again.
+fn given(sent: Result<Sent, EvmError>) -> Result<bool, EvmError> {
+    match sent {
+        Ok(_) => Ok(true),
+        Err(
+            EvmError::Reverted(_)
+            | EvmError::GasPrice { .. }
+            | EvmError::GasLimit { .. }
+            | EvmError::Budget { .. }
+            | EvmError::Queue { .. },
+        ) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Trouble with a fee waits for the next reading, unless it is the memory's.
+fn leave(hold: HoldId, error: EvmError) -> Result<(), EvmError> {
+    match error {
+        EvmError::Memory(_) | EvmError::Unreadable { .. } => Err(error),
+        error => {
+            tracing::warn!(%hold, %error, "an infrastructure fee waits");
+            Ok(())
+        }
+    }
+}
+
+impl FeeEnd {
+    fn observation(self, hold: HoldId) -> Observation {
+        Observation { id: format!("fee/{hold}"), body: ObservationBody::Escrow { hold, news: self.news } }
+    }
+}
+
 impl Fee {
+    /// What it is tried with now.
+    fn nonce(&self) -> U256 {
+        self.signed.as_ref().map_or_else(|| self.allowed(), |(nonce, _)| *nonce)
+    }
+
+    /// Stands for the nonce of the next transfer from the payer's own allowance.
+    fn allowed(&self) -> U256 {
+        ALLOWED - U256::from(self.allowances)
+    }
+
+    /// Whatever it was tried with, and is now.
+    fn nonces(&self) -> impl Iterator<Item = U256> {
+        let allowed = (0..=self.allowances).map(|number| ALLOWED - U256::from(number));
+        let signed = self.signed.iter().map(|(nonce, _)| *nonce);
+        self.spent.iter().copied().chain(allowed).chain(signed)
+    }
+
     fn units(&self) -> U256 {
         U256::from(self.amount.minor().unsigned_abs())
     }

@@ -75,11 +75,15 @@ impl EvmRail {
         if self.chain.block(to).await?.is_none_or(|now| now.hash != block.hash) {
             return Err(EvmError::Contradiction(format!("block {to} changed while it was read")));
         }
-        let items = self.news(&logs, &stand, &block).await?;
+        let mut items = self.news(&logs, &stand, &block).await?;
+        let fees = self.follow_fees(&block).await?;
+        let told: Vec<HoldId> = fees.iter().map(|(hold, _)| *hold).collect();
+        items.extend(fees.into_iter().map(|(_, item)| item));
         let mut next = stand.clone();
         if !items.is_empty() {
             let Some(page) = self.publish(&stand.page, items).await? else { return Ok(()) };
             next.page = page;
+            self.close_fees(&told).await?;
         }
         next.block = to;
         next.marks.push((to, block.hash));
@@ -179,7 +183,6 @@ impl EvmRail {
             }
         }
         items.extend(self.arrivals(&ours).await?);
-        items.extend(self.follow_fees(stand.block, block).await?);
         Ok(items)
     }
 
@@ -192,7 +195,10 @@ impl EvmRail {
         let Some(funded) = self.funded_by(hold, agreement).await? else { return Ok(None) };
         let (id, news) = match (receipt, close) {
             (Some(receipt), _) => {
-                let input = self.chain.input(log.transaction_hash).await?.unwrap_or_default();
+                let input = self.chain.input(log.transaction_hash).await?;
+                // A node that lags: the receipt must not be told without its signature.
+                let unknown = || format!("{} has a log that counts, but is not there", log.transaction_hash);
+                let input = input.ok_or_else(|| EvmError::Contradiction(unknown()))?;
                 let signature = signature_in(&input, receipt.units, receipt.proof);
                 let signature = signature.map(|signature| signature.to_string()).unwrap_or_default();
                 let units = receipt.units.saturating_to::<i64>();

@@ -20,6 +20,7 @@ use crate::{
     },
     ask::{Answer, Ask, Call, Choice},
     error::EvmError,
+    fees::Fee,
     hold::{Funding, Offer},
     incident::Incident,
     rail::EvmRail,
@@ -80,7 +81,8 @@ impl EvmRail {
             return self.decline_fund(id, hold, "not_funded_in_time", message).await.map(Some);
         }
         let Some(work) = &funding.work else {
-            let payload = self.fund_ask(hold, &funding).await?.payload();
+            let next = self.show_nonce(id, hold, note.fee.as_ref()).await?;
+            let payload = self.fund_ask(hold, &funding, next).await?.payload();
             let (who, kind) = (Party::Buyer(funding.payer), "sign_funding".into());
             return Ok(Some(Outcome::NeedsAction(Action { who, kind, payload })));
         };
@@ -90,7 +92,7 @@ impl EvmRail {
     /// What the relayer's transaction for an instruction is called.
     pub(crate) async fn reference(&self, id: InstructionId, work: &str) -> Result<String, EvmError> {
         Ok(match self.relayer.find(work).await? {
-            Some(Sent::UnderWay { transaction, .. }) => transaction.to_string(),
+            Some(Sent::UnderWay { transaction, .. } | Sent::Lost { transaction }) => transaction.to_string(),
             Some(Sent::Mined { transaction, succeeded: true, .. }) => transaction.to_string(),
             Some(Sent::Mined { transaction, succeeded: false, .. }) => {
                 // Somebody else may have relayed the same, or still may until the signature's time is over.
@@ -132,8 +134,16 @@ impl EvmRail {
         payer: AgentId,
         decline: Decline,
     ) -> Result<(), EvmError> {
-        let funding =
-            Funding { id, payer, payee: payer, offers: Vec::new(), until: 0, work: None, declined: Some(decline) };
+        let funding = Funding {
+            id,
+            payer,
+            payee: payer,
+            offers: Vec::new(),
+            until: 0,
+            work: None,
+            declined: Some(decline),
+            shown: Vec::new(),
+        };
         self.change_hold(hold, |note| note.fundings.push(funding.clone())).await.map(drop)
     }
 
@@ -200,6 +210,7 @@ impl EvmRail {
             until,
             work: None,
             declined: None,
+            shown: Vec::new(),
         };
         let fee = wanted.terms.infrastructure_fee;
         let fee = fee.map(|amount| self.fee_of(amount, wanted.buyer, &funding.offers)).transpose()?;
@@ -303,20 +314,28 @@ impl EvmRail {
         Ok(Offer::new(terms, Some(Box::new((intent, extra)))))
     }
 
-    /// What the payer is asked for.
-    async fn fund_ask(&self, hold: HoldId, funding: &Funding) -> Result<Ask, EvmError> {
+    /// The payer's nonce at the token, from which the fee's permit counts on; kept, for the payer may sign later.
+    async fn show_nonce(&self, id: InstructionId, hold: HoldId, fee: Option<&Fee>) -> Result<U256, EvmError> {
+        let Some(fee) = fee else { return Ok(U256::ZERO) };
+        let next = self.token_nonce(fee.payer).await?;
+        self.change_hold(hold, |note| {
+            let funding = note.fundings.iter_mut().find(|funding| funding.id == id);
+            if let Some(funding) = funding.filter(|funding| !funding.shown.contains(&next)) {
+                funding.shown.push(next);
+            }
+        })
+        .await?;
+        Ok(next)
+    }
+
+    /// What the payer is asked for; `next` is what [`EvmRail::show_nonce`] said.
+    async fn fund_ask(&self, hold: HoldId, funding: &Funding, next: U256) -> Result<Ask, EvmError> {
         let fee = self.hold(hold).await?.and_then(|note| note.fee);
-        let next = match &fee {
-            Some(fee) => self.token_nonce(fee.payer).await?,
-            None => U256::ZERO,
-        };
         let mut choices = Vec::new();
         for offer in &funding.offers {
             let terms = &offer.terms;
             let name = |name: &str, sign: Vec<Signable>, direct: Option<Call>| {
-                // The fee's permit is used after the deposit's.
-                let permits = sign.iter().filter(|one| matches!(one.message, Message::Permit(_))).count();
-                let fee = fee.as_ref().map(|fee| self.fee_permit(fee, next + U256::from(permits)));
+                let fee = fee.as_ref().map(|fee| self.fee_permit(fee, next + permits_in(&sign)));
                 let (name, agreement, terms) = (name.into(), offer.agreement, terms.clone());
                 Choice { name, agreement, terms, sign, fee, direct }
             };
@@ -375,11 +394,19 @@ impl EvmRail {
             Answer::Sent => return self.note_work(id, hold, "direct").await,
             Answer::Signed { choice, signatures, fee } => (choice, signatures, fee),
         };
-        let ask = self.fund_ask(hold, funding).await?;
+        let newest = funding.shown.last().copied().unwrap_or_default();
+        let ask = self.fund_ask(hold, funding, newest).await?;
         let chosen = ask.choices.iter().find(|one| one.name == *choice);
         let chosen = chosen.ok_or_else(|| EvmError::Unknown { what: "choice", id: choice.clone() })?;
         self.check_signed(&chosen.sign, signatures, ask.signer).await?;
-        self.take_fee_permit(hold, chosen.fee.as_ref(), fee.as_ref()).await?;
+        // A wallet contract allows the transfer instead.
+        if let Some(owed) = note.fee.as_ref()
+            && !self.chain.has_code(owed.payer).await?
+        {
+            let counted = |shown: &U256| self.fee_permit(owed, *shown + permits_in(&chosen.sign));
+            let permits: Vec<Signable> = funding.shown.iter().rev().map(counted).collect();
+            self.take_fee_permit(hold, &permits, fee.as_ref()).await?;
+        }
         if let Some(listed) = self.screened(&[chosen.terms.buyer, chosen.terms.seller]).await? {
             let message = format!("{listed} may not take part");
             return self.decline_fund(id, hold, "wallet_listed", message).await.map(drop);
@@ -474,6 +501,11 @@ pub(crate) fn signed_permit(message: &Signable, signature: &[u8]) -> Result<Sign
     let parts = split(signature).ok_or_else(|| EvmError::Answer("a permit needs a key's signature".into()))?;
     let (v, r, s) = parts;
     Ok(SignedPermit { value: permit.value, deadline: permit.deadline, v, r, s })
+}
+
+/// How many of the messages are permits: the fee's permit is used after them.
+fn permits_in(sign: &[Signable]) -> U256 {
+    U256::from(sign.iter().filter(|one| matches!(one.message, Message::Permit(_))).count())
 }
 
 fn no_permit() -> SignedPermit {

@@ -44,6 +44,10 @@ pub(crate) struct Funding {
     /// Under which name the relayer sends it; `direct` when the payer does.
     pub(crate) work: Option<String>,
     pub(crate) declined: Option<Decline>,
+    /// The payer's nonces at the token that it was shown, newest last; the infrastructure fee's permit counts on
+    /// from one of them.
+    #[serde(default)]
+    pub(crate) shown: Vec<U256>,
 }
 
 /// An agreement as it would be.

@@ -15,9 +15,11 @@
 //!    what is sent again. Its end is noted under its name before it leaves the sequence.
 //! 6. When the chain has used a nonce up, as deep as that, and by none of the attempts, somebody else used the
 //!    key: none of the attempts can ever count, and the work takes the next nonce. A node that lags looks the same
-//!    for a while, so it has to be seen at several blocks.
-//!
-//! Sending one piece of work twice must do no harm: each is authorised on chain by something that works once.
+//!    for a while, so it has to be seen at several blocks, each higher than the one before; and the attempts stay
+//!    known, in case they turn up after all.
+//! 7. Sending one piece of work twice must do no harm: what is authorised on chain by something that works once
+//!    is given by [`Relayer::submit`]. Anything else is given by [`Relayer::submit_once`]: it never takes another
+//!    nonce. It is [`Sent::Lost`] instead, and asked for at each look.
 
 use std::sync::Arc;
 
@@ -80,6 +82,12 @@ struct Slot {
     /// At which newest block none of the attempts was found last, and at how many so far, one after the other.
     #[serde(default)]
     missed: (u64, u32),
+    /// Attempts for nonces that somebody else seemed to have used.
+    #[serde(default)]
+    earlier: Vec<B256>,
+    /// Whether it would do harm for a second nonce.
+    #[serde(default)]
+    once: bool,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -116,6 +124,11 @@ pub enum Sent {
         /// What its gas cost, in wei.
         cost: u128,
     },
+    /// As far as the node shows, somebody else used its nonce; it is not sent again, for it would do harm twice.
+    Lost {
+        /// The newest attempt's transaction.
+        transaction: B256,
+    },
 }
 
 /// What a transaction on its way waits for (PG-05: stuck is told apart from slow).
@@ -148,14 +161,36 @@ impl Relayer {
         if let Some(sent) = notes::read(&*self.memory, &ended_key(work)).await? {
             return Ok(Some(sent));
         }
-        let Some(slot) = sequence.slots.iter().find(|slot| slot.work.as_deref() == Some(work)) else { return Ok(None) };
+        let Some(slot) = sequence.slots.iter().find(|slot| slot.work.as_deref() == Some(work)) else {
+            return self.find_lost(work).await;
+        };
         let head = self.chain.head().await?;
         let mined = self.chain.nonce(self.address(), None).await? > slot.nonce;
         Ok(Some(slot.under_way(&head, mined, self.gas.bump_after)))
     }
 
-    /// Gives a piece of work, unless it was given before.
+    async fn find_lost(&self, work: &str) -> Result<Option<Sent>, EvmError> {
+        let hashes: Vec<B256> = notes::read(&*self.memory, &lost_key(work)).await?.unwrap_or_default();
+        let Some(transaction) = hashes.last().copied() else { return Ok(None) };
+        let deep = self.chain.head().await?.number().saturating_sub(self.confirmations);
+        let found = self.end_of(&hashes, deep).await?;
+        if let Some(sent) = &found {
+            notes::put(&*self.memory, &ended_key(work), sent).await?;
+        }
+        Ok(Some(found.unwrap_or(Sent::Lost { transaction })))
+    }
+
+    /// Gives a piece of work that does no harm if it is done twice, unless it was given before.
     pub(crate) async fn submit(&self, work: &str, to: Address, data: Bytes) -> Result<Sent, EvmError> {
+        self.give(work, to, data, false).await
+    }
+
+    /// Gives a piece of work that may be done once only, unless it was given before.
+    pub(crate) async fn submit_once(&self, work: &str, to: Address, data: Bytes) -> Result<Sent, EvmError> {
+        self.give(work, to, data, true).await
+    }
+
+    async fn give(&self, work: &str, to: Address, data: Bytes, once: bool) -> Result<Sent, EvmError> {
         for _ in 0..ATTEMPTS {
             if let Some(sent) = self.find(work).await? {
                 return Ok(sent);
@@ -183,6 +218,8 @@ impl Relayer {
                 gas,
                 attempts: Vec::new(),
                 missed: (0, 0),
+                earlier: Vec::new(),
+                once,
             };
             slot.attempts.push(self.attempt(&slot, max_fee, tip, &head).await?);
             next.slots.push(slot.clone());
@@ -226,14 +263,14 @@ impl Relayer {
             } else if slot.nonce >= for_good {
                 next.slots.push(slot);
             } else {
-                match self.end_of(&slot, deep).await? {
+                match self.end_of(&slot.hashes(), deep).await? {
                     Some(sent) => {
                         self.note_end(&slot, &sent, &head, &mut next).await?;
                         ended += 1;
                     }
                     None => {
                         let mut slot = slot;
-                        if slot.missed.0 != head.number() {
+                        if head.number() > slot.missed.0 {
                             slot.missed = (head.number(), slot.missed.1 + 1);
                         }
                         match slot.missed.1 < MISSED {
@@ -245,11 +282,18 @@ impl Relayer {
             }
         }
         self.fill_gap(&mut next, on_chain, &head).await?;
-        for mut slot in orphans.into_iter().filter(|slot| slot.work.is_some()) {
+        for mut slot in orphans {
+            let Some(work) = &slot.work else { continue };
+            if slot.once {
+                tracing::warn!(%work, nonce = slot.nonce, "somebody else used its nonce: it is not sent again");
+                notes::put(&*self.memory, &lost_key(work), &slot.hashes()).await?;
+                continue;
+            }
             slot.nonce = next.slots.last().map_or(on_chain, |last| on_chain.max(last.nonce + 1));
             let newest = &slot.attempts[slot.attempts.len() - 1];
             let (max_fee, tip) = (newest.max_fee, newest.tip);
             slot.missed = (0, 0);
+            slot.earlier = slot.hashes();
             slot.attempts = vec![self.attempt(&slot, max_fee, tip, &head).await?];
             to_send.push(slot.nonce);
             next.slots.push(slot);
@@ -286,19 +330,24 @@ impl Relayer {
         Ok(slot)
     }
 
-    /// The attempt that the chain took for good, as its own block says, too.
-    async fn end_of(&self, slot: &Slot, deep: u64) -> Result<Option<Sent>, EvmError> {
-        for attempt in slot.attempts.iter().rev() {
-            let Some(mined) = self.chain.mined(attempt.hash).await? else { continue };
+    /// The attempt that the chain took for good, as its own block says, too; of several, one that succeeded.
+    async fn end_of(&self, hashes: &[B256], deep: u64) -> Result<Option<Sent>, EvmError> {
+        let mut failed = None;
+        for transaction in hashes.iter().rev().copied() {
+            let Some(mined) = self.chain.mined(transaction).await? else { continue };
             let block = self.chain.block(mined.block()).await?;
             if mined.block() > deep || block.is_none_or(|block| block.hash != mined.block_hash) {
-                let what = format!("{} is in block {}, which is not where it was", attempt.hash, mined.block());
+                let what = format!("{transaction} is in block {}, which is not where it was", mined.block());
                 return Err(EvmError::Contradiction(what));
             }
-            let (transaction, block, succeeded) = (attempt.hash, mined.block(), mined.succeeded());
-            return Ok(Some(Sent::Mined { transaction, block, succeeded, cost: mined.cost() }));
+            let (block, succeeded) = (mined.block(), mined.succeeded());
+            let sent = Sent::Mined { transaction, block, succeeded, cost: mined.cost() };
+            if succeeded {
+                return Ok(Some(sent));
+            }
+            failed = Some(sent);
         }
-        Ok(None)
+        Ok(failed)
     }
 
     async fn note_end(&self, slot: &Slot, sent: &Sent, head: &Block, next: &mut Sequence) -> Result<(), EvmError> {
@@ -321,7 +370,17 @@ impl Relayer {
         for nonce in (on_chain..first).take(IN_FLIGHT) {
             let (max_fee, tip) = self.fees(head).await?;
             let (to, data) = (self.address(), Bytes::new());
-            let mut slot = Slot { nonce, work: None, to, data, gas: 21_000, attempts: Vec::new(), missed: (0, 0) };
+            let mut slot = Slot {
+                nonce,
+                work: None,
+                to,
+                data,
+                gas: 21_000,
+                attempts: Vec::new(),
+                missed: (0, 0),
+                earlier: Vec::new(),
+                once: false,
+            };
             slot.attempts.push(self.attempt(&slot, max_fee, tip, head).await?);
             fillers.push(slot);
         }
@@ -394,6 +453,11 @@ impl Relayer {
 }
 
 impl Slot {
+    /// Every attempt that may turn up, oldest first.
+    fn hashes(&self) -> Vec<B256> {
+        self.earlier.iter().copied().chain(self.attempts.iter().map(|attempt| attempt.hash)).collect()
+    }
+
     /// What it costs at most, in wei.
     fn worst(&self) -> u128 {
         let dearest = self.attempts.iter().map(|attempt| attempt.max_fee).max().unwrap_or_default();
@@ -410,6 +474,10 @@ impl Slot {
         };
         Sent::UnderWay { transaction: newest.hash, attempts: self.attempts.len(), wait }
     }
+}
+
+fn lost_key(work: &str) -> String {
+    format!("lost/{work}")
 }
 
 fn ended_key(work: &str) -> String {

@@ -179,3 +179,18 @@ async fn pg_17_a_payer_leaves_an_agreement_with_the_platform_gone() {
     m.until_agreement(id, |one| one.settlement == Some(SettlementStatus::Settled)).await;
     m.agrees().await;
 }
+
+/// PG-19: a node that shows a receipt's log and not yet the transaction that handed it in: the receipt is not told
+/// without its signature, but read again.
+#[tokio::test]
+async fn pg_19_a_receipt_whose_transaction_is_not_there_yet_is_read_again() {
+    let m = Market::open(Stage::new().await, policy("0")).await;
+    let id = active(&m, By::Signature).await;
+    m.act(id, receipt(20), METER, By::Signature).await.unwrap();
+    m.stage.mine(4).await;
+    m.stage.wire.lie("eth_getTransactionByHash", |_, answer| *answer = serde_json::Value::Null);
+    let error = m.rail.work().await.unwrap_err();
+    assert!(error.to_string().contains("contradicts itself"), "{error}");
+    m.stage.wire.calm();
+    m.until_agreement(id, |one| one.receipt.as_ref().is_some_and(|receipt| receipt.units == 20)).await;
+}

@@ -1,16 +1,31 @@
 //! PG-06: the infrastructure fee, by a permit of its own.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
 use alloy_primitives::{Bytes, U256};
 use alloy_sol_types::SolCall;
+use serde_json::{Value, json};
 use tradepost::{
     agreement::{AgreementStatus, FeeStatus},
-    ids::AgreementId,
+    ids::{AgentId, AgreementId, HoldId, InstructionId},
     ledger::{Account, RevenueKind},
+    money::{Currency, Money},
     policy::Policy,
+    rail::{
+        Cursor, EscrowNews, HoldTerms, Instruction, ObservationBody, Order, Outcome, RailMemory, SettlementRail,
+        VolatileMemory,
+    },
+    store::{StoreError, StoreErrorKind},
 };
-use tradepost_evm::{Answer, InfraFee, InfraFeeState};
+use tradepost_evm::{Answer, Ask, EvmRail, InfraFee, InfraFeeState};
 
-use crate::stage::{self, Market, Stage, key};
+use crate::{
+    nodes::{approve, wallet_contract},
+    stage::{self, Market, Stage, key},
+};
 
 const FEE: i64 = 250_000;
 
@@ -82,12 +97,10 @@ async fn pg_06_a_permit_that_was_used_by_somebody_else_is_as_good() {
     m.agrees().await;
 }
 
-/// PG-06: what was signed is good for nothing any more: the agreement goes on, and the payer is asked again.
-#[tokio::test]
-async fn pg_06_a_spent_permit_is_asked_for_again_and_an_allowance_does_as_well() {
-    let m = market().await;
+/// Two agreements whose permits have the same nonce, so that one of them can be used: its fee is collected, the
+/// other one's is asked for again.
+async fn one_is_spent(m: &Market) -> AgreementId {
     let [first, second] = [m.agree_on_units(100).await, m.agree_on_units(100).await];
-    // Both permits have the same nonce, so that one of them can be used.
     let asks = [m.asked(first).await.unwrap(), m.asked(second).await.unwrap()];
     for (who, instruction, ask) in asks {
         let answer = ask.sign("eip3009", &key("the buyer")).unwrap();
@@ -102,25 +115,246 @@ async fn pg_06_a_spent_permit_is_asked_for_again_and_an_allowance_does_as_well()
         m.stage.mine(1).await;
         left.clear();
         for id in [first, second] {
-            if !matches!(fee(&m, id).await.state, InfraFeeState::Collected { .. }) {
+            if !matches!(fee(m, id).await.state, InfraFeeState::Collected { .. }) {
                 left.push(id);
             }
         }
         if let [one] = left.as_slice()
-            && matches!(fee(&m, *one).await.state, InfraFeeState::Pending { .. })
+            && matches!(fee(m, *one).await.state, InfraFeeState::Pending { .. })
         {
-            break;
+            return *one;
         }
     }
-    let [one] = left.as_slice() else { panic!("one permit is spent: {left:?}") };
-    let state = fee(&m, *one).await.state;
+    panic!("one permit is spent: {left:?}");
+}
+
+/// PG-06: what was signed is good for nothing any more: the agreement goes on, and the payer is asked again.
+#[tokio::test]
+async fn pg_06_a_spent_permit_is_asked_for_again_and_an_allowance_does_as_well() {
+    let m = market().await;
+    let one = one_is_spent(&m).await;
+    let state = fee(&m, one).await.state;
     let InfraFeeState::Pending { permit, direct } = state else { panic!("{state:?}") };
-    let forged = m.rail.pay_infra_fee((*one).into(), permit.sign(&key("the worker")).unwrap()).await;
+    let forged = m.rail.pay_infra_fee(one.into(), permit.sign(&key("the worker")).unwrap()).await;
     assert!(forged.is_err(), "{forged:?}");
     m.stage.send(direct.from, direct.to, direct.data.to_vec()).await;
-    collected(&m, *one).await;
+    collected(&m, one).await;
     assert_eq!(revenue(&m).await, 2 * FEE);
     m.agrees().await;
+}
+
+/// PG-06: a fee that nobody signs for holds up no other fee of its payer, and takes nothing of another's permit.
+#[tokio::test]
+async fn pg_06_a_fee_that_waits_for_its_payer_holds_up_no_other() {
+    let m = market().await;
+    let waits = one_is_spent(&m).await;
+    let third = m.agree_on_units(100).await;
+    let (who, instruction, ask) = m.asked(third).await.unwrap();
+    m.answer(who, instruction, &ask.sign("eip3009", &key("the buyer")).unwrap()).await;
+    collected(&m, third).await;
+    m.stage.mine(4).await;
+    m.market.work().await.unwrap();
+    assert!(matches!(fee(&m, waits).await.state, InfraFeeState::Pending { .. }));
+    assert_eq!(revenue(&m).await, 2 * FEE);
+}
+
+/// PG-06: a transfer from the payer's allowance that fails on chain is tried again.
+#[tokio::test]
+async fn pg_06_an_allowance_is_tried_again_after_a_failure_on_chain() {
+    let m = market().await;
+    let one = one_is_spent(&m).await;
+    let state = fee(&m, one).await.state;
+    let InfraFeeState::Pending { direct, .. } = state else { panic!("{state:?}") };
+    m.stage.send(direct.from, direct.to, direct.data.to_vec()).await;
+    m.stage.automine(stage::Automine::Off).await;
+    m.rail.work().await.unwrap();
+    // In the same block, before it, the payer moves its money away.
+    let (buyer, worker) = (m.wallet(m.buyer), m.wallet(m.worker));
+    let all = U256::from(m.stage.balance(buyer).await);
+    let away = stage::transferCall { to: worker, amount: all };
+    m.stage.submit(buyer, m.stage.config.token, away.abi_encode()).await;
+    m.stage.mine(1).await;
+    m.stage.automine(stage::Automine::On).await;
+    for _ in 0..6 {
+        m.stage.mine(1).await;
+        m.market.work().await.unwrap();
+    }
+    assert_eq!((m.stage.balance(buyer).await, revenue(&m).await), (0, FEE));
+    let back = stage::transferCall { to: buyer, amount: all };
+    m.stage.send(worker, m.stage.config.token, back.abi_encode()).await;
+    collected(&m, one).await;
+    assert_eq!(m.stage.balance(m.rail.relayer()).await, 2 * u128::try_from(FEE).unwrap());
+}
+
+/// PG-06: a payer that allowed more than the fee pays it once, whatever the node shows of the transfer meanwhile: no
+/// receipts at all, or that it failed.
+#[tokio::test]
+async fn pg_06_a_transfer_that_the_node_does_not_show_is_not_made_twice() {
+    for shown in [json!(null), json!("0x0")] {
+        let m = market().await;
+        let id = m.agree_on_units(100).await;
+        let (who, instruction, ask) = m.asked(id).await.unwrap();
+        let allow = stage::approveCall { spender: m.rail.relayer(), amount: U256::from(10 * FEE) };
+        m.stage.send(m.wallet(m.buyer), m.stage.config.token, allow.abi_encode()).await;
+        m.answer(who, instruction, &ask.sign("eip3009", &key("the buyer")).unwrap()).await;
+        m.until_agreement(id, |one| one.status == AgreementStatus::Active).await;
+        let lie = shown.clone();
+        m.stage.wire.lie("eth_getTransactionReceipt", move |_, answer| match lie.is_null() {
+            true => *answer = Value::Null,
+            false if answer.is_object() => answer["status"] = lie.clone(),
+            false => {}
+        });
+        for _ in 0..16 {
+            m.rail.work().await.unwrap();
+            m.stage.mine(1).await;
+        }
+        assert_eq!(m.stage.balance(m.rail.relayer()).await, u128::try_from(FEE).unwrap(), "{shown}");
+        m.stage.wire.calm();
+        collected(&m, id).await;
+        assert_eq!(m.stage.balance(m.rail.relayer()).await, u128::try_from(FEE).unwrap(), "{shown}");
+        assert_eq!(revenue(&m).await, FEE);
+        m.agrees().await;
+    }
+}
+
+/// A memory that does something while a key is written: it lets another rail work, or it fails.
+struct While {
+    memory: Arc<VolatileMemory>,
+    key: &'static str,
+    on: Arc<AtomicBool>,
+    /// Works once; without one, the write fails.
+    other: Option<EvmRail>,
+}
+
+#[async_trait::async_trait]
+impl RailMemory for While {
+    async fn get(&self, key: &str) -> Result<Option<String>, StoreError> {
+        self.memory.get(key).await
+    }
+
+    async fn swap(&self, key: &str, from: Option<&str>, to: &str) -> Result<bool, StoreError> {
+        if key.starts_with(self.key) && self.on.load(Ordering::SeqCst) {
+            let Some(other) = &self.other else {
+                return Err(StoreError::new(StoreErrorKind::Unavailable, "it is gone"));
+            };
+            self.on.store(false, Ordering::SeqCst);
+            assert!(other.work().await.is_err(), "it dies before it can tell");
+        }
+        self.memory.swap(key, from, to).await
+    }
+}
+
+/// PG-06: of two processes that read the same blocks one sees the fee end and dies before it can tell, the other
+/// does not see it and publishes: the end is told all the same, and once.
+#[tokio::test]
+async fn pg_06_a_fee_that_ended_is_told_by_whoever_publishes_next() {
+    let stage = Stage::new().await;
+    let memory = Arc::new(VolatileMemory::default());
+    let [dies, meanwhile, hidden] = [false, false, false].map(|on| Arc::new(AtomicBool::new(on)));
+    let one = While { memory: memory.clone(), key: "page/", on: dies.clone(), other: None };
+    let one = stage.rail(Arc::new(one)).await;
+    let two = While { memory: memory.clone(), key: "chain", on: meanwhile.clone(), other: Some(one) };
+    let two = stage.rail(Arc::new(two)).await;
+    let [payer, payee] = [1, 2].map(|number| AgentId(uuid::Uuid::from_u128(number)));
+    two.link_wallet(payer, key("payer").address()).await.unwrap();
+    two.link_wallet(payee, key("payee").address()).await.unwrap();
+    stage.mint(key("payer").address(), 2_000_000).await;
+    let allow = stage::approveCall { spender: two.relayer(), amount: U256::from(FEE) };
+    stage.send(key("payer").address(), stage.config.token, allow.abi_encode()).await;
+    let contract = uuid::Uuid::from_u128(3);
+    let infrastructure_fee = Some(Money::new(FEE, Currency::USDC));
+    let terms = Box::new(HoldTerms { payee: Some(payee), infrastructure_fee, ..HoldTerms::default() });
+    let order = Order::Fund { hold: HoldId(contract), payer, amount: Money::new(1_000_000, Currency::USDC), terms };
+    let mut fund = Instruction { id: InstructionId::derive(contract, 0), contract, order, answer: None };
+    let Outcome::NeedsAction(action) = two.execute(&fund).await.unwrap() else { panic!("nobody is asked") };
+    fund.answer = Some(Ask::parse(&action.payload).unwrap().sign("eip3009", &key("payer")).unwrap().to_text());
+    two.execute(&fund).await.unwrap();
+    stage.mine(3).await;
+    two.work().await.unwrap();
+    // The fee's transfer is sent. Its receipt is not there until the other process looks.
+    hidden.store(true, Ordering::SeqCst);
+    let (hides, works) = (hidden.clone(), meanwhile.clone());
+    stage.wire.lie("eth_getTransactionReceipt", move |_, answer| {
+        if hides.load(Ordering::SeqCst) && works.load(Ordering::SeqCst) {
+            *answer = Value::Null;
+        }
+    });
+    dies.store(true, Ordering::SeqCst);
+    meanwhile.store(true, Ordering::SeqCst);
+    stage.mine(3).await;
+    two.work().await.unwrap();
+    assert!(!meanwhile.load(Ordering::SeqCst), "the other process worked in between");
+    let state = two.infra_fee(HoldId(contract)).await.unwrap().unwrap().state;
+    assert!(matches!(state, InfraFeeState::Collected { .. }), "{state:?}");
+    let (mut at, mut told) = (Cursor::default(), Vec::new());
+    for _ in 0..8 {
+        let page = two.observe(&at).await.unwrap();
+        told.extend(page.items);
+        at = page.next;
+        stage.mine(1).await;
+    }
+    let is_end =
+        |body: &ObservationBody| matches!(body, ObservationBody::Escrow { news: EscrowNews::FeeCollected { .. }, .. });
+    assert_eq!(told.iter().filter(|item| is_end(&item.body)).count(), 1, "{told:?}");
+}
+
+/// PG-06, PG-04: the fee's permit counts on from the nonce that the payer was shown; that it is used meanwhile is no
+/// reason to refuse the funding.
+#[tokio::test]
+async fn pg_06_a_nonce_that_is_used_meanwhile_refuses_no_funding() {
+    let m = market().await;
+    let id = m.agree_on_units(100).await;
+    let (who, instruction, ask) = m.asked(id).await.unwrap();
+    let answer = ask.sign("eip3009", &key("the buyer")).unwrap();
+    let Answer::Signed { fee: Some(signature), .. } = &answer else { panic!("{answer:?}") };
+    m.stage.use_permit(&ask.choices[0].fee.clone().unwrap(), signature).await;
+    m.answer(who, instruction, &answer).await;
+    collected(&m, id).await;
+    m.agrees().await;
+}
+
+/// PG-06, PG-10: a wallet contract signs no permit of the token's: it funds without, and allows the fee instead.
+#[tokio::test]
+async fn pg_06_a_wallet_contract_funds_by_signature_and_allows_the_fee() {
+    let m = market().await;
+    let id = m.agree_on_units(100).await;
+    wallet_contract(&m.stage, "the buyer").await;
+    let (who, instruction, ask) = m.asked(id).await.unwrap();
+    for message in &ask.choices[0].sign {
+        approve(&m.stage, "the buyer", message.digest()).await;
+    }
+    let signatures = ask.choices[0].sign.iter().map(|_| Bytes::from_static(b"approved")).collect();
+    m.answer(who, instruction, &Answer::Signed { choice: "eip3009".into(), signatures, fee: None }).await;
+    m.until_agreement(id, |one| one.status == AgreementStatus::Active).await;
+    let state = fee(&m, id).await.state;
+    let InfraFeeState::Pending { direct, .. } = state else { panic!("{state:?}") };
+    m.stage.send(direct.from, direct.to, direct.data.to_vec()).await;
+    collected(&m, id).await;
+    m.agrees().await;
+}
+
+/// Trouble with one fee keeps no other hold from being read.
+#[tokio::test]
+async fn pg_06_an_error_about_a_fee_stops_no_hold() {
+    let m = market().await;
+    let allowance =
+        format!("0x{}", alloy_primitives::hex::encode(&alloy_primitives::keccak256("allowance(address,address)")[..4]));
+    m.stage.wire.lie("eth_call", move |params, answer| {
+        if params[0]["data"].as_str().is_some_and(|data| data.starts_with(&allowance)) {
+            *answer = json!("0x");
+        }
+    });
+    let mut agreed = Vec::new();
+    for _ in 0..2 {
+        let id = m.agree_on_units(100).await;
+        let (who, instruction, ask) = m.asked(id).await.unwrap();
+        m.answer(who, instruction, &ask.sign("eip3009", &key("the buyer")).unwrap()).await;
+        m.until_agreement(id, |one| one.status == AgreementStatus::Active).await;
+        agreed.push(id);
+    }
+    assert_eq!(revenue(&m).await, 0);
+    m.stage.wire.calm();
+    collected(&m, agreed[0]).await;
 }
 
 /// PG-06: a payer who takes its money elsewhere does not pay; the agreement stands, and the fee has failed.
@@ -135,7 +369,7 @@ async fn pg_06_a_fee_that_is_not_paid_fails_and_the_agreement_stands() {
     m.stage.send(m.wallet(m.buyer), m.stage.config.token, rest.abi_encode()).await;
     m.until_agreement(id, |one| one.status == AgreementStatus::Active).await;
     let expiry = m.market.agreement(id).await.unwrap().terms.expiry.timestamp();
-    m.stage.pass(u64::try_from(expiry - m.stage.time().await).unwrap() + 10).await;
+    m.stage.pass(u64::try_from(expiry - m.stage.time().await).unwrap() + 700).await;
     let failed = |one: &tradepost::agreement::Agreement| {
         one.infrastructure_fee.is_some_and(|fee| fee.status == FeeStatus::Failed)
     };

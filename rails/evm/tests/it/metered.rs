@@ -159,9 +159,9 @@ async fn pg_19_bad_receipts_and_signatures_are_refused_with_what_does_not_match(
     let first = m.rail.relay(m.hold, close, options.nonce, options.deadline, good.clone()).await.unwrap();
     let again = m.rail.relay(m.hold, close, options.nonce, options.deadline, good).await.unwrap();
     let hash = |sent| match sent {
-        tradepost_evm::Sent::UnderWay { transaction, .. } | tradepost_evm::Sent::Mined { transaction, .. } => {
-            transaction
-        }
+        tradepost_evm::Sent::UnderWay { transaction, .. }
+        | tradepost_evm::Sent::Mined { transaction, .. }
+        | tradepost_evm::Sent::Lost { transaction } => transaction,
     };
     assert_eq!(hash(first), hash(again), "replayed, it is the same");
     m.stage.mine(1).await;

@@ -227,12 +227,12 @@ async fn a_node_that_changes_to_another_chain_is_refused() {
 /// approval from the hash's slot.
 const WALLET: [u8; 21] = alloy_primitives::hex!("60043554631626ba7e60e01b0260005260206000f3");
 
-async fn wallet_contract(stage: &Stage, name: &str) {
+pub async fn wallet_contract(stage: &Stage, name: &str) {
     let code = Bytes::from(WALLET.to_vec());
     let _: Value = stage.ask("anvil_setCode", json!([key(name).address(), code])).await;
 }
 
-async fn approve(stage: &Stage, name: &str, hash: B256) {
+pub async fn approve(stage: &Stage, name: &str, hash: B256) {
     let yes = B256::with_last_byte(1);
     let _: Value = stage.ask("anvil_setStorageAt", json!([key(name).address(), hash, yes])).await;
 }
