@@ -71,7 +71,8 @@ fn worker(options: &Options, start: Instant, next: &AtomicU64, found: &Mutex<Fou
         if !options.seeds.contains(&seed) || options.within().is_some_and(|within| start.elapsed() > within) {
             return Ok(());
         }
-        let setup = Setup { seed, steps: options.steps, telling: options.telling(), hanging: Hanging::Briefly };
+        let hanging = if matches!(shelf, Shelf::Memory) { Hanging::Briefly } else { Hanging::Nobody };
+        let setup = Setup { seed, steps: options.steps, telling: options.telling(), hanging };
         let played = runtime.block_on(play(setup, shelf.store()));
         let mut found = found.lock().map_err(|_| "another thread failed".to_owned())?;
         match played {

@@ -90,6 +90,9 @@ pub enum Hanging {
     /// They hang until the engine gives them up. Only for a runtime whose time is paused, where waiting
     /// takes no time.
     ForEver,
+    /// Nobody is sent webhooks. For databases: one that is on its way has several calls under way, and in a world
+    /// a call that waits for a database keeps all others waiting.
+    Nobody,
 }
 
 /// Whether a world tells what happens.
@@ -213,7 +216,8 @@ struct World {
 
 impl World {
     fn new(setup: Setup, store: Arc<dyn Store>) -> Self {
-        let plan = Plan::draw(setup.seed);
+        let mut plan = Plan::draw(setup.seed);
+        plan.listens &= setup.hanging != Hanging::Nobody;
         let currency = plan.policy.currency;
         let place = |(seed, custody)| match custody {
             Custody::Internal => Place { profile: CreditsRail::new(currency).profile().clone(), outside: None },

@@ -53,7 +53,7 @@ impl Courier for Postman {
         if parcel.url.starts_with(SILENT) {
             return match self.hanging {
                 Hanging::ForEver if playing => std::future::pending().await,
-                Hanging::ForEver | Hanging::Briefly => Err("there was no answer".into()),
+                Hanging::ForEver | Hanging::Briefly | Hanging::Nobody => Err("there was no answer".into()),
             };
         }
         let reply = |status| Reply { status, rests_until: None, body: "thank you".into() };
