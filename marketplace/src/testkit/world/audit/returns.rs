@@ -3,7 +3,7 @@
 
 use super::{Auditor, of_job, sums::Shares};
 use crate::{
-    hold::HoldEvent,
+    hold::{ContestStage, HoldEvent},
     job::{HoldState, Job, JobEvent},
     ledger::{Account, RevenueKind},
     policy::{LossBearer, Policy},
@@ -132,6 +132,13 @@ impl Auditor {
         self.got.insert(job.id, got);
         let taken = moved(&|debit| debit == contested, &|credit| credit == rail);
         let returned = moved(&|debit| debit == rail, &|credit| credit == contested);
+        // One that is lost before it was known waits, untold, for the division that is under way.
+        let known = |reference: &str| {
+            before.is_some_and(|before| before.returns.chargebacks.iter().any(|contest| contest.reference == reference))
+        };
+        let waits = job.returns.chargebacks.iter();
+        let waits = waits.filter(|contest| contest.stage == ContestStage::Lost && !known(&contest.reference));
+        let opened = opened + waits.map(|contest| i128::from(contest.amount.minor())).sum::<i128>();
         if returned != won || (taken != opened && taken != opened + won + lost.amount) {
             found.push(format!("{taken} was contested and {returned} came back, told were {opened} and {won}"));
         }
