@@ -81,7 +81,11 @@ impl BareSql {
 
     pub(crate) async fn postgres(options: PgConnectOptions, template: Arc<Template>) -> Outcome<Self> {
         let options = options
-            .options([("synchronous_commit", "on"), ("enable_seqscan", "off")])
+            .options([
+                ("synchronous_commit", "on"),
+                ("enable_seqscan", "off"),
+                ("plan_cache_mode", "force_generic_plan"),
+            ])
             .statement_cache_capacity(512)
             .disable_statement_logging();
         let mut hands = Vec::new();

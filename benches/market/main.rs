@@ -49,6 +49,9 @@ const HELP: &str = "\
 --quick                                  1000/1000 and 20000/5000, 1 second each";
 /// What a machine's memory is spared.
 const MOST_IN_MEMORY: u64 = 100_000;
+/// How often one measurement does its operation, however quick that is: what it adds must stay little beside what
+/// is stored, and leave agents that have not bid yet.
+const MOST_OPERATIONS: u64 = 4_000;
 
 struct Options {
     stores: Vec<String>,
@@ -111,10 +114,11 @@ async fn measure(store: &str, options: &Options) -> Outcome<()> {
         };
         sizes.push(((jobs, agents), measured));
     }
-    if let [(few, small), .., (many, large)] = sizes.as_slice() {
+    let Some(((few, small), more)) = sizes.split_first() else { return Ok(()) };
+    for ((jobs, agents), large) in more {
         for (small, large) in small.iter().zip(large) {
             let line = json!({
-                "note": "cost", "store": store, "operation": small.operation, "jobs": many.0, "agents": many.1,
+                "note": "cost", "store": store, "operation": small.operation, "jobs": jobs, "agents": agents,
                 "relative_to_jobs": few.0, "ratio": (100.0 * large.cost / small.cost).round() / 100.0,
             });
             println!("{line}");
@@ -142,12 +146,13 @@ async fn at_size(
         ($name:literal, $play:path) => {{
             let play = |stand: Arc<Stand>, number: u64| async move { $play(&stand, number).await };
             run(&stand, callers, time / 4, play).await?; // for whatever is made or prepared once
-            let (times, seconds) = run(&stand, callers, time, play).await?;
+            let (times, found, seconds) = run(&stand, callers, time, play).await?;
             let at = |share: usize| times[(times.len() * share / 100).min(times.len() - 1)].as_micros() as u64;
             let per_s = times.len() as f64 / seconds;
             let line = json!({
                 "bench": "market", "store": name, "jobs": jobs, "agents": agents, "operation": $name,
-                "callers": callers, "per_s": per_s.round(), "p50_us": at(50), "p99_us": at(99),
+                "callers": callers, "per_s": per_s.round(), "found": (10.0 * found as f64 / times.len() as f64).round() / 10.0,
+                "p50_us": at(50), "p99_us": at(99),
             });
             println!("{line}");
             measured.push(Measured { operation: $name, cost: 1.0 / per_s });
@@ -167,32 +172,35 @@ async fn at_size(
     Ok(measured)
 }
 
-/// Lets so many callers do one operation after the other for a time: how long each took, ascending.
-async fn run<F, P>(stand: &Arc<Stand>, callers: u64, time: Duration, play: F) -> Outcome<(Vec<Duration>, f64)>
+/// Lets so many callers do one operation after the other for a time, or [`MOST_OPERATIONS`] of them: how long each
+/// took, ascending, how many records all of them made or found, and the seconds that it took.
+async fn run<F, P>(stand: &Arc<Stand>, callers: u64, time: Duration, play: F) -> Outcome<(Vec<Duration>, usize, f64)>
 where
     F: Fn(Arc<Stand>, u64) -> P + Copy + Send + 'static,
-    P: Future<Output = Outcome<()>> + Send,
+    P: Future<Output = Outcome<usize>> + Send,
 {
     let began = Instant::now();
-    let mut tasks = JoinSet::new();
+    let (mut tasks, each) = (JoinSet::new(), (MOST_OPERATIONS / callers.max(1)) as usize);
     for _ in 0..callers {
         let stand = stand.clone();
         tasks.spawn(async move {
-            let mut times = Vec::new();
-            while times.is_empty() || began.elapsed() < time {
+            let (mut times, mut found) = (Vec::new(), 0);
+            while times.is_empty() || (began.elapsed() < time && times.len() < each) {
                 let started = Instant::now();
-                play(stand.clone(), next_number()).await?;
+                found += play(stand.clone(), next_number()).await?;
                 times.push(started.elapsed());
             }
-            Outcome::Ok(times)
+            Outcome::Ok((times, found))
         });
     }
-    let mut times = Vec::new();
+    let (mut times, mut found) = (Vec::new(), 0);
     while let Some(ended) = tasks.join_next().await {
-        times.extend(ended??);
+        let (taken, made) = ended??;
+        times.extend(taken);
+        found += made;
     }
     times.sort_unstable();
-    Ok((times, began.elapsed().as_secs_f64()))
+    Ok((times, found, began.elapsed().as_secs_f64()))
 }
 
 /// No two operations have the same number.

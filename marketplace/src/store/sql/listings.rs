@@ -7,7 +7,7 @@ use std::{cmp::Reverse, collections::BTreeMap, fmt::Write as _};
 use super::{
     Failure,
     session::{Cell, Line, Session},
-    tables::{Insert, lookup, text},
+    tables::{Insert, remove, text},
 };
 use crate::{
     ids::MarketId,
@@ -58,8 +58,7 @@ pub(super) async fn write(session: &mut dyn Session, listings: Listings) -> Resu
         }
     }
     for ((market, kind), ids) in gone {
-        let delete = format!("DELETE FROM listings WHERE market = $1 AND kind = '{}' AND id", kind.as_str());
-        lookup(session, "delist", kind.as_str(), &delete, "", market, ids).await?;
+        remove(session, "listings", market, kind, ids).await?;
     }
     // SQLite's text index takes what comes in its order at once.
     added.sort_by_key(|(rank, _)| *rank);

@@ -115,6 +115,7 @@ impl PostgresStore {
                 // Statements are planned once, perhaps while a table is still empty; all but the
                 // audits go by an index.
                 ("enable_seqscan", "off"),
+                ("plan_cache_mode", "force_generic_plan"),
                 ("jit", "off"),         // an audit is not worth compiling, a command even less
                 ("lock_timeout", "2s"), // somebody outside holds a row: whoever needs it fails alone
             ])

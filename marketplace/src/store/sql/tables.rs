@@ -94,7 +94,7 @@ pub(super) fn nameless(count: usize) -> String {
     list
 }
 
-/// `select IN (keys) tail`, with the market first.
+/// `select = key tail` for each key, in their order, with the market first.
 pub(super) async fn lookup(
     session: &mut dyn Session,
     purpose: &'static str,
@@ -104,20 +104,71 @@ pub(super) async fn lookup(
     market: MarketId,
     keys: Vec<Cell>,
 ) -> Result<Vec<Line>, Failure> {
-    let mut found = Vec::new();
-    if keys.is_empty() {
-        return Ok(found);
-    }
     #[cfg(feature = "postgres")]
     if session.dialect().bulk == Bulk::Arrays {
-        let sql = text(session.dialect(), purpose, table, 0, || format!("{select} = ANY($2){tail}"));
+        let of = match keys.first() {
+            Some(Cell::Text(_)) => "text",
+            Some(_) => "uuid",
+            None => return Ok(Vec::new()),
+        };
+        let make = || each(of, select, tail);
+        let sql = text(session.dialect(), purpose, table, 0, make);
         return session.rows(sql, vec![market.0.into(), Cell::List(keys)]).await;
     }
-    // Sizes are powers of two, filled up with the last key, so that each is prepared once.
+    let make = |keys: &str| format!("{} IN ({keys}){tail}", select.replacen("$1", "?", 1));
+    in_chunks(session, purpose, table, &make, market, keys).await
+}
+
+/// Deletes what a table of many kinds has of these records.
+pub(super) async fn remove(
+    session: &mut dyn Session,
+    table: &'static str,
+    market: MarketId,
+    kind: Kind,
+    ids: Vec<Cell>,
+) -> Result<(), Failure> {
+    let (of, purpose) = (kind.as_str(), table);
+    #[cfg(feature = "postgres")]
+    if session.dialect().bulk == Bulk::Arrays {
+        if !ids.is_empty() {
+            let make = || {
+                let select = format!("SELECT ctid FROM {table} WHERE market = $1 AND kind = '{of}' AND id");
+                format!("DELETE FROM {table} WHERE ctid = ANY(ARRAY({}))", each("uuid", &select, ""))
+            };
+            let sql = text(session.dialect(), purpose, of, 0, make);
+            session.run(sql, vec![market.0.into(), Cell::List(ids)]).await?;
+        }
+        return Ok(());
+    }
+    let make = |ids: &str| format!("DELETE FROM {table} WHERE market = ? AND kind = '{of}' AND id IN ({ids})");
+    in_chunks(session, purpose, of, &make, market, ids).await.map(drop)
+}
+
+/// `select = key tail` for each key of the array `$2`. Plans are made while a table is small and stay. Of
+/// `= ANY(keys)` such a plan may read all rows of a market; a key at a time it goes by the whole of the index,
+/// and `OFFSET` keeps it from being joined in another way.
+#[cfg(feature = "postgres")]
+fn each(of: &str, select: &str, tail: &str) -> String {
+    format!(
+        "SELECT found.* FROM UNNEST($2::{of}[]) AS wanted (key) \
+         CROSS JOIN LATERAL ({select} = wanted.key{tail} OFFSET 0) AS found"
+    )
+}
+
+/// A statement for each [`BULK`] keys. Sizes are powers of two, filled up with the last key, so that each is
+/// prepared once.
+async fn in_chunks(
+    session: &mut dyn Session,
+    purpose: &'static str,
+    table: &'static str,
+    make: &(dyn Fn(&str) -> String + Sync),
+    market: MarketId,
+    keys: Vec<Cell>,
+) -> Result<Vec<Line>, Failure> {
+    let mut found = Vec::new();
     for chunk in keys.chunks(BULK) {
         let size = chunk.len().next_power_of_two();
-        let make = || format!("{} IN ({}){tail}", select.replacen("$1", "?", 1), nameless(size));
-        let sql = text(session.dialect(), purpose, table, size, make);
+        let sql = text(session.dialect(), purpose, table, size, || make(&nameless(size)));
         let padding = chunk.last().into_iter().cycle().take(size - chunk.len());
         let cells = [Cell::Int(market.0)].into_iter().chain(chunk.iter().chain(padding).cloned());
         found.append(&mut session.rows(sql, cells.collect()).await?);

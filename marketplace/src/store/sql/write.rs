@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::{
     Failure, listings,
     session::{Cell, Session},
-    tables::{Insert, Table, kind, lookup, record, table},
+    tables::{Insert, Table, kind, lookup, record, remove, table},
 };
 use crate::{
     clock::Timestamp,
@@ -383,8 +383,7 @@ async fn write_tags(session: &mut dyn Session, tags: Tagged<'_>) -> Result<(), F
         listed.entry((*market, key.kind)).or_default().push(key.id.into());
     }
     for ((market, kind), ids) in listed {
-        let delete = format!("DELETE FROM tags WHERE market = $1 AND kind = '{}' AND id", kind.as_str());
-        lookup(session, "untag", kind.as_str(), &delete, "", market, ids).await?;
+        remove(session, "tags", market, kind, ids).await?;
     }
     let rows: Vec<&[Cell]> = tags.into_values().flat_map(|(_, rows)| slices(rows)).collect();
     Insert::new("tags", &["market", "kind", "tag", "id"]).write(session, &rows).await
