@@ -117,25 +117,30 @@ pub(super) async fn counts(
     let Some((place, _)) = query.party else { return Ok(Vec::new()) };
     let Some(column) = table.parties.get(place) else { return Ok(Vec::new()) };
     let (asked, mut cells, size) = list(parties, session.dialect());
-    let first = cells.len() + 1;
+    let (first, statuses) = (cells.len() + 1, once(query));
+    // A status at a time goes by the whole of the index; of several at once a plan may read all that a party has.
     let make = || {
-        let statuses = match query.statuses.len() {
-            0 => String::new(),
-            count => format!(" AND status IN ({})", places(first + 2, count)),
+        let of = |status: String| {
+            format!("SELECT 1 AS one FROM {} WHERE market = ${first} AND {column} = asked.id{status}", table.name)
         };
-        format!(
-            "SELECT asked.id, (SELECT COUNT(*) FROM (SELECT 1 AS one FROM {} WHERE market = ${first} \
-             AND {column} = asked.id{statuses} LIMIT ${}) AS found) FROM {asked} AS asked",
-            table.name,
-            first + 1
-        )
+        let arms: Vec<String> = match statuses.len() {
+            0 => vec![of(String::new())],
+            count => (first + 2..first + 2 + count).map(|place| of(format!(" AND status = ${place}"))).collect(),
+        };
+        let (arms, limit) = (arms.join(" UNION ALL "), first + 1);
+        format!("SELECT asked.id, (SELECT COUNT(*) FROM ({arms} LIMIT ${limit}) AS found) FROM {asked} AS asked")
     };
-    let shape = (place * STATUSES + query.statuses.len()) * STATUSES + size;
+    let shape = (place * STATUSES + statuses.len()) * STATUSES + size;
     let sql = text(session.dialect(), "counts", table.name, shape, make);
     cells.extend([market.0.into(), i64::from(query.limit).into()]);
-    cells.extend(query.statuses.iter().map(|status| Cell::from(*status)));
+    cells.extend(statuses.into_iter().map(Cell::from));
     let lines = session.rows(sql, cells).await?;
     lines.into_iter().map(|mut line| Ok((line.id()?, small(line.int()?)))).collect()
+}
+
+/// A query's statuses, each once, so that there are no more than the kind has and none counts twice.
+fn once(query: &Query) -> BTreeSet<&'static str> {
+    query.statuses.iter().copied().collect()
 }
 
 /// The lines of a statement about the records that match; `make` writes it, of the table's name and the
@@ -156,8 +161,7 @@ async fn matching(
         },
         None => None,
     };
-    // Each once, so that there are no more than the kind has.
-    let statuses: BTreeSet<&str> = query.statuses.iter().copied().collect();
+    let statuses = once(query);
     let mut cells: Vec<Cell> = vec![market.0.into(), i64::from(query.limit).into(), offset.into()];
     cells.extend(party.map(|(_, id)| Cell::Id(id)));
     let make = || {
