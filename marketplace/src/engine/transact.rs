@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::{
     Marketplace,
-    command::{ATTEMPTS, Call, claimed_now, documents, refused, takes_back},
+    command::{ATTEMPTS, Call, claimed_now, documents, refused},
     parties::{Beginning, Parties},
     wallets::touches_budget,
 };
@@ -154,7 +154,7 @@ impl<'a> Attempt<'a> {
         let poster = actor.agent().filter(|_| matches!(command, JobCommand::Post { .. } | JobCommand::Hire { .. }));
         let client = self.client(commit, poster, &policy).await?;
         let buyer = job.map_or(actor.agent(), |job| Some(job.buyer)).filter(|_| touches_budget(job, command));
-        let spendable = match job.filter(|job| takes_back(job, command)) {
+        let spendable = match job.filter(|job| job.returns.may_take_back(command.recall())) {
             Some(job) => self.spendable(job.buyer, job.worker).await?,
             None => Spendable::default(),
         };
