@@ -201,7 +201,7 @@ impl<'a> Attempt<'a> {
 
     /// Holds a delivery against its order's output schema (JP-06).
     async fn check_output(&self, job: JobId, delivery: &Delivery) -> Result<(), Error> {
-        let order: JobOrder = self.market.order(job).await?;
+        let order: JobOrder = self.market.order(self.journal, job).await?;
         match order.schemas.and_then(|schemas| schemas.output) {
             Some(output) => Ok(schema::conforms("output", &output, &delivery.output.clone().into())?),
             None => Ok(()),

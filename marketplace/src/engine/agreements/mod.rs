@@ -52,7 +52,8 @@ impl Marketplace {
         offset: u32,
     ) -> Result<Vec<Arc<Agreement>>, Error> {
         let statuses = statuses.iter().map(|status| status.as_str()).collect();
-        let query = Query { kind: Kind::Agreement, party: Some(role.party()), statuses, offset, limit: PAGE };
+        let query =
+            Query { kind: Kind::Agreement, party: Some(role.party()), statuses, before: None, offset, limit: PAGE };
         let found = self.inner.store.find(self.inner.market, &query).await?;
         Ok(found.into_iter().filter_map(|stored| Agreement::of(stored.record)).collect())
     }

@@ -84,7 +84,7 @@ impl Operation for Limiting {
         let budget = budget.at(on.now, &policy);
         let counted = match budget.most(&policy) {
             Some(_) => None,
-            None => Some(Counted { at: on.now, amount: on.market.reserved_since(agent, &budget).await? }),
+            None => Some(Counted { at: on.now, amount: on.market.reserved_since(on.journal, agent, &budget).await? }),
         };
         let limit = limit.map_or(SpendingLimit::Unlimited, SpendingLimit::Most);
         let (budget, event) = budget.with_limit(limit, counted)?;
@@ -194,13 +194,13 @@ impl Marketplace {
     }
 
     /// What an agent's jobs of a budget's period have reserved, as far as no budget was charged with it.
-    async fn reserved_since(&self, agent: AgentId, budget: &Budget) -> Result<Money, Error> {
+    async fn reserved_since(&self, journal: &dyn Journal, agent: AgentId, budget: &Budget) -> Result<Money, Error> {
         let party = Some((0, agent.0));
-        let mut query = Query { kind: Kind::Job, party, statuses: Vec::new(), offset: 0, limit: PAGE };
-        let mut sum = Money::zero(self.currency());
-        loop {
-            let page = self.inner.store.find(self.inner.market, &query).await?;
-            let last = page.len() < PAGE as usize;
+        let query = Query { kind: Kind::Job, party, statuses: Vec::new(), before: None, offset: 0, limit: PAGE };
+        let (mut sum, mut next) = (Money::zero(self.currency()), Some(query));
+        while let Some(query) = next {
+            let page = journal.find(self.inner.market, &query).await?;
+            next = query.after(&page);
             for job in page.into_iter().filter_map(|stored| Job::of(stored.record)) {
                 if job.posted_at < budget.since {
                     return Ok(sum);
@@ -209,11 +209,8 @@ impl Marketplace {
                     sum = sum.plus(job.reserved().map_err(Rejection::from)?).map_err(Rejection::from)?;
                 }
             }
-            if last {
-                return Ok(sum);
-            }
-            query.offset += PAGE;
         }
+        Ok(sum)
     }
 
     /// Carries out a command to a wallet.
@@ -228,9 +225,9 @@ impl Marketplace {
     }
 
     async fn limit_spending(&self, agent: AgentId, limit: Option<Money>, call: Call<'_>) -> Result<Arc<Budget>, Error> {
-        let mut operation = Limiting { agent, limit };
         let told = ("set_spending_limit", agent, limit);
         self.transact(call, &told, &mut operation).await
+        Ok(sum)
     }
 
     /// What an agent could take out of its wallet, or is taking out, and what it owes, where the command

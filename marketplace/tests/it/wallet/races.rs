@@ -12,9 +12,10 @@ use tradepost::{
     money::{Currency, Money},
     policy::{Policy, Span},
     rail::{Custody, Order},
-    store::{Commit, CommitError, Journal, Key, KeyRecord, StoreError, Stored},
+    store::{Commit, CommitError, Journal, Key, KeyRecord, Query, StoreError, Stored},
 };
 
+use uuid::Uuid;
 use super::bank::*;
 use crate::support::*;
 
@@ -144,6 +145,18 @@ impl Journal for Overtaken<'_> {
         let rival = self.rival.lock().unwrap().take();
         let session = || self.bank.market.agent(buyer());
         match rival {
+    async fn find(&self, market: MarketId, query: &Query) -> Result<Vec<Stored>, StoreError> {
+        self.bank.store.find(market, query).await
+    }
+
+    async fn count(&self, market: MarketId, query: &Query) -> Result<u32, StoreError> {
+        self.bank.store.count(market, query).await
+    }
+
+    async fn document(&self, market: MarketId, subject: Uuid, name: &str) -> Result<Option<String>, StoreError> {
+        self.bank.store.document(market, subject, name).await
+    }
+
             Some(Rival::Panics) => drop(session().panic(buyer()).await.unwrap()),
             Some(Rival::ChangesTheAddress) => {
                 session().set_withdrawal_address(buyer(), "elsewhere").await.unwrap();
