@@ -228,8 +228,9 @@ impl<'a> Attempt<'a> {
         commit.write(job.clone(), version, actor, decision.events);
         match (decision.budget, &allowance) {
             (Some(budget), Some((_, version))) => commit.write_silently(budget, *version),
-            // It was without a limit, or without a budget: that must still be so, or what is spent here escapes
-            // the count of whoever sets one meanwhile (VP-08).
+            // It was without a limit: that must still be so, or what is spent here escapes the count of whoever sets
+            // one meanwhile (VP-08). A database cannot lock what is not there.
+            (None, Some((allowance, 0))) => commit.write_silently(allowance.budget.clone(), 0),
             (None, Some((allowance, version))) => commit.guards.push((allowance.budget.key(), *version)),
             _ => {}
         }

@@ -64,6 +64,15 @@ impl Operation for WalletOperation<'_> {
 struct Limiting {
     agent: AgentId,
     limit: Option<Money>,
+    step: Step,
+}
+
+/// A first limit is set in two commits: from the first one on nothing is reserved past the budget, so that the
+/// second has all of what was reserved before.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Counts,
+    Sets,
 }
 
 #[async_trait]
@@ -73,7 +82,7 @@ impl Operation for Limiting {
     }
 
     async fn attempt(&mut self, on: &Attempt<'_>) -> Result<Commit, Error> {
-        let Self { agent, limit } = *self;
+        let Self { agent, limit, step } = *self;
         let (known, _) = on.standing(agent).await?;
         let owner = matches!((on.actor, &known), (Actor::Owner(owner), Some(agent)) if agent.owner == *owner);
         let may = owner || matches!(on.actor, Actor::Operator(_));
@@ -82,13 +91,21 @@ impl Operation for Limiting {
             on.allowance(agent).await?.ok_or(Rejection::NotOffered { what: "spending limits" })?;
         let Allowance { budget, policy } = allowance;
         let budget = budget.at(on.now, &policy);
+        let mut commit = on.commit(budget.key(), version);
+        let wanted = limit.map_or(SpendingLimit::Unlimited, SpendingLimit::Most);
+        if step == Step::Counts {
+            budget.with_limit(wanted, None)?; // what is refused changes nothing
+            commit.write_silently(budget.counting(on.now), version);
+            return Ok(commit);
+        }
         let counted = match budget.most(&policy) {
             Some(_) => None,
-            None => Some(Counted { at: on.now, amount: on.market.reserved_since(on.journal, agent, &budget).await? }),
+            None => {
+                let amount = on.market.reserved_since(on.journal, agent, &budget).await?;
+                Some(Counted { at: on.now, amount })
+            }
         };
-        let limit = limit.map_or(SpendingLimit::Unlimited, SpendingLimit::Most);
-        let (budget, event) = budget.with_limit(limit, counted)?;
-        let mut commit = on.commit(budget.key(), version);
+        let (budget, event) = budget.with_limit(wanted, counted)?;
         commit.write(budget, version, on.actor, [event]);
         Ok(commit)
     }
@@ -226,8 +243,17 @@ impl Marketplace {
 
     async fn limit_spending(&self, agent: AgentId, limit: Option<Money>, call: Call<'_>) -> Result<Arc<Budget>, Error> {
         let told = ("set_spending_limit", agent, limit);
-        self.transact(call, &told, &mut operation).await
-        Ok(sum)
+        let on = Attempt::new(self, call);
+        let given_before = match self.key_use(&told, call)? {
+            Some((key, _)) => on.journal.key(self.inner.market, &key).await?.is_some(),
+            None => false,
+        };
+        let begins = limit.is_some() && !given_before;
+        if begins && on.allowance(agent).await?.is_some_and(|(allowance, _)| !allowance.counts(on.now)) {
+            let mut counting = Limiting { agent, limit, step: Step::Counts };
+            self.transact::<Budget>(Call { key: None, ..call }, &told, &mut counting).await?;
+        }
+        self.transact(call, &told, &mut Limiting { agent, limit, step: Step::Sets }).await
     }
 
     /// What an agent could take out of its wallet, or is taking out, and what it owes, where the command
