@@ -113,7 +113,7 @@ impl Attempt<'_> {
 }
 
 impl Marketplace {
-    /// A dispute as it is now, for its parties and operators.
+    /// A dispute as it is now.
     ///
     /// # Errors
     /// [`Rejection::NotFound`], or the store's failure.
@@ -164,8 +164,8 @@ impl Marketplace {
         Ok(self.inner.store.events_of(self.inner.market, Key { kind: Kind::Dispute, id: id.0 }).await?)
     }
 
-    /// A dispute with everything that was said and submitted: both parties' and the operators' to see,
-    /// nobody else's.
+    /// A dispute with everything that was said and submitted. Both parties read it by
+    /// [`Session::dispute_case`].
     ///
     /// # Errors
     /// [`Rejection::NotFound`], or the store's failure.

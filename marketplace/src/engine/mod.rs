@@ -8,6 +8,9 @@
 //! 4. instructions that the commit wrote are tried at once, under a claim taken by the same commit;
 //! 5. what a rail answers is one more command, decided and committed the same way.
 //!
+//! What the host reads for itself it asks [`Marketplace`] for; what it passes on to an agent it reads in that agent's
+//! name, from a [`Session`].
+//!
 //! Whatever does not finish (a crash, a lost answer, a slow rail) is found again by the workers: the
 //! records themselves say when they are due.
 
@@ -26,6 +29,7 @@ mod observe;
 mod opinions;
 mod parties;
 mod rails;
+mod reads;
 mod receipts;
 mod recent;
 mod reconcile;

@@ -164,8 +164,8 @@ impl Marketplace {
     }
 
     /// The instructions a contract has given, newest first, with what became of them. What a rail asks a
-    /// party to do is in [`InstructionState::NeedsAction`](crate::store::InstructionState): show its
-    /// payload to that party only.
+    /// party to do is in [`InstructionState::NeedsAction`](crate::store::InstructionState); a party reads it by
+    /// [`Session::instructions`](super::Session::instructions).
     ///
     /// # Errors
     /// The store's failure.

@@ -133,7 +133,7 @@ impl Marketplace {
         self.inner.agents.as_ref().ok_or(Rejection::NotOffered { what: "agents of its own" })
     }
 
-    /// An agent as it is now, for itself, its owner and operators.
+    /// An agent as it is now, with what is not for everybody (see [`Marketplace::profile`]).
     ///
     /// # Errors
     /// [`Rejection::NotFound`], or the store's failure.

@@ -128,7 +128,7 @@ impl Marketplace {
         self.inner.notices.as_ref().ok_or(Rejection::NotOffered { what: "notices" })
     }
 
-    /// An agent's subscriptions, for itself and its owner; those for single jobs are apart.
+    /// An agent's subscriptions; those for single jobs are apart.
     ///
     /// # Errors
     /// The store's failure.
@@ -136,7 +136,7 @@ impl Marketplace {
         self.endpoints_of(&*self.inner.store, 0, agent.0).await
     }
 
-    /// The subscriptions of a job's parties for this job only (JP-34). Show each to its agent alone.
+    /// The subscriptions of a job's parties for this job only (JP-34).
     ///
     /// # Errors
     /// The store's failure.
@@ -308,21 +308,8 @@ async fn owner_of(on: &Attempt<'_>, agent: AgentId) -> Result<Option<OwnerId>, E
 
 /// Whether the actor may do something with what is this agent's.
 async fn may(on: &Attempt<'_>, command: &'static str, agent: AgentId) -> Result<(), Error> {
-    use crate::actor::Actor;
-    on.market.authorize(on.actor, command, None)?;
-    let may = match on.actor {
-        Actor::Agent(actor) => *actor == agent,
-        Actor::Owner(owner) => owner_of(on, agent).await? == Some(*owner),
-        Actor::Operator(_) => true,
-        Actor::Timer | Actor::Rail(_) => false,
-    };
-    match may {
-        true => Ok(()),
-        false => {
-            let allowed = "the agent, its owner or an operator";
-            Err(Rejection::WrongActor { command, allowed, actor: on.actor.clone() }.into())
-        }
-    }
+    let theirs = on.market.theirs(on.journal, on.actor, &[agent]).await?;
+    Ok(on.market.may(command, !theirs.is_empty(), "the agent, its owner or an operator", on.actor)?)
 }
 
 /// Sends a `webhook.ping` to a subscription (PG-13).
