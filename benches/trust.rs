@@ -187,7 +187,7 @@ impl Bench {
         let before = victim.score;
         for _ in 0..REPORTS {
             let reporter = self.party();
-            self.tell(target, &mut victim, Fact { at: self.now, happening: Happening::Reported { target, reporter } });
+            self.tell(target, &mut victim, Fact::of(self.now, Happening::Reported { target, reporter }));
         }
         let cost = REPORTS * self.activation(Identity::First)?;
         self.print("dispute_abuse", "harm_by_reports", &json!({ "reports": REPORTS }), cost, before - victim.score);

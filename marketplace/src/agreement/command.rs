@@ -9,6 +9,7 @@ use super::{
     receipt::{ReceiptSigner, SignedReceipt},
 };
 use crate::{
+    hold::Recall,
     ids::{AgentId, AgreementId, RailId},
     money::Money,
     policy::Span,
@@ -209,6 +210,15 @@ impl AgreementCommand {
             | Self::RecordHoldSettled { .. }
             | Self::RecordEscrow { .. }
             | Self::RecordChargeback { .. } => &AgreementStatus::ALL,
+        }
+    }
+
+    /// Whether it may take money back that was paid out.
+    pub(crate) const fn recall(&self) -> Recall {
+        match self {
+            Self::RecordChargeback { .. } => Recall::Always,
+            Self::RecordOutcome { .. } => Recall::IfContested,
+            _ => Recall::Never,
         }
     }
 

@@ -1,8 +1,7 @@
 //! An agreement's money: reserving it, dividing it, and what follows from a rail's report.
 
 use super::{
-    ActivationStatus, Agreement, AgreementEvent, AgreementStatus, AgreementTerms, ExpiryCause, SettlementStatus,
-    decide::Draft,
+    ActivationStatus, AgreementEvent, AgreementStatus, AgreementTerms, ExpiryCause, SettlementStatus, decide::Draft,
 };
 use crate::{
     clock::Timestamp,
@@ -214,12 +213,10 @@ impl Draft<'_> {
         Ok(())
     }
 
-    /// The bank has decided about everything that was contested, and what it decided is booked or is about
-    /// money that never arrived: the agreement goes on where it stood.
+    /// The bank has decided about everything that was contested: the agreement goes on where it stood.
     fn go_on(&mut self) {
-        let Agreement { returns, hold, .. } = &self.agreement;
-        let decides = returns.is_contested() || returns.is_losing() && hold.state != HoldState::Empty;
-        if let Some(since) = self.agreement.frozen.filter(|_| !decides) {
+        let still = self.agreement.returns.stands_still(self.agreement.hold.state);
+        if let Some(since) = self.agreement.frozen.filter(|_| !still) {
             self.agreement.frozen = None;
             self.agreement.timers.resume(since, self.ctx.now);
             self.events.push(AgreementEvent::Unfrozen {});

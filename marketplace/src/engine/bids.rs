@@ -104,7 +104,7 @@ impl Marketplace {
     }
 
     pub(super) async fn shown(&self, job: Arc<Job>) -> Result<OpenJob, Error> {
-        let order = self.order(job.id).await?;
+        let order = self.order(&*self.inner.store, job.id).await?;
         let OpenOrder { description, category, requires, tier_min, .. } = order.open.unwrap_or_default();
         Ok(OpenJob {
             id: job.id,
@@ -194,7 +194,7 @@ impl Marketplace {
         limit: u32,
     ) -> Result<Vec<Arc<Bid>>, Error> {
         let statuses = statuses.into_iter().map(BidStatus::as_str).collect();
-        let query = Query { kind: Kind::Bid, party: Some(party), statuses, offset, limit };
+        let query = Query { kind: Kind::Bid, party: Some(party), statuses, before: None, offset, limit };
         let found = self.inner.store.find(self.inner.market, &query).await?;
         Ok(found.into_iter().filter_map(|stored| Bid::of(stored.record)).collect())
     }
@@ -358,8 +358,15 @@ impl Operation for Closing {
     async fn attempt(&mut self, on: &Attempt<'_>) -> Result<Commit, Error> {
         let (job, job_version) = on.load::<Job>("job", self.job.0).await?;
         let active = vec![BidStatus::Active.as_str()];
-        let query = Query { kind: Kind::Bid, party: Some((0, job.id.0)), statuses: active, offset: 0, limit: PAGE };
-        let found = on.market.inner.store.find(on.market.inner.market, &query).await?;
+        let query = Query {
+            kind: Kind::Bid,
+            party: Some((0, job.id.0)),
+            statuses: active,
+            before: None,
+            offset: 0,
+            limit: PAGE,
+        };
+        let found = on.journal.find(on.market.inner.market, &query).await?;
         let (mut bids, mut versions) = (Vec::new(), Vec::new());
         for stored in found {
             let version = stored.version;

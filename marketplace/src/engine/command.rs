@@ -13,6 +13,7 @@ use super::{
 use crate::{
     actor::Actor,
     error::{Error, Rejection},
+    hold::Recall,
     ids::JobId,
     job::{Job, JobCommand},
     ledger::{Account, LedgerError},
@@ -106,14 +107,16 @@ impl Marketplace {
                     self.try_at_once(claimed).await;
                     return Ok(self.job(job.id).await.unwrap_or(job));
                 }
-                Err(CommitError::Conflict(Key { kind: Kind::Observation, .. })) => return Ok(job), // taken in before
+                // Whether the same was taken in under this name is for whoever reads the rail to see.
+                Err(CommitError::Conflict(Key { kind: Kind::Observation, id })) => {
+                    return Err(Rejection::ReferenceReused { reference: id.to_string() }.into());
+                }
                 Err(CommitError::Conflict(_)) => {}
                 // The amount and the payer are the remembered job's, too.
                 Err(CommitError::Ledger(_)) if may_be_stale => {}
                 Err(CommitError::Ledger(error)) if is_repaid(&error) => {}
                 // A wallet was spent from since the decision looked at it.
-                Err(CommitError::Ledger(LedgerError::Overdraft { .. }))
-                    if before.is_some_and(|(job, _)| takes_back(job, &command)) => {}
+                Err(CommitError::Ledger(LedgerError::Overdraft { .. })) if command.recall() != Recall::Never => {}
                 Err(error) => return refused(error, call.actor).and_then(answered),
             }
         }
@@ -144,15 +147,6 @@ impl Marketplace {
         let Some(key) = call.key else { return Ok(None) };
         text::line("idempotency key", key, KEY)?;
         Ok(Some((format!("{}/{key}", call.actor), Sha256::digest(json(body)?).into())))
-    }
-}
-
-/// Whether a decision may take money out of the agents' wallets that went there before.
-pub(super) fn takes_back(job: &Job, command: &JobCommand) -> bool {
-    match command {
-        JobCommand::RecordChargeback { .. } | JobCommand::RefundPaid { .. } => true,
-        JobCommand::RecordOutcome { .. } => !job.returns.chargebacks.is_empty(),
-        _ => false,
     }
 }
 

@@ -33,7 +33,7 @@ use crate::{
 /// How many disputes one look at the queue loads at a time.
 const PAGE: u32 = 200;
 /// The most open disputes that the queue puts in order.
-const QUEUE: u32 = 20_000;
+const QUEUE: usize = 20_000;
 /// The most disputes of an agent that one call lists.
 const LISTED: u32 = 50;
 
@@ -113,7 +113,7 @@ impl Attempt<'_> {
 }
 
 impl Marketplace {
-    /// A dispute as it is now, for its parties and operators.
+    /// A dispute as it is now.
     ///
     /// # Errors
     /// [`Rejection::NotFound`], or the store's failure.
@@ -131,7 +131,7 @@ impl Marketplace {
     pub async fn disputes_of(&self, agent: AgentId, side: Side, offset: u32) -> Result<Vec<Arc<Dispute>>, Error> {
         let place = usize::from(side == Side::Worker);
         let party = Some((place, agent.0));
-        let query = Query { kind: Kind::Dispute, party, statuses: Vec::new(), offset, limit: LISTED };
+        let query = Query { kind: Kind::Dispute, party, statuses: Vec::new(), before: None, offset, limit: LISTED };
         let found = self.inner.store.find(self.inner.market, &query).await?;
         Ok(found.into_iter().filter_map(|stored| Dispute::of(stored.record)).collect())
     }
@@ -143,18 +143,15 @@ impl Marketplace {
     /// The store's failure.
     pub async fn dispute_queue(&self, limit: usize) -> Result<Vec<Arc<Dispute>>, Error> {
         let mut waiting: Vec<Arc<Dispute>> = Vec::new();
-        for offset in (0..QUEUE).step_by(PAGE as usize) {
-            let statuses = vec![DisputeStatus::Review.as_str()];
-            let query = Query { kind: Kind::Dispute, party: None, statuses, offset, limit: PAGE };
+        let statuses = vec![DisputeStatus::Review.as_str()];
+        let query = Query { kind: Kind::Dispute, party: None, statuses, before: None, offset: 0, limit: PAGE };
+        let mut next = Some(query);
+        while let Some(query) = next.filter(|_| waiting.len() < QUEUE) {
             let found = self.inner.store.find(self.inner.market, &query).await?;
-            let last = found.len() < PAGE as usize;
+            next = query.after(&found);
             waiting.extend(found.into_iter().filter_map(|stored| Dispute::of(stored.record)));
-            if last {
-                break;
-            }
         }
         waiting.sort_by_key(|dispute| (dispute.deadline, dispute.id));
-        waiting.dedup_by_key(|dispute| dispute.id); // a page may shift while it is turned
         waiting.truncate(limit);
         Ok(waiting)
     }
@@ -167,8 +164,8 @@ impl Marketplace {
         Ok(self.inner.store.events_of(self.inner.market, Key { kind: Kind::Dispute, id: id.0 }).await?)
     }
 
-    /// A dispute with everything that was said and submitted: both parties' and the operators' to see,
-    /// nobody else's.
+    /// A dispute with everything that was said and submitted. Both parties read it by
+    /// [`Session::dispute_case`].
     ///
     /// # Errors
     /// [`Rejection::NotFound`], or the store's failure.
@@ -215,7 +212,7 @@ impl Marketplace {
 
     /// What is kept beside a dispute under a name.
     async fn said(&self, id: DisputeId, name: &str) -> Result<Option<Value>, Error> {
-        match self.document_of("dispute", id.0, name).await {
+        match self.document_of(&*self.inner.store, "dispute", id.0, name).await {
             Ok(value) => Ok(Some(value)),
             Err(Error::Rejected(Rejection::NotFound { .. })) => Ok(None),
             Err(error) => Err(error),

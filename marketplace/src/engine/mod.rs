@@ -8,6 +8,9 @@
 //! 4. instructions that the commit wrote are tried at once, under a claim taken by the same commit;
 //! 5. what a rail answers is one more command, decided and committed the same way.
 //!
+//! What the host reads for itself it asks [`Marketplace`] for; what it passes on to an agent it reads in that agent's
+//! name, from a [`Session`].
+//!
 //! Whatever does not finish (a crash, a lost answer, a slow rail) is found again by the workers: the
 //! records themselves say when they are due.
 
@@ -26,6 +29,7 @@ mod observe;
 mod opinions;
 mod parties;
 mod rails;
+mod reads;
 mod receipts;
 mod recent;
 mod reconcile;
@@ -75,7 +79,7 @@ use crate::{
     policy::{Policy, PolicyVersion, Span},
     rail::SettlementRail,
     search::Ranking,
-    store::{Key, Kind, OfKind as _, Query, Store, StoreError, StoreErrorKind},
+    store::{Journal, Key, Kind, OfKind as _, Query, Store, StoreError, StoreErrorKind},
     trust::TrustModel,
     validation::Validator,
 };
@@ -179,7 +183,7 @@ impl Marketplace {
         let JobsOf { role, statuses, offset, limit } = of;
         let party = Some(role.party());
         let statuses = statuses.into_iter().map(crate::job::JobStatus::as_str).collect();
-        let query = Query { kind: Kind::Job, party, statuses, offset, limit: limit.min(JobsOf::LIMIT) };
+        let query = Query { kind: Kind::Job, party, statuses, before: None, offset, limit: limit.min(JobsOf::LIMIT) };
         let found = self.inner.store.find(self.inner.market, &query).await?;
         Ok(found.into_iter().filter_map(|stored| Job::of(stored.record)).collect())
     }
@@ -189,7 +193,7 @@ impl Marketplace {
     /// # Errors
     /// [`Rejection::NotFound`], or the store's failure.
     pub async fn task(&self, job: JobId) -> Result<serde_json::Value, Error> {
-        self.document_of("job", job.0, "task").await
+        self.document_of(&*self.inner.store, "job", job.0, "task").await
     }
 
     /// What was handed in as a job's `number`-th delivery, counted from 1, in JSON.
@@ -197,18 +201,24 @@ impl Marketplace {
     /// # Errors
     /// [`Rejection::NotFound`], or the store's failure.
     pub async fn delivery(&self, job: JobId, number: u32) -> Result<serde_json::Value, Error> {
-        self.document_of("job", job.0, &format!("delivery/{number}")).await
+        self.document_of(&*self.inner.store, "job", job.0, &format!("delivery/{number}")).await
     }
 
     /// A job's order, as its buyer posted it.
-    async fn order(&self, job: JobId) -> Result<crate::job::JobOrder, Error> {
+    async fn order(&self, journal: &dyn Journal, job: JobId) -> Result<crate::job::JobOrder, Error> {
         let unreadable = |e| StoreError::new(StoreErrorKind::Corrupt, "a job's order cannot be read").caused_by(e);
-        Ok(serde_json::from_value(self.task(job).await?).map_err(unreadable)?)
+        Ok(serde_json::from_value(self.document_of(journal, "job", job.0, "task").await?).map_err(unreadable)?)
     }
 
     /// What is kept beside a record under a name.
-    async fn document_of(&self, what: &'static str, subject: Uuid, name: &str) -> Result<serde_json::Value, Error> {
-        let text = self.inner.store.document(self.inner.market, subject, name).await?;
+    async fn document_of(
+        &self,
+        journal: &dyn Journal,
+        what: &'static str,
+        subject: Uuid,
+        name: &str,
+    ) -> Result<serde_json::Value, Error> {
+        let text = journal.document(self.inner.market, subject, name).await?;
         let missing = || Rejection::NotFound { what: "document", id: format!("{name} of {what} {subject}") };
         let text = text.ok_or_else(missing)?;
         let unreadable = |e| StoreError::new(StoreErrorKind::Corrupt, "a document is not JSON").caused_by(e);

@@ -159,7 +159,6 @@ impl Marketplace {
         let record = self.observed(rail, observation.clone(), ObservationEvent::Taken {});
         let write = Some(Write { record, expected: 0, claimed_until: None });
         let taken = match self.contract_of(hold).await? {
-            Some(Record::Agreement(_)) if self.taken_before(rail, &observation).await? => Ok(()),
             Some(Record::Agreement(agreement)) => {
                 self.command_agreement_with(Some(agreement.id), news.into_agreement(), call, write).await.map(drop)
             }
@@ -172,9 +171,11 @@ impl Marketplace {
                 }
             },
         };
-        match taken {
-            Err(Error::Rejected(rejection)) => self.refuse(call, rail, observation, rejection.to_string()).await,
-            taken => taken,
+        let Err(Error::Rejected(rejection)) = taken else { return taken };
+        match self.taken_before(rail, &observation).await? {
+            true => Ok(()),
+            // A rail that reuses an id for something else is told apart there.
+            false => self.refuse(call, rail, observation, rejection.to_string()).await,
         }
     }
 

@@ -143,7 +143,8 @@ impl Marketplace {
     /// The store's failure.
     pub async fn reviews_of(&self, agent: AgentId, offset: u32, limit: u32) -> Result<Vec<Arc<Review>>, Error> {
         let party = Some((0, agent.0));
-        let query = Query { kind: Kind::Review, party, statuses: Vec::new(), offset, limit: limit.min(100) };
+        let query =
+            Query { kind: Kind::Review, party, statuses: Vec::new(), before: None, offset, limit: limit.min(100) };
         let found: Vec<Stored> = self.inner.store.find(self.inner.market, &query).await?;
         Ok(found.into_iter().filter_map(|stored| Review::of(stored.record)).collect())
     }

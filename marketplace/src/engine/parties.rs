@@ -119,16 +119,16 @@ impl Marketplace {
         let tier = known.map_or_else(|| Cow::Borrowed(policy.initial_tier()), Cow::Owned);
         let limit = policy.trust.tiers.iter().find(|known| known.name == tier).and_then(|tier| tier.active_jobs_max);
         let active_jobs = match (worker, limit) {
-            (Some(worker), Some(limit)) if takes_on => self.active_jobs(worker, limit).await?,
+            (Some(worker), Some(limit)) if takes_on => self.active_jobs(journal, worker, limit).await?,
             _ => 0,
         };
         Ok(Parties { agents, worker, tier, active_jobs, counted: takes_on && limit.is_some() })
     }
 
     /// How many jobs an agent works on, counted up to a limit.
-    async fn active_jobs(&self, worker: AgentId, limit: u32) -> Result<u32, Error> {
+    async fn active_jobs(&self, journal: &dyn Journal, worker: AgentId, limit: u32) -> Result<u32, Error> {
         let statuses = WORKING.map(JobStatus::as_str).into();
-        let query = Query { kind: Kind::Job, party: Some((1, worker.0)), statuses, offset: 0, limit };
-        Ok(self.inner.store.count(self.inner.market, &query).await?)
+        let query = Query { kind: Kind::Job, party: Some((1, worker.0)), statuses, before: None, offset: 0, limit };
+        Ok(journal.count(self.inner.market, &query).await?)
     }
 }

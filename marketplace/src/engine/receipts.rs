@@ -123,7 +123,7 @@ impl Marketplace {
             AgreementStatus::ALL.into_iter().filter(|status| status.is_final()).map(AgreementStatus::as_str);
         let mut receipts = Vec::new();
         for (kind, statuses) in [(Kind::Job, jobs.collect()), (Kind::Agreement, agreements.collect::<Vec<_>>())] {
-            let query = Query { kind, party: Some(role.party()), statuses, offset, limit: PAGE };
+            let query = Query { kind, party: Some(role.party()), statuses, before: None, offset, limit: PAGE };
             for stored in self.inner.store.find(self.inner.market, &query).await? {
                 let Some(contract) = Contract::of(&stored.record) else { continue };
                 receipts.extend(self.receipt_of(&contract).await?);

@@ -164,8 +164,8 @@ impl Marketplace {
     }
 
     /// The instructions a contract has given, newest first, with what became of them. What a rail asks a
-    /// party to do is in [`InstructionState::NeedsAction`](crate::store::InstructionState): show its
-    /// payload to that party only.
+    /// party to do is in [`InstructionState::NeedsAction`](crate::store::InstructionState); a party reads it by
+    /// [`Session::instructions`](super::Session::instructions).
     ///
     /// # Errors
     /// The store's failure.
@@ -176,7 +176,7 @@ impl Marketplace {
     /// The instructions that a contract or a wallet has given, newest first.
     pub(super) async fn instructions_of(&self, contract: Uuid) -> Result<Vec<Arc<InstructionRecord>>, Error> {
         let (kind, party) = (Kind::Instruction, Some((0, contract)));
-        let query = Query { kind, party, statuses: Vec::new(), offset: 0, limit: PAGE };
+        let query = Query { kind, party, statuses: Vec::new(), before: None, offset: 0, limit: PAGE };
         let found = self.inner.store.find(self.inner.market, &query).await?;
         Ok(found.into_iter().filter_map(|stored| InstructionRecord::of(stored.record)).collect())
     }
@@ -189,14 +189,12 @@ pub(super) async fn every(
     kind: Kind,
     statuses: Vec<&'static str>,
 ) -> Result<Vec<Record>, StoreError> {
-    let (mut query, mut all) = (Query { kind, party: None, statuses, offset: 0, limit: PAGE }, Vec::new());
-    loop {
+    let (query, mut all) = (Query { kind, party: None, statuses, before: None, offset: 0, limit: PAGE }, Vec::new());
+    let mut next = Some(query);
+    while let Some(query) = next {
         let page = store.find(market, &query).await?;
-        // Not by the page's length: a record that cannot be read is left out of it.
-        if page.is_empty() {
-            return Ok(all);
-        }
-        query.offset += PAGE;
+        next = query.after(&page);
         all.extend(page.into_iter().map(|stored| stored.record));
     }
+    Ok(all)
 }

@@ -5,7 +5,7 @@
 //! the agent's, so neither overlooks the other.
 //!
 //! What was there before this version of the library, and agents' ranks after another policy was set, are
-//! listed anew by the background work, once for each form of entries and each policy.
+//! listed anew by the background work, once for each form of entries and each policy, a page a round.
 
 use std::{panic::AssertUnwindSafe, sync::atomic::Ordering, time::Duration};
 
@@ -262,62 +262,52 @@ impl Marketplace {
         Ok(())
     }
 
-    /// Lists anew what was listed by an older version of the library or ranked by another policy, if this was
-    /// not done before; how many records.
+    /// Lists anew some of what was listed by an older version of the library or ranked by another policy, while
+    /// there is any left: a page of jobs and a page of agents. How many records.
     pub(super) async fn relist(&self) -> Result<usize, Error> {
         let version = self.policy().0;
         if self.inner.listed_by.load(Ordering::Relaxed) == version.0 {
             return Ok(0);
         }
-        let mut count = 0;
-        if let Some((from, to)) = self.outdated("listed jobs", &FORM.to_string()).await? {
-            count += self.relist_jobs().await?;
-            self.inner.store.move_cursor(self.inner.market, "listed jobs", from.as_deref(), &to).await?;
+        let jobs = self.relist_page(Kind::Job, "listed jobs", &FORM.to_string()).await?;
+        let agents = self.relist_page(Kind::Agent, "listed agents", &format!("{FORM}/{}", version.0)).await?;
+        if (jobs, agents) == (None, None) {
+            self.inner.listed_by.store(version.0, Ordering::Relaxed);
         }
-        if let Some((from, to)) = self.outdated("listed agents", &format!("{FORM}/{}", version.0)).await? {
-            count += self.relist_agents().await?;
-            self.inner.store.move_cursor(self.inner.market, "listed agents", from.as_deref(), &to).await?;
-        }
-        self.inner.listed_by.store(version.0, Ordering::Relaxed);
-        Ok(count)
+        Ok(jobs.unwrap_or(0) + agents.unwrap_or(0))
     }
 
-    /// What a mark says, where it does not say this.
-    async fn outdated(&self, mark: &str, now: &str) -> Result<Option<(Option<String>, String)>, Error> {
-        let said = self.inner.store.cursor(self.inner.market, mark).await?;
-        Ok((said.as_deref() != Some(now)).then(|| (said, now.to_owned())))
-    }
-
-    async fn relist_jobs(&self) -> Result<usize, Error> {
-        let (mut before, mut count) = (None, 0);
-        loop {
-            let tagged = Tagged { kind: Kind::Job, tag: Wanted::Any.tag(), before, offset: 0, limit: PAGE };
-            let found = self.inner.store.tagged(self.inner.market, &tagged).await?;
-            let jobs: Vec<Key> = found.iter().map(|stored| stored.record.key()).collect();
-            let Some(last) = jobs.last() else { return Ok(count) };
-            (before, count) = (Some(last.id), count + jobs.len());
-            self.list_anew(&jobs).await?;
+    /// Lists the next page anew, up to which a mark says it was done; `None` once the mark says that all was.
+    async fn relist_page(&self, kind: Kind, mark: &str, all: &str) -> Result<Option<usize>, Error> {
+        let (store, market) = (&self.inner.store, self.inner.market);
+        let said = store.cursor(market, mark).await?;
+        if said.as_deref() == Some(all) {
+            return Ok(None);
         }
-    }
-
-    async fn relist_agents(&self) -> Result<usize, Error> {
-        // In every status: what is found by one may leave it and move the others to another page.
-        let mut query = Query { kind: Kind::Agent, party: None, statuses: Vec::new(), offset: 0, limit: PAGE };
-        let mut count = 0;
-        loop {
-            let found = self.inner.store.find(self.inner.market, &query).await?;
-            if found.is_empty() {
-                return Ok(count);
-            }
-            let agents: Vec<Key> = found.iter().map(|stored| stored.record.key()).collect();
-            (query.offset, count) = (query.offset + PAGE, count + agents.len());
-            self.list_anew(&agents).await?;
-        }
+        let before = said.as_deref().and_then(|said| said.strip_prefix(all)?.strip_prefix('@')?.parse().ok());
+        let (offset, limit) = (0, PAGE);
+        let found = match kind {
+            Kind::Job => store.tagged(market, &Tagged { kind, tag: Wanted::Any.tag(), before, offset, limit }).await?,
+            // In every status: what was listed may have to be no more.
+            _ => store.find(market, &Query { kind, party: None, statuses: Vec::new(), before, offset, limit }).await?,
+        };
+        let subjects: Vec<Key> = found.iter().map(|stored| stored.record.key()).collect();
+        self.list_anew(&subjects).await?;
+        let next = match subjects.last().filter(|_| subjects.len() == PAGE as usize) {
+            Some(last) => format!("{all}@{}", last.id),
+            None => all.to_owned(),
+        };
+        // Another process may be at it, too: listing twice is harmless.
+        store.move_cursor(market, mark, said.as_deref(), &next).await?;
+        Ok(Some(subjects.len()))
     }
 
     /// Lists some jobs or agents as they are now.
     async fn list_anew(&self, subjects: &[Key]) -> Result<(), Error> {
         let call = Call::by(&Actor::Timer);
+        if subjects.is_empty() {
+            return Ok(());
+        }
         for _ in 0..ATTEMPTS {
             let on = Attempt::new(self, call);
             let mut commit = on.commit(Key { kind: Kind::Agent, id: Uuid::nil() }, 0);
@@ -325,7 +315,7 @@ impl Marketplace {
                 let (entry, version) = match subject.kind {
                     Kind::Job => match on.find::<Job>(subject.id).await? {
                         Some((job, _)) if job.tags().is_empty() => continue,
-                        Some((job, version)) => (Some(job.entry(&self.order(job.id).await?)), version),
+                        Some((job, version)) => (Some(job.entry(&self.order(on.journal, job.id).await?)), version),
                         None => continue,
                     },
                     _ => match on.find::<Agent>(subject.id).await? {
@@ -360,15 +350,7 @@ impl Attempt<'_> {
         let posted = commit.documents.iter().find(|document| document.subject == subject.id && document.name == "task");
         let order = match posted.map(|document| serde_json::from_str::<JobOrder>(&document.body)) {
             Some(Ok(order)) => order,
-            Some(Err(_)) | None => match self.market.order(job.id).await {
-                Ok(order) => order,
-                // It was posted in the embedder's transaction that is still open, and hidden and shown since.
-                Err(Error::Rejected(Rejection::NotFound { .. })) => {
-                    tracing::warn!(job = %job.id, "a job is listed and not found by its words");
-                    return Ok(());
-                }
-                Err(error) => return Err(error),
-            },
+            Some(Err(_)) | None => self.market.order(self.journal, job.id).await?,
         };
         commit.listings.push(Listing { subject, entry: Some(job.entry(&order)) });
         Ok(())

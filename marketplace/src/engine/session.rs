@@ -16,10 +16,11 @@ use crate::{
     validation::Verdict,
 };
 
-/// Somebody about to give one command.
+/// Somebody about to give one command, or to read one thing.
 ///
 /// Every command answers with the job as it is afterwards, or with the typed reason of the rule that
-/// refused it ([`Error::Rejected`]), in which case nothing was written.
+/// refused it ([`Error::Rejected`]), in which case nothing was written. What is read in somebody's name is theirs to
+/// see, or refused.
 #[must_use = "a session does nothing until a command is given"]
 pub struct Session<'a> {
     pub(super) market: &'a Marketplace,
@@ -168,7 +169,7 @@ impl<'a> Session<'a> {
         self.give(Some(job), JobCommand::Unfreeze).await
     }
 
-    /// Hands in what a rail asked this agent to do (see [`Marketplace::instructions`]): a signature, a
+    /// Hands in what a rail asked this agent to do (see [`Session::instructions`]): a signature, a
     /// confirmed challenge. The instruction goes on at once.
     ///
     /// # Errors

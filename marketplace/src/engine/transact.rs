@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::{
     Marketplace,
-    command::{ATTEMPTS, Call, claimed_now, documents, refused, takes_back},
+    command::{ATTEMPTS, Call, claimed_now, documents, refused},
     parties::{Beginning, Parties},
     wallets::touches_budget,
 };
@@ -154,7 +154,7 @@ impl<'a> Attempt<'a> {
         let poster = actor.agent().filter(|_| matches!(command, JobCommand::Post { .. } | JobCommand::Hire { .. }));
         let client = self.client(commit, poster, &policy).await?;
         let buyer = job.map_or(actor.agent(), |job| Some(job.buyer)).filter(|_| touches_budget(job, command));
-        let spendable = match job.filter(|job| takes_back(job, command)) {
+        let spendable = match job.filter(|job| job.returns.may_take_back(command.recall())) {
             Some(job) => self.spendable(job.buyer, job.worker).await?,
             None => Spendable::default(),
         };
@@ -201,7 +201,7 @@ impl<'a> Attempt<'a> {
 
     /// Holds a delivery against its order's output schema (JP-06).
     async fn check_output(&self, job: JobId, delivery: &Delivery) -> Result<(), Error> {
-        let order: JobOrder = self.market.order(job).await?;
+        let order: JobOrder = self.market.order(self.journal, job).await?;
         match order.schemas.and_then(|schemas| schemas.output) {
             Some(output) => Ok(schema::conforms("output", &output, &delivery.output.clone().into())?),
             None => Ok(()),
@@ -228,8 +228,9 @@ impl<'a> Attempt<'a> {
         commit.write(job.clone(), version, actor, decision.events);
         match (decision.budget, &allowance) {
             (Some(budget), Some((_, version))) => commit.write_silently(budget, *version),
-            // It was without a limit, or without a budget: that must still be so, or what is spent here escapes
-            // the count of whoever sets one meanwhile (VP-08).
+            // It was without a limit: that must still be so, or what is spent here escapes the count of whoever sets
+            // one meanwhile (VP-08). A database cannot lock what is not there.
+            (None, Some((allowance, 0))) => commit.write_silently(allowance.budget.clone(), 0),
             (None, Some((allowance, version))) => commit.guards.push((allowance.budget.key(), *version)),
             _ => {}
         }

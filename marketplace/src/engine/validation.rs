@@ -99,7 +99,7 @@ impl Marketplace {
 
     async fn submission(&self, check: &Check) -> Result<Submission, Error> {
         let unreadable = |e| StoreError::new(StoreErrorKind::Corrupt, "a delivery cannot be read").caused_by(e);
-        let order = self.order(check.job).await?;
+        let order = self.order(&*self.inner.store, check.job).await?;
         let delivery = self.delivery(check.job, check.number).await?;
         let delivery: Delivery = serde_json::from_value(delivery).map_err(unreadable)?;
         Ok(Submission { job: check.job, number: check.number, order, delivery })

@@ -56,6 +56,8 @@ pub struct Worked {
     pub trust: usize,
     /// Events told to those they concern, and pages of those they concern.
     pub told: usize,
+    /// Jobs and agents that an older version or policy had listed, listed anew.
+    pub listed: usize,
 }
 
 impl std::fmt::Display for Duty<'_> {
@@ -81,6 +83,7 @@ impl Worked {
             && self.disputes == 0
             && self.trust == 0
             && self.told == 0
+            && self.listed == 0
     }
 }
 
@@ -100,10 +103,11 @@ impl Marketplace {
         let (trust, told) = (self.keep_trust().await?, self.tell().await?);
         let disputes = self.arbitrate().await?;
         // Money does not wait for what is found by words.
-        if let Err(error) = self.relist().await {
+        let listed = self.relist().await.unwrap_or_else(|error| {
             tracing::error!(%error, "what an older version or policy listed cannot be listed anew");
-        }
-        Ok(Worked { observed, instructions, timers, disputes, trust, told })
+            0
+        });
+        Ok(Worked { observed, instructions, timers, disputes, trust, told, listed })
     }
 
     /// Works until nothing is due any more, for tests and scripts.

@@ -10,6 +10,7 @@ mod returns;
 
 pub use event::HoldEvent;
 pub(crate) use moves::{Answered, Expired, Holding, Means};
+pub(crate) use returns::Recall;
 pub use returns::{Contest, ContestStage, Paid, Returns, Spendable};
 
 use serde::{Deserialize, Serialize};

@@ -61,6 +61,32 @@ impl Returns {
     pub(crate) fn is_losing(&self) -> bool {
         self.chargebacks.iter().any(|contest| contest.stage == ContestStage::Lost)
     }
+
+    /// Whether a contract stands still for the payer's bank, which has not decided, or has decided what
+    /// waits to be booked: about money that never arrived there is nothing to book.
+    pub(crate) fn stands_still(&self, hold: HoldState) -> bool {
+        self.is_contested() || self.is_losing() && hold != HoldState::Empty
+    }
+
+    /// Whether a command may take money back from wallets.
+    pub(crate) fn may_take_back(&self, recall: Recall) -> bool {
+        match recall {
+            Recall::Never => false,
+            Recall::IfContested => !self.chargebacks.is_empty(),
+            Recall::Always => true,
+        }
+    }
+}
+
+/// Whether a command may take money out of the agents' wallets that went there before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Recall {
+    /// It takes nothing back.
+    Never,
+    /// A rail's answer: where what a bank has decided waited for it.
+    IfContested,
+    /// What a bank says, and what an operator gives back.
+    Always,
 }
 
 /// What a divided hold gave, less what has gone back since.
@@ -71,6 +97,9 @@ pub struct Paid {
     /// The reference of the worker's leg, if it left the rail.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leg: Option<String>,
+    /// How much of that leg was not asked back; absent where it was noted by an older version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leg_left: Option<Money>,
     /// To the platform.
     pub platform: Money,
     /// To the payer, where the rail kept it in the payer's name.
@@ -129,7 +158,7 @@ struct Parts {
 impl Paid {
     /// Shares that are where the contract's terms say, and nothing for the payer to give back.
     pub(crate) fn shares(worker: Money, platform: Money) -> Self {
-        Self { worker, leg: None, platform, buyer: Money::zero(worker.currency()) }
+        Self { worker, leg: None, leg_left: None, platform, buyer: Money::zero(worker.currency()) }
     }
 
     fn nobody(none: Money) -> Self {
@@ -177,7 +206,9 @@ impl<E: From<HoldEvent>> Holding<'_, E> {
             match to {
                 Party::Worker(_) => {
                     paid.worker = paid.worker.plus(*amount)?;
-                    paid.leg = (*landing == Landing::Outside).then(|| reference.clone());
+                    if *landing == Landing::Outside {
+                        (paid.leg, paid.leg_left) = (Some(reference.clone()), Some(*amount));
+                    }
                 }
                 Party::Platform => paid.platform = paid.platform.plus(*amount)?,
                 Party::Buyer(_) if *landing == Landing::Held => paid.buyer = paid.buyer.plus(*amount)?,
@@ -323,7 +354,7 @@ impl<E: From<HoldEvent>> Holding<'_, E> {
             let worker = share(|to| matches!(to, Party::Worker(_)))?;
             let platform = share(|to| matches!(to, Party::Platform))?;
             let buyer = share(|to| matches!(to, Party::Buyer(_)))?;
-            let parts = Paid { worker, leg: None, platform, buyer }.parts(amount)?;
+            let parts = Paid { buyer, ..Paid::shares(worker, platform) }.parts(amount)?;
             for leg in &mut legs {
                 let part = match leg.to {
                     Party::Worker(_) => parts.worker,
@@ -409,9 +440,9 @@ impl<E: From<HoldEvent>> Holding<'_, E> {
     fn take_back(&mut self, mut paid: Paid, parts: &Parts, to: Account) -> Result<Money, Rejection> {
         // What was kept for the worker's debt never left: only its leg can be reversed.
         let kept = self.hold.repaid.map_or(0, Money::minor);
-        let left_the_rail = Money::new((paid.worker.minor() - kept).max(0), paid.worker.currency());
+        let at_most = Money::new((paid.worker.minor() - kept).max(0), paid.worker.currency());
+        let leg = paid.leg.clone().map(|leg| (leg, paid.leg_left.unwrap_or(at_most)));
         paid.less(parts)?;
-        let leg = paid.leg.clone();
         self.returns.paid = Some(paid);
         self.movement.transfer(self.revenue, to, parts.platform, TransferKind::Reversal)?;
         let worker = self.parties.worker;
@@ -422,9 +453,12 @@ impl<E: From<HoldEvent>> Holding<'_, E> {
         let spendable = self.spendable(worker, self.means.spendable.worker, parts.worker)?;
         self.movement.transfer(available(worker), to, spendable, TransferKind::Reversal)?;
         let mut left = parts.worker.minus(spendable)?;
-        if let Some(leg) = leg.filter(|_| self.rail.can(Capability::Reverse)) {
-            let amount = Money::new(left.minor().min(left_the_rail.minor()), left.currency());
+        if let Some((leg, most)) = leg.filter(|_| self.rail.can(Capability::Reverse)) {
+            let amount = Money::new(left.minor().min(most.minor()), left.currency());
             if amount.is_positive() {
+                if let Some(paid) = &mut self.returns.paid {
+                    paid.leg_left = Some(most.minus(amount)?);
+                }
                 let clearing = Account::Clearing(self.rail.id);
                 if to != clearing {
                     self.movement.transfer(clearing, to, amount, TransferKind::Reversal)?;

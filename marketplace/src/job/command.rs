@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 use super::{JobStatus, OpenOrder, Schemas};
 use crate::{
     dispute::DisputeEnding,
+    hold::Recall,
     ids::{AgentId, DisputeId, JobId, RailId},
     money::Money,
     policy::Span,
@@ -272,6 +273,15 @@ impl JobCommand {
             | Self::RecordHoldExpired
             | Self::RecordHoldSettled { .. }
             | Self::RecordChargeback { .. } => &JobStatus::ALL,
+        }
+    }
+
+    /// Whether it may take money back that was paid out.
+    pub(crate) const fn recall(&self) -> Recall {
+        match self {
+            Self::RecordChargeback { .. } | Self::RefundPaid { .. } => Recall::Always,
+            Self::RecordOutcome { .. } => Recall::IfContested,
+            _ => Recall::Never,
         }
     }
 

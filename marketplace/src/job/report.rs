@@ -38,7 +38,9 @@ impl Draft<'_> {
             }
             Answered::Arrived { legs, reference } => self.events.push(JobEvent::PaymentReceived { reference, legs }),
         }
-        self.bear_losses()
+        self.bear_losses()?;
+        self.go_on();
+        Ok(())
     }
 
     fn payment_arrived(&mut self, act_at: Option<Timestamp>) -> Result<(), Rejection> {
@@ -106,11 +108,10 @@ impl Draft<'_> {
         self.events.push(JobEvent::Frozen { reason: "chargeback".into() });
     }
 
-    /// The bank has decided about everything that was contested.
+    /// The bank has decided about everything that was contested: the job goes on where it stood.
     fn go_on(&mut self) {
         let frozen_by = self.job.frozen.map(|frozen| frozen.by);
-        let returns = &self.job.returns;
-        if frozen_by == Some(Freezer::Chargeback) && !returns.is_contested() && !returns.is_losing() {
+        if frozen_by == Some(Freezer::Chargeback) && !self.job.returns.stands_still(self.job.hold.state) {
             self.unfreeze();
         }
     }

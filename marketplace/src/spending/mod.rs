@@ -5,9 +5,10 @@
 //! ruling says so, is given back to the period in which it was counted, and to no later one: last
 //! month's refund does not raise this month's limit.
 //!
-//! An agent without a limit is not counted at all, so that posting costs it nothing. When its owner sets
+//! An agent without a limit is not counted, so that its jobs do not wait for each other. When its owner sets
 //! one, what its jobs of the period have reserved by then is counted first ([`Counted`]); it comes back when
-//! those jobs are called off, as what was charged does.
+//! those jobs are called off, as what was charged does. So that nothing escapes while that is added up, whatever
+//! is reserved from a moment before on is charged already ([`Budget::counting`]).
 
 use chrono::{Datelike, Months, NaiveTime};
 use serde::{Deserialize, Serialize};
@@ -35,7 +36,8 @@ pub struct Budget {
     pub since: Timestamp,
     /// What was counted since then and not given back.
     pub spent: Money,
-    /// What of that was reserved before the limit was set, and has charged no budget.
+    /// What of that was reserved before the limit was set, and has charged no budget. There before the limit is:
+    /// then what was reserved before is being added up, and whatever is reserved meanwhile is charged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counted: Option<Counted>,
 }
@@ -121,6 +123,13 @@ impl Budget {
         }
     }
 
+    /// The budget from now on charged with whatever is reserved, without a limit yet: what was reserved before can
+    /// be added up, and nothing is counted twice or not at all.
+    pub(crate) fn counting(&self, now: Timestamp) -> Self {
+        let counted = Some(Counted { at: now, amount: Money::zero(self.spent.currency()) });
+        Self { counted, ..self.clone() }
+    }
+
     /// What jobs were charged to it.
     fn charged(&self) -> Result<Money, Rejection> {
         Ok(match self.counted {
@@ -172,9 +181,9 @@ impl Kept for Budget {
 }
 
 impl Allowance {
-    /// Whether anything is counted.
-    pub fn counts(&self) -> bool {
-        self.budget.most(&self.policy).is_some()
+    /// Whether anything is counted at a moment.
+    pub fn counts(&self, now: Timestamp) -> bool {
+        self.budget.most(&self.policy).is_some() || self.budget.at(now, &self.policy).counted.is_some()
     }
 
     /// The budget after spending, and the period that was charged; `None` where nothing is counted.
@@ -183,9 +192,12 @@ impl Allowance {
     /// [`Rejection::SpendingLimit`]
     pub(crate) fn spend(&self, needed: Money, now: Timestamp) -> Result<Option<(Budget, Timestamp)>, Rejection> {
         let budget = self.budget.at(now, &self.policy);
-        let Some(limit) = budget.most(&self.policy) else { return Ok(None) };
+        let most = budget.most(&self.policy);
+        if most.is_none() && budget.counted.is_none() {
+            return Ok(None);
+        }
         let spent = budget.spent.plus(needed)?;
-        if spent.minor() > limit.minor() {
+        if let Some(limit) = most.filter(|limit| spent.minor() > limit.minor()) {
             let (spent, resets_at) = (budget.spent, self.policy.period.end(now));
             return Err(Rejection::SpendingLimit { limit, spent, needed, resets_at });
         }
@@ -214,6 +226,9 @@ impl Allowance {
     pub(crate) fn give_back_counted(&self, amount: Money, posted_at: Timestamp) -> Result<Option<Budget>, Rejection> {
         let Budget { since, spent, counted, .. } = self.budget;
         let Some(before) = counted.filter(|counted| (since..=counted.at).contains(&posted_at)) else { return Ok(None) };
+        if self.budget.most(&self.policy).is_none() {
+            return Ok(Some(self.budget.clone())); // whoever is adding up has to see that it is less
+        }
         let amount = at_most(amount, before.amount);
         let counted = Some(Counted { amount: before.amount.minus(amount)?, ..before });
         Ok(Some(Budget { spent: spent.minus(amount)?, counted, ..self.budget.clone() }).filter(|_| !amount.is_zero()))

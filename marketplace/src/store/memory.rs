@@ -297,6 +297,39 @@ impl Journal for MemoryStore {
         Ok(Money::new(minor, currency))
     }
 
+    async fn find(&self, market: MarketId, query: &Query) -> Result<Vec<Stored>, StoreError> {
+        let markets = self.lock();
+        let market = markets.market(market);
+        let matches = |id: Uuid| {
+            let row = market.rows.get(&Key { kind: query.kind, id })?;
+            let wanted = query.statuses.is_empty() || query.statuses.contains(&row.record.status());
+            wanted.then(|| row.stored())
+        };
+        let ids = market.lists.get(&(query.kind, query.party)).map_or(&[][..], |list| &list.ids);
+        let older = query.before.map_or(ids.len(), |before| ids.partition_point(|id| *id < before));
+        let found = ids[..older].iter().rev().filter_map(|id| matches(*id));
+        Ok(found.skip(query.offset as usize).take(query.limit as usize).collect())
+    }
+
+    async fn count(&self, market: MarketId, query: &Query) -> Result<u32, StoreError> {
+        if query.party.is_none() {
+            let found = self.find(market, &Query { before: None, offset: 0, ..query.clone() }).await?;
+            return Ok(u32::try_from(found.len()).unwrap_or(u32::MAX));
+        }
+        let markets = self.lock();
+        let Some(list) = markets.market(market).lists.get(&(query.kind, query.party)) else { return Ok(0) };
+        let wanted = |status: &&'static str| query.statuses.is_empty() || query.statuses.contains(status);
+        let counts = list.statuses.iter().filter(|(status, _)| wanted(status)).map(|(_, count)| *count);
+        Ok(counts.sum::<u32>().min(query.limit))
+    }
+
+    async fn document(&self, market: MarketId, subject: Uuid, name: &str) -> Result<Option<String>, StoreError> {
+        let markets = self.lock();
+        let documents = markets.market(market).documents.get(&subject);
+        let found = documents.and_then(|documents| documents.iter().find(|(known, _)| known == name));
+        Ok(found.map(|(_, body)| body.clone()))
+    }
+
     async fn commit(&self, commit: Commit) -> Result<(), CommitError> {
         let mut markets = self.lock();
         let admitted = admit(&*markets, &commit)?;
@@ -339,31 +372,6 @@ impl Store for MemoryStore {
         Ok(index.and_then(|i| policies.get(i)).map(|policy| (version, policy.clone())))
     }
 
-    async fn find(&self, market: MarketId, query: &Query) -> Result<Vec<Stored>, StoreError> {
-        let markets = self.lock();
-        let market = markets.market(market);
-        let matches = |id: Uuid| {
-            let row = market.rows.get(&Key { kind: query.kind, id })?;
-            let wanted = query.statuses.is_empty() || query.statuses.contains(&row.record.status());
-            wanted.then(|| row.stored())
-        };
-        let ids = market.lists.get(&(query.kind, query.party)).map_or(&[][..], |list| &list.ids);
-        let found = ids.iter().rev().filter_map(|id| matches(*id));
-        Ok(found.skip(query.offset as usize).take(query.limit as usize).collect())
-    }
-
-    async fn count(&self, market: MarketId, query: &Query) -> Result<u32, StoreError> {
-        if query.party.is_none() {
-            let found = self.find(market, &Query { offset: 0, ..query.clone() }).await?;
-            return Ok(u32::try_from(found.len()).unwrap_or(u32::MAX));
-        }
-        let markets = self.lock();
-        let Some(list) = markets.market(market).lists.get(&(query.kind, query.party)) else { return Ok(0) };
-        let wanted = |status: &&'static str| query.statuses.is_empty() || query.statuses.contains(status);
-        let counts = list.statuses.iter().filter(|(status, _)| wanted(status)).map(|(_, count)| *count);
-        Ok(counts.sum::<u32>().min(query.limit))
-    }
-
     async fn tagged(&self, market: MarketId, tagged: &Tagged) -> Result<Vec<Stored>, StoreError> {
         let markets = self.lock();
         let market = markets.market(market);
@@ -398,13 +406,6 @@ impl Store for MemoryStore {
             }
         }
         Ok(claimed)
-    }
-
-    async fn document(&self, market: MarketId, subject: Uuid, name: &str) -> Result<Option<String>, StoreError> {
-        let markets = self.lock();
-        let documents = markets.market(market).documents.get(&subject);
-        let found = documents.and_then(|documents| documents.iter().find(|(known, _)| known == name));
-        Ok(found.map(|(_, body)| body.clone()))
     }
 
     async fn events(&self, market: MarketId, after: Position, limit: u32) -> Result<Vec<LoggedEvent>, StoreError> {

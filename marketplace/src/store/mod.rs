@@ -43,7 +43,7 @@ use crate::{
 };
 
 /// What a command needs of a store. A whole [`Store`] offers it, and so does an embedder's own open
-/// transaction.
+/// transaction, in which whatever was committed in it counts.
 #[async_trait]
 pub trait Journal: Send + Sync {
     /// A record as it is now.
@@ -58,8 +58,7 @@ pub trait Journal: Send + Sync {
     /// [`StoreError`]
     async fn key(&self, market: MarketId, key: &str) -> Result<Option<KeyRecord>, StoreError>;
 
-    /// An account's balance, now or with everything committed up to a moment. In an open transaction what was committed
-    /// in it counts.
+    /// An account's balance, now or with everything committed up to a moment.
     ///
     /// # Errors
     /// [`StoreError`]
@@ -70,6 +69,26 @@ pub trait Journal: Send + Sync {
         currency: Currency,
         at: Option<Timestamp>,
     ) -> Result<Money, StoreError>;
+
+    /// Records that match, newest first; fewer than the query's limit only where there are no more. One that
+    /// cannot be read, perhaps because a newer version of this library wrote it, is left out:
+    /// [`Store::verify`] names it.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    async fn find(&self, market: MarketId, query: &Query) -> Result<Vec<Stored>, StoreError>;
+
+    /// How many records match, counted up to the query's `limit`; what a page begins with counts for nothing.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    async fn count(&self, market: MarketId, query: &Query) -> Result<u32, StoreError>;
+
+    /// A document kept beside a record.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    async fn document(&self, market: MarketId, subject: Uuid, name: &str) -> Result<Option<String>, StoreError>;
 
     /// Writes a commit, whole or not at all.
     ///
@@ -118,20 +137,8 @@ pub trait Store: Journal + 'static {
         version: Option<PolicyVersion>,
     ) -> Result<Option<(PolicyVersion, Policy)>, StoreError>;
 
-    /// Records that match, newest first.
-    ///
-    /// # Errors
-    /// [`StoreError`]
-    async fn find(&self, market: MarketId, query: &Query) -> Result<Vec<Stored>, StoreError>;
-
-    /// How many records match, counted up to the query's `limit`; its `offset` counts for nothing.
-    ///
-    /// # Errors
-    /// [`StoreError`]
-    async fn count(&self, market: MarketId, query: &Query) -> Result<u32, StoreError>;
-
-    /// Records that are listed under a tag, newest first. However many records there are, it costs what
-    /// it skips and what it finds.
+    /// Records that are listed under a tag, newest first; fewer than the limit only where there are no more, as
+    /// with [`Journal::find`]. However many records there are, it costs what it skips and what it finds.
     ///
     /// # Errors
     /// [`StoreError`]
@@ -151,12 +158,6 @@ pub trait Store: Journal + 'static {
     /// # Errors
     /// [`StoreError`]
     async fn claim(&self, market: MarketId, claim: &Claim) -> Result<Vec<Stored>, StoreError>;
-
-    /// A document kept beside a record.
-    ///
-    /// # Errors
-    /// [`StoreError`]
-    async fn document(&self, market: MarketId, subject: Uuid, name: &str) -> Result<Option<String>, StoreError>;
 
     /// Events after a position, oldest first; see clause 5 of the contract.
     ///
@@ -228,10 +229,21 @@ pub struct Query {
     pub party: Option<(usize, Uuid)>,
     /// In one of these statuses; empty for all.
     pub statuses: Vec<&'static str>,
-    /// Leaving out the newest so many.
+    /// Older than the record of this id; `None` from the newest on.
+    pub before: Option<Uuid>,
+    /// Leaving out the newest so many of those.
     pub offset: u32,
     /// At most so many.
     pub limit: u32,
+}
+
+impl Query {
+    /// The query for what comes after a page of this one; `None` after the last page. However far one goes, a
+    /// page costs the same, and what is written meanwhile moves nothing to another page.
+    pub fn after(self, page: &[Stored]) -> Option<Self> {
+        let last = page.last().filter(|_| page.len() == self.limit as usize)?;
+        Some(Self { before: Some(last.record.key().id), offset: 0, ..self })
+    }
 }
 
 /// Which listed records to find.

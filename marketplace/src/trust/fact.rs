@@ -16,6 +16,9 @@ pub struct Fact {
     pub at: Timestamp,
     /// What.
     pub happening: Happening,
+    /// When it counted, if it counts no more from `at` on: the contract's money went back to its payer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counted_at: Option<Timestamp>,
 }
 
 /// What happened. A contract ends once: it completes, is ruled upon, or fails by its worker's fault.
@@ -194,6 +197,8 @@ pub enum Evidence {
     },
     /// Nothing but time: evidence faded, or reports expired.
     TimePassed,
+    /// What a contract had brought counts no more: its money went back to its payer.
+    MoneyWentBack,
 }
 
 /// Who had opened a dispute, as seen by one party.
@@ -251,6 +256,12 @@ pub enum Ignored {
         /// Which.
         agent: AgentId,
     },
+    /// A payer that has its money back would gain by that.
+    #[error("trust: the payer of contract {contract} has its money back; what counted against it stays")]
+    PayerGains {
+        /// Which.
+        contract: JobId,
+    },
     /// A rating is outside the policy's scale.
     #[error("trust: rating {rating}; allowed are {} to {}", .allowed.min, .allowed.max)]
     RatingOutOfRange {
@@ -302,29 +313,45 @@ pub(crate) fn different_owners(one: &Party, other: &Party) -> Result<(), Ignored
 }
 
 impl Fact {
+    /// Something happened.
+    pub const fn of(at: Timestamp, happening: Happening) -> Self {
+        Self { at, happening, counted_at: None }
+    }
+
+    /// This fact counts no more from a moment on, since the contract's money went back.
+    pub const fn taken_back(self, at: Timestamp) -> Self {
+        Self { at, happening: self.happening, counted_at: Some(self.at) }
+    }
+
     /// A contract was completed.
     pub const fn completed(at: Timestamp, contract: Contract) -> Self {
-        Self { at, happening: Happening::Completed { contract } }
+        Self::of(at, Happening::Completed { contract })
     }
 
     /// A contract failed by its worker's fault.
     pub const fn worker_fault(at: Timestamp, contract: Contract) -> Self {
-        Self { at, happening: Happening::WorkerFault { contract } }
+        Self::of(at, Happening::WorkerFault { contract })
     }
 
     /// A dispute was opened.
     pub const fn filed(at: Timestamp, contract: Contract, by: Side) -> Self {
-        Self { at, happening: Happening::Filed { contract, by } }
+        Self::of(at, Happening::Filed { contract, by })
     }
 
     /// A dispute was ruled.
     pub const fn ruled(at: Timestamp, contract: Contract, filed_by: Side, ruling: Ruling) -> Self {
-        Self { at, happening: Happening::Ruled { contract, filed_by, ruling } }
+        Self::of(at, Happening::Ruled { contract, filed_by, ruling })
     }
 
     /// One party rated the other.
     pub const fn rated(at: Timestamp, contract: Contract, by: Side, rating: u8) -> Self {
-        Self { at, happening: Happening::Rated { contract, by, rating } }
+        Self::of(at, Happening::Rated { contract, by, rating })
+    }
+
+    /// Whether it is about money that this agent paid.
+    pub(super) fn paid_by(&self, agent: AgentId) -> Option<JobId> {
+        let contract = self.happening.contract()?;
+        (contract.side_of(agent) == Some(Side::Buyer)).then_some(contract.id)
     }
 
     /// What this says about one agent, if it is about that agent and counts.
@@ -411,6 +438,7 @@ impl Evidence {
             Self::Reported { .. } => "reported",
             Self::ReportDismissed { .. } => "report_dismissed",
             Self::TimePassed => "time_passed",
+            Self::MoneyWentBack => "money_went_back",
         }
     }
 

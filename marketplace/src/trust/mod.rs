@@ -55,7 +55,7 @@ use crate::{
 
 /// What facts are worth. An embedder's own model implements this.
 ///
-/// Both methods are pure: the same arguments give the same answer, without a clock, randomness or
+/// Its methods are pure: the same arguments give the same answer, without a clock, randomness or
 /// anything remembered outside the record. A model never sees a fact that may not count, nor one that
 /// is not about the agent; it need not hold a score within the scale nor round it, since [`Trust`]
 /// does.
@@ -66,6 +66,11 @@ pub trait TrustModel: Send + Sync + 'static {
     /// `at` is never before an `at` that this record has seen.
     fn weigh(&self, record: Record, evidence: &Evidence, at: Timestamp) -> Record;
 
+    /// The record after a piece of evidence that had counted at `counted_at` counts no more, since its contract's
+    /// money went back to its payer. The tally counts it no more already; what [`TrustModel::weigh`] remembered of
+    /// it is to be forgotten.
+    fn take_back(&self, record: Record, evidence: &Evidence, counted_at: Timestamp, at: Timestamp) -> Record;
+
     /// The score at a moment at or after the record's last fact. Time alone may move it.
     fn score(&self, record: &Record, at: Timestamp) -> Decimal;
 }
@@ -73,6 +78,10 @@ pub trait TrustModel: Send + Sync + 'static {
 impl<T: TrustModel + ?Sized> TrustModel for Arc<T> {
     fn weigh(&self, record: Record, evidence: &Evidence, at: Timestamp) -> Record {
         (**self).weigh(record, evidence, at)
+    }
+
+    fn take_back(&self, record: Record, evidence: &Evidence, counted_at: Timestamp, at: Timestamp) -> Record {
+        (**self).take_back(record, evidence, counted_at, at)
     }
 
     fn score(&self, record: &Record, at: Timestamp) -> Decimal {
@@ -169,8 +178,11 @@ impl Trust {
     /// What one more fact does to an agent's record. A fact older than the last one counts as if it
     /// had just happened: the log's order is the order.
     ///
-    /// Every fact is to be given once. A record does not remember which facts it has seen; the log
-    /// does.
+    /// Every fact is to be given once, and once more if it is taken back ([`Fact::taken_back`]). A record does not
+    /// remember which facts it has seen; the log does.
+    ///
+    /// What a contract brought is taken back when its money went back: only contracts settled for money count. A
+    /// payer that has its money back gains nothing by that: what counted against it stays.
     ///
     /// # Errors
     /// [`Ignored`] with the reason why the fact does not count; the record stays as it is.
@@ -185,12 +197,25 @@ impl Trust {
         let before = self.score(record, at);
 
         let mut counted = record.clone();
-        counted.tally.count(&evidence, at, self.reports.as_ref());
-        let mut next = self.model.weigh(counted, &evidence, at);
+        let (reason, mut next) = match fact.counted_at {
+            None => {
+                counted.tally.count(&evidence, at, self.reports.as_ref());
+                (evidence, self.model.weigh(counted, &evidence, at))
+            }
+            Some(counted_at) => {
+                counted.tally.take_back(&evidence);
+                (Evidence::MoneyWentBack, self.model.take_back(counted, &evidence, counted_at, at))
+            }
+        };
         next.at = Some(at);
         next.score = self.score(&next, at);
+        if let Some(contract) = fact.counted_at.and(fact.paid_by(agent))
+            && next.score > before
+        {
+            return Err(Ignored::PayerGains { contract });
+        }
         let faded = entry(at, Evidence::TimePassed, None, record.score, before);
-        let moved = entry(at, evidence, contract, before, next.score);
+        let moved = entry(at, reason, contract, before, next.score);
         Ok(Step { record: next, history: faded.into_iter().chain(moved).collect() })
     }
 

@@ -36,9 +36,20 @@ impl PolicyModel {
 impl TrustModel for PolicyModel {
     fn weigh(&self, record: Record, evidence: &Evidence, at: Timestamp) -> Record {
         match &self.policy.scoring {
-            Scoring::Steps(model) => self.step(model, record, evidence),
-            Scoring::Beta(model) => add_evidence(model, record, evidence, at),
+            Scoring::Steps(model) => self.step(model, record, evidence, Decimal::ONE),
+            Scoring::Beta(model) => add_evidence(model, record, evidence, at, Decimal::ONE),
             // These read the tally alone.
+            Scoring::Fixed | Scoring::Weighted(_) | Scoring::Mean(_) => record,
+        }
+    }
+
+    fn take_back(&self, record: Record, evidence: &Evidence, counted_at: Timestamp, at: Timestamp) -> Record {
+        match &self.policy.scoring {
+            Scoring::Steps(model) => self.step(model, record, evidence, Decimal::NEGATIVE_ONE),
+            Scoring::Beta(model) => {
+                let left = model.left(model.period_of(at) - model.period_of(counted_at));
+                add_evidence(model, record, evidence, at, -left)
+            }
             Scoring::Fixed | Scoring::Weighted(_) | Scoring::Mean(_) => record,
         }
     }
@@ -69,10 +80,11 @@ impl PolicyModel {
         record.memory.get(POINTS).copied().unwrap_or(self.policy.initial.value())
     }
 
-    fn step(&self, model: &StepScoring, mut record: Record, evidence: &Evidence) -> Record {
+    /// Goes the evidence's step, `times` over: once, or once back.
+    fn step(&self, model: &StepScoring, mut record: Record, evidence: &Evidence, times: Decimal) -> Record {
         let Some(step) = evidence.event(model.ratings).and_then(|event| model.steps.get(&event)) else { return record };
         let Range { min, max } = self.policy.scale;
-        let points = (self.points(&record) + step.value()).max(min.value()).min(max.value());
+        let points = (self.points(&record) + step.value() * times).max(min.value()).min(max.value());
         record.memory.insert(POINTS.into(), points.normalize());
         record
     }
@@ -148,21 +160,34 @@ impl Faded {
     /// when somebody looks.
     fn of(model: &BetaScoring, record: &Record, at: Timestamp) -> Self {
         let number = |name| record.memory.get(name).copied().unwrap_or_default();
-        let period = Decimal::from(at.timestamp().div_euclid(model.period.as_seconds().max(1).into()));
-        let passed = record.memory.get(PERIOD).map_or(Decimal::ZERO, |last| period - last);
-        let left = power(model.retained.share(), passed.try_into().unwrap_or(0));
+        let period = model.period_of(at);
+        let left = model.left(record.memory.get(PERIOD).map_or(Decimal::ZERO, |last| period - last));
         let fade = |evidence: Decimal| (evidence * left).round_dp(EVIDENCE_DECIMALS);
         Self { good: fade(number(GOOD)), bad: fade(number(BAD)), period }
     }
 }
 
-fn add_evidence(model: &BetaScoring, mut record: Record, evidence: &Evidence, at: Timestamp) -> Record {
+impl BetaScoring {
+    /// The number of the period that a moment is in.
+    fn period_of(&self, at: Timestamp) -> Decimal {
+        at.timestamp().div_euclid(self.period.as_seconds().max(1).into()).into()
+    }
+
+    /// What is left of evidence after so many periods.
+    fn left(&self, passed: Decimal) -> Decimal {
+        power(self.retained.share(), passed.try_into().unwrap_or(0))
+    }
+}
+
+/// Adds `share` of the evidence's weight: all of it, or less what is left of it.
+fn add_evidence(model: &BetaScoring, mut record: Record, evidence: &Evidence, at: Timestamp, share: Decimal) -> Record {
     let event = evidence.event(model.ratings);
     let Some(weight) = event.and_then(|event| model.evidence.get(&event)) else { return record };
     let Faded { good, bad, period } = Faded::of(model, &record, at);
-    let keep = |evidence: Decimal| evidence.min(EVIDENCE_LIMIT.into()).normalize();
-    record.memory.insert(GOOD.into(), keep(good + weight.value().max(Decimal::ZERO)));
-    record.memory.insert(BAD.into(), keep(bad - weight.value().min(Decimal::ZERO)));
+    let weighs = |weight: Decimal| (weight * share).round_dp(EVIDENCE_DECIMALS);
+    let keep = |evidence: Decimal| evidence.max(Decimal::ZERO).min(EVIDENCE_LIMIT.into()).normalize();
+    record.memory.insert(GOOD.into(), keep(good + weighs(weight.value().max(Decimal::ZERO))));
+    record.memory.insert(BAD.into(), keep(bad - weighs(weight.value().min(Decimal::ZERO))));
     record.memory.insert(PERIOD.into(), period);
     record
 }

@@ -101,7 +101,10 @@ impl Tally {
             Evidence::Unverified => self.verified = false,
             Evidence::Reported { by } => self.count_report(by, at),
             Evidence::ReportDismissed { by } => self.reports.retain(|report| report.by != by),
-            Evidence::DisputeFiled { side: Side::Worker } | Evidence::WorkerFailed | Evidence::TimePassed => {}
+            Evidence::DisputeFiled { side: Side::Worker }
+            | Evidence::WorkerFailed
+            | Evidence::TimePassed
+            | Evidence::MoneyWentBack => {}
         }
         if evidence.completes_work() {
             add(&mut self.completed);
@@ -123,6 +126,46 @@ impl Tally {
         }
         if side == Side::Buyer && stance == Stance::Respondent && outcome == Outcome::Lost {
             add(&mut self.client.completed); // the worker got what was agreed
+        }
+    }
+
+    /// Evidence of a contract whose money went back counts no more. A report that its work has helped to dismiss
+    /// stays dismissed.
+    pub(super) fn take_back(&mut self, evidence: &Evidence) {
+        match *evidence {
+            Evidence::JobCompleted => less(&mut self.worked),
+            Evidence::JobBought => less(&mut self.client.completed),
+            Evidence::Dispute { side, stance, outcome } => {
+                if side == Side::Worker {
+                    less(&mut self.worked);
+                }
+                if stance == Stance::Respondent {
+                    less(&mut self.disputes_faced);
+                }
+                if (stance, outcome) == (Stance::Respondent, Outcome::Lost) {
+                    less(&mut self.disputes_lost);
+                    if side == Side::Buyer {
+                        less(&mut self.client.completed);
+                    }
+                }
+            }
+            Evidence::Rated { rating } => {
+                less(&mut self.ratings);
+                self.rating_sum = self.rating_sum.saturating_sub(rating.into());
+            }
+            // Nobody had to be paid for it.
+            Evidence::WorkerFault
+            | Evidence::WorkerFailed
+            | Evidence::DisputeFiled { .. }
+            | Evidence::Verified
+            | Evidence::Unverified
+            | Evidence::Reported { .. }
+            | Evidence::ReportDismissed { .. }
+            | Evidence::TimePassed
+            | Evidence::MoneyWentBack => {}
+        }
+        if evidence.completes_work() {
+            less(&mut self.completed);
         }
     }
 
@@ -152,4 +195,8 @@ pub(super) fn share(part: u64, whole: u64) -> Option<Decimal> {
 
 const fn add(count: &mut u64) {
     *count = count.saturating_add(1);
+}
+
+const fn less(count: &mut u64) {
+    *count = count.saturating_sub(1);
 }

@@ -14,7 +14,7 @@ use tradepost::{
     money::{Currency, Money, MoneyError},
     policy::{Policy, Span},
     rail::CreditsRail,
-    store::{Commit, CommitError, Journal, Key, KeyRecord, MemoryStore, StoreError, Stored},
+    store::{Commit, CommitError, Journal, Key, KeyRecord, MemoryStore, Query, StoreError, Stored},
 };
 use uuid::Uuid;
 
@@ -342,6 +342,18 @@ impl Journal for Overtaken<'_> {
         self.town.store.balance(market, account, currency, at).await
     }
 
+    async fn find(&self, market: MarketId, query: &Query) -> Result<Vec<Stored>, StoreError> {
+        self.town.store.find(market, query).await
+    }
+
+    async fn count(&self, market: MarketId, query: &Query) -> Result<u32, StoreError> {
+        self.town.store.count(market, query).await
+    }
+
+    async fn document(&self, market: MarketId, subject: Uuid, name: &str) -> Result<Option<String>, StoreError> {
+        self.town.store.document(market, subject, name).await
+    }
+
     async fn commit(&self, commit: Commit) -> Result<(), CommitError> {
         let rival = self.rival.lock().unwrap().take();
         if let Some((who, what, job)) = rival {
@@ -585,6 +597,18 @@ impl Journal for Held<'_> {
         at: Option<Timestamp>,
     ) -> Result<Money, StoreError> {
         self.store.unwrap().balance(market, account, currency, at).await
+    }
+
+    async fn find(&self, market: MarketId, query: &Query) -> Result<Vec<Stored>, StoreError> {
+        self.store.unwrap().find(market, query).await
+    }
+
+    async fn count(&self, market: MarketId, query: &Query) -> Result<u32, StoreError> {
+        self.store.unwrap().count(market, query).await
+    }
+
+    async fn document(&self, market: MarketId, subject: Uuid, name: &str) -> Result<Option<String>, StoreError> {
+        self.store.unwrap().document(market, subject, name).await
     }
 
     async fn commit(&self, commit: Commit) -> Result<(), CommitError> {

@@ -18,6 +18,7 @@ mod opinions;
 mod outbound;
 mod policy;
 mod rail;
+mod reads;
 mod schema;
 mod search;
 mod settlement;

@@ -13,6 +13,7 @@ use tradepost::{
     ids::{AgentId, JobId},
     job::JobStatus,
     policy::{Policy, Score, Scoring, Span, Verification},
+    rail::ChargebackStage,
     report::{Complaint, Reported},
     review::{Rating, Review},
     secret::Pepper,
@@ -128,6 +129,53 @@ async fn vp_29_42_work_and_ratings_move_trust_and_the_log_gives_the_same_number_
             assert_eq!(reasons, ["job_completed", "rated", "dispute_lost", "worker_fault"], "VP-10");
             assert_eq!(history[0].event.body.name(), "trust.updated", "VP-38");
             for agent in [buyer(), worker(), stranger()] {
+                adds_up(&town, agent).await;
+            }
+            town.check_books().await;
+        }
+    }
+}
+
+/// Only contracts settled for money count: what a job brought is gone with its money, whoever sent it back and
+/// whenever, and what is said of it afterwards counts for nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn vp_42_what_a_job_brought_is_gone_when_its_money_goes_back_on_every_store_and_rail() {
+    for on in STORES {
+        for purse in [Purse::Credits, Purse::PerHold(None)] {
+            let charged_back = matches!(purse, Purse::PerHold(_));
+            let town = Town::new(on, voxpact(), purse).await;
+            let market = &town.market;
+            let kept = town.completed(buyer(), worker(), AMOUNT).await;
+            score_becomes(&town, worker(), "50.5").await;
+            let lost = town.completed(buyer(), worker(), AMOUNT).await;
+            market.agent(buyer()).review(lost, stars(5)).await.unwrap();
+            score_becomes(&town, worker(), "51.5").await;
+            // A part of it is not all of it.
+            market.operator("Ada").refund_paid(kept, Some(town.money(AMOUNT - 1)), "it was half done").await.unwrap();
+            match (&town.world, charged_back) {
+                (Some(world), true) => {
+                    for stage in [ChargebackStage::Opened { evidence_due: None }, ChargebackStage::Lost] {
+                        assert!(world.charge_back(lost.into(), stage));
+                        town.idle().await;
+                    }
+                }
+                _ => drop(market.operator("Ada").refund_paid(lost, None, "it never worked").await.unwrap()),
+            }
+            score_becomes(&town, worker(), "50.5").await;
+            market.agent(worker()).review(lost, stars(5)).await.unwrap();
+            let known = async || {
+                let known = standing(&town, worker()).await;
+                (known.completed, known.ratings, standing(&town, buyer()).await.client.completed)
+            };
+            becomes(&town, (1, 0, 1), known).await;
+            assert_eq!(score(&town, buyer()).await, "50", "praise for a job that nobody paid for");
+            let history = market.trust_history(worker()).await.unwrap();
+            let last = history.last().map(|logged| logged.event.body.clone());
+            let Some(EventBody::Reputation(ReputationEvent::Updated { reason, contract, .. })) = last else {
+                panic!("{last:?}")
+            };
+            assert_eq!((reason.as_str(), contract), ("money_went_back", Some(lost)));
+            for agent in [buyer(), worker()] {
                 adds_up(&town, agent).await;
             }
             town.check_books().await;

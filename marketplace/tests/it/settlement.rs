@@ -10,14 +10,16 @@ use std::{
 
 use async_trait::async_trait;
 use tradepost::{
+    clock::Clock as _,
     engine::Unsettled,
     error::Error,
-    ids::RailId,
+    ids::{HoldId, RailId},
     job::{HoldState, JobStatus},
+    money::{Currency, Money},
     policy::Span,
     rail::{
-        Cursor, Custody, Holdings, Instruction, Observation, Observations, Outcome, Push, RailError, RailProfile,
-        SettlementRail,
+        Chargeback, ChargebackStage, Cursor, Custody, Holdings, Instruction, Observation, ObservationBody,
+        Observations, Outcome, Push, RailError, RailProfile, SettlementRail,
     },
     store::{InstructionState, MemoryStore, PostgresStore, SqliteStore, Store},
     testkit::{Answer, Script, ScriptedRail},
@@ -152,6 +154,98 @@ async fn a_payment_that_arrives_after_it_was_given_up_is_kept_for_an_operator() 
         market.operator("Ada").dismiss(refused.id, "refunded at the rail by hand").await.unwrap();
         assert_eq!(counter.unsettled().await, []);
     }
+}
+
+// ---- a rail that names two events alike ----
+
+/// Reports whatever is pushed to it, as a list in JSON.
+struct Gossip(ScriptedRail);
+
+#[async_trait]
+impl SettlementRail for Gossip {
+    fn profile(&self) -> &RailProfile {
+        self.0.profile()
+    }
+
+    async fn execute(&self, instruction: &Instruction) -> Result<Outcome, RailError> {
+        self.0.execute(instruction).await
+    }
+
+    async fn lookup(&self, instruction: &Instruction) -> Result<Option<Outcome>, RailError> {
+        self.0.lookup(instruction).await
+    }
+
+    async fn observe(&self, _after: &Cursor) -> Result<Observations, RailError> {
+        Ok(Observations { items: Vec::new(), next: Cursor(String::new()) })
+    }
+
+    fn receive(&self, push: &Push) -> Result<Vec<Observation>, RailError> {
+        Ok(serde_json::from_slice(&push.body).unwrap())
+    }
+
+    async fn holdings(&self) -> Result<Holdings, RailError> {
+        self.0.holdings().await
+    }
+}
+
+async fn another_event_under_a_known_name_is_kept_for_an_operator(store: impl Store + Clone) {
+    let counter = Counter::on(store.clone()).await;
+    let rail = Gossip(Counter::rail(Custody::PerHold, &counter.world, &counter.clock));
+    let id = rail.profile().id;
+    let market = Counter::builder(store, &counter.clock).rail(rail).build().await.unwrap();
+    let (one, other) = (counter.posted(Script::default()).await.0, counter.posted(Script::default()).await.0);
+    let charged = |hold: HoldId, minor, stage| {
+        let (reference, amount, cost) = (format!("dispute of {hold}"), Money::new(minor, Currency::EUR), euros(0));
+        let body = ObservationBody::Chargeback(Chargeback { hold, reference, amount, cost, stage });
+        Observation { id: "event-1".into(), body }
+    };
+    let tell = async |told: Observation| {
+        let (body, received_at) = (serde_json::to_vec(&[told]).unwrap(), counter.clock.now());
+        market.receive(id, &Push { headers: Vec::new(), body, received_at }).await.unwrap();
+    };
+    let opened = ChargebackStage::Opened { evidence_due: None };
+    let first = charged(one.id.into(), 10_000, opened);
+    tell(first.clone()).await;
+    assert_eq!(market.job(one.id).await.unwrap().status, JobStatus::Frozen);
+    tell(first.clone()).await;
+    assert_eq!(counter.unsettled().await, [], "the same event once more is nothing new");
+
+    // Each would be booked, had it a name of its own.
+    let reused = [charged(other.id.into(), 10_000, opened), charged(one.id.into(), 10_000, ChargebackStage::Won)];
+    for told in reused.iter().chain(&reused) {
+        tell(told.clone()).await;
+    }
+    assert_eq!(market.job(other.id).await.unwrap().status, JobStatus::Funded);
+    assert_eq!(market.job(one.id).await.unwrap().status, JobStatus::Frozen);
+    let open = counter.unsettled().await;
+    assert_eq!(open.len(), 2, "{open:?}");
+    for told in reused {
+        let kept = |refused: &Unsettled| match refused {
+            Unsettled::Refused(kept) => {
+                kept.observation.body == told.body && kept.refused.as_ref().unwrap().contains("reported before")
+            }
+            Unsettled::Instruction(_) => false,
+        };
+        assert!(open.iter().any(kept), "{told:?} is lost: {open:?}");
+    }
+}
+
+#[tokio::test]
+async fn another_event_under_a_known_name_in_memory() {
+    another_event_under_a_known_name_is_kept_for_an_operator(MemoryStore::new()).await;
+}
+
+#[tokio::test]
+async fn another_event_under_a_known_name_on_sqlite() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(folder.path().join("market.db")).await.unwrap();
+    another_event_under_a_known_name_is_kept_for_an_operator(store).await;
+}
+
+#[tokio::test]
+async fn another_event_under_a_known_name_on_postgres() {
+    let store = PostgresStore::connect(&crate::store::SERVER.database().unwrap()).await.unwrap();
+    another_event_under_a_known_name_is_kept_for_an_operator(store).await;
 }
 
 // ---- a rail that is taken away ----

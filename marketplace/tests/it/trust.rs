@@ -12,7 +12,7 @@ use tradepost::{
     policy::{Policy, Span},
     trust::{
         ClientReputation, Contract, Evidence, Fact, Happening, Ignored, Outcome, Party, Record, Ruling, Settled, Side,
-        Stance, Trust, TrustModel, counts,
+        Stance, Tally, Trust, TrustModel, counts,
     },
 };
 use uuid::Uuid;
@@ -69,7 +69,7 @@ fn fault(day: i64) -> Fact {
 }
 
 fn reported(day: i64, by: u128) -> Fact {
-    Fact { at: days(day), happening: Happening::Reported { target: WORKER, reporter: party(by, 100 + by) } }
+    Fact::of(days(day), Happening::Reported { target: WORKER, reporter: party(by, 100 + by) })
 }
 
 /// VoxPact's policy with beta reputation: evidence halves every 30 days.
@@ -198,8 +198,8 @@ fn vp_29_jp_05_a_review_moves_the_counterpartys_trust_and_nobody_elses() {
 fn jp_32_six_weighted_components_make_the_score() {
     let policy = Policy::justpayai().unwrap();
     let worker = |facts: &[Fact]| worker_score(&policy, facts).to_string();
-    let verified = Fact { at: days(1), happening: Happening::Verified { agent: WORKER.agent } };
-    let unverified = Fact { at: days(2), happening: Happening::Unverified { agent: WORKER.agent } };
+    let verified = Fact::of(days(1), Happening::Verified { agent: WORKER.agent });
+    let unverified = Fact::of(days(2), Happening::Unverified { agent: WORKER.agent });
     // 0.25 * 0.5 + 0.25 * 0.5 + 0.15 + 0.15 + 0 + 0.10
     assert_eq!(worker(&[]), "0.65");
     assert_eq!(worker(&[completed(1)]), "0.775");
@@ -222,7 +222,7 @@ fn jp_32_six_weighted_components_make_the_score() {
     }
     assert_eq!(worker(&[reported(1, 10), reported(2, 10)]), "0.63");
     let dismissed = Happening::ReportDismissed { target: WORKER.agent, reporter: party(10, 110).owner };
-    assert_eq!(worker(&[reported(1, 10), Fact { at: days(2), happening: dismissed }]), "0.65");
+    assert_eq!(worker(&[reported(1, 10), Fact::of(days(2), dismissed)]), "0.65");
 }
 
 #[test]
@@ -343,6 +343,10 @@ fn a_model_of_ones_own_is_held_within_the_scale_and_rounded() {
             record
         }
 
+        fn take_back(&self, record: Record, _evidence: &Evidence, _since: Timestamp, _at: Timestamp) -> Record {
+            record
+        }
+
         fn score(&self, record: &Record, _at: Timestamp) -> Decimal {
             match record.tally.completed {
                 0 => decimal("33.33333"),
@@ -355,6 +359,51 @@ fn a_model_of_ones_own_is_held_within_the_scale_and_rounded() {
     let course = trust.run(WORKER.agent, &[completed(1), completed(2)]);
     assert_eq!(trust.begin().score, decimal("33.33"));
     assert_eq!(course.history.iter().map(|line| line.score).collect::<Vec<_>>(), [decimal("100"), decimal("0")]);
+}
+
+// Money that went back.
+
+#[test]
+fn vp_42_what_a_contract_brought_counts_no_more_once_its_money_went_back() {
+    let (done, praised) = (completed(1), rated(2, 5));
+    let thanked = Fact::rated(days(2), paid(), Side::Worker, 5);
+    let won = ruled(3, Side::Worker, Ruling::Worker);
+    let brought = [done, praised, thanked, won];
+    let gone = brought.map(|fact| fact.taken_back(days(100)));
+    for (name, policy) in models() {
+        let trust = Trust::of(&policy);
+        for agent in [WORKER.agent, BUYER.agent] {
+            let before = trust.run(agent, &[fault(0)]);
+            let course = trust.run(agent, [fault(0)].iter().chain(&brought).chain(&gone));
+            let (score, then) = (course.record.score, trust.score(&before.record, days(100)));
+            // What has counted against the payer stays: it has lost a dispute. The mean knows of ratings only.
+            let lost = agent == BUYER.agent && name != "mean";
+            assert_eq!(score < then, lost, "{name} {agent}: {score} and {then} without");
+            assert!(score <= then, "{name} {agent}: {score} and {then} without");
+            let Tally { worked, completed, ratings, rating_sum, client, .. } = course.record.tally;
+            let fault = u64::from(agent == WORKER.agent);
+            assert_eq!((worked, completed, ratings, rating_sum), (fault, 0, 0, 0), "{name} {agent}");
+            assert_eq!(client.completed, u64::from(lost), "{name} {agent}");
+            let sum: Decimal = course.history.iter().map(|line| line.delta).sum();
+            assert_eq!(trust.begin().score + sum, score, "{name} {agent}: the history adds up");
+        }
+    }
+}
+
+#[test]
+fn a_payer_that_has_its_money_back_gains_nothing_by_that() {
+    let scolded = Fact::rated(days(1), paid(), Side::Worker, 1);
+    let lost = ruled(1, Side::Buyer, Ruling::Worker);
+    let bought = completed(1);
+    for (name, policy) in models() {
+        let trust = Trust::of(&policy);
+        let facts = [bought, scolded, lost];
+        let before = trust.run(BUYER.agent, &facts).record;
+        let gone = facts.map(|fact| fact.taken_back(days(1)));
+        let after = trust.run(BUYER.agent, facts.iter().chain(&gone)).record;
+        assert!(after.score <= before.score, "{name}: {} became {}", before.score, after.score);
+        assert_eq!(after.tally.client.completed, 0, "{name}");
+    }
 }
 
 // Properties.
@@ -379,7 +428,7 @@ fn any_fact() -> impl Strategy<Value = Fact> {
                 7 => Happening::Filed { contract, by: side },
                 _ => Happening::ReportDismissed { target: other.agent, reporter: one.owner },
             };
-            Fact { at: days(day), happening }
+            Fact::of(days(day), happening)
         },
     )
 }

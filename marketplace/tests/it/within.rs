@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use serde_json::json;
 use sqlx::{ConnectOptions, Connection, PgConnection, postgres::PgConnectOptions};
 use tradepost::{
     adjustment::Booking,
@@ -9,7 +10,7 @@ use tradepost::{
     engine::Marketplace,
     error::Rejection,
     ids::JobId,
-    job::{HoldState, JobStatus},
+    job::{HoldState, JobOrder, JobStatus, Schemas},
     ledger::{Account, RevenueKind},
     rail::CreditsRail,
     store::{InstructionState, Journal, PostgresStore, SqliteStore, Store},
@@ -162,6 +163,52 @@ async fn a_debt_is_repaid_by_two_payments_of_one_transaction_on_postgres() {
     repay(&market, &PostgresStore::within(&mut transaction)).await;
     transaction.commit().await.unwrap();
     check_repaid(&market).await;
+}
+
+/// Counts and documents are the transaction's, too: how many jobs an agent has at once (VP-42), what a first
+/// spending limit counts (VP-08), the schema that an output is held against (JP-06).
+async fn count(market: &Marketplace, transaction: &dyn Journal) {
+    let by = |agent| market.agent(agent).within(transaction);
+    let post = async |schemas| by(buyer()).post_job(JobOrder { schemas, ..order(euros(10)) }).await.unwrap().id;
+    let output = Some(json!({ "type": "object", "required": ["text"] }));
+    let schematic = post(Some(Schemas { input: None, output })).await;
+    by(worker()).accept(schematic).await.unwrap();
+    for _ in 1..10 {
+        let job = post(None).await;
+        by(worker()).accept(job).await.unwrap();
+    }
+    let one_too_many = by(worker()).accept(post(None).await).await;
+    assert!(matches!(rejection(one_too_many), Rejection::TierJobs { max: 10, actual: 10, .. }));
+    let empty = by(worker()).deliver(schematic, Default::default()).await;
+    assert!(matches!(rejection(empty), Rejection::NotToSchema { .. }));
+
+    let operator = || market.operator("Ada").within(transaction);
+    let budget = operator().set_spending_limit(buyer(), Some(euros(115))).await.unwrap();
+    assert_eq!(budget.spent, euros(110));
+    let refused = by(buyer()).post_job(order(euros(10))).await;
+    assert!(matches!(rejection(refused), Rejection::SpendingLimit { .. }));
+}
+
+#[tokio::test]
+async fn counts_are_those_of_the_embedders_transaction_on_sqlite() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(folder.path().join("market.db")).await.unwrap();
+    let market = ledger(store.clone()).await;
+    let transaction = store.begin().await.unwrap();
+    count(&market, &transaction).await;
+    transaction.end().await.unwrap();
+    assert_eq!(market.verify().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn counts_are_those_of_the_embedders_transaction_on_postgres() {
+    let url = crate::store::SERVER.database().unwrap();
+    let market = ledger(PostgresStore::connect(&url).await.unwrap()).await;
+    let mut own = connection(&url).await;
+    let mut transaction = own.begin().await.unwrap();
+    count(&market, &PostgresStore::within(&mut transaction)).await;
+    transaction.commit().await.unwrap();
+    assert_eq!(market.verify().await.unwrap(), []);
 }
 
 /// The rail hears of nothing that might be rolled back: workers take it up after the commit. So does

@@ -133,7 +133,7 @@ impl Marketplace {
         self.inner.agents.as_ref().ok_or(Rejection::NotOffered { what: "agents of its own" })
     }
 
-    /// An agent as it is now, for itself, its owner and operators.
+    /// An agent as it is now, with what is not for everybody (see [`Marketplace::profile`]).
     ///
     /// # Errors
     /// [`Rejection::NotFound`], or the store's failure.
@@ -154,7 +154,14 @@ impl Marketplace {
     /// # Errors
     /// The store's failure.
     pub async fn agents_of(&self, owner: OwnerId, offset: u32) -> Result<Vec<Arc<Agent>>, Error> {
-        let query = Query { kind: Kind::Agent, party: Some((0, owner.0)), statuses: Vec::new(), offset, limit: PAGE };
+        let query = Query {
+            kind: Kind::Agent,
+            party: Some((0, owner.0)),
+            statuses: Vec::new(),
+            before: None,
+            offset,
+            limit: PAGE,
+        };
         let found = self.inner.store.find(self.inner.market, &query).await?;
         Ok(found.into_iter().filter_map(|stored| Agent::of(stored.record)).collect())
     }
@@ -219,7 +226,7 @@ impl Marketplace {
             let ((version, policy), agent) = (self.policy(), before.as_ref().map(|(agent, _)| &**agent));
             let drawn = parts.draw(&policy, agent.map_or_else(|| command.registers(), |agent| Some(agent.id)))?;
             let owner = self.load_owner(journal, agent, call.actor).await?;
-            let active_contract = self.active_contract(agent, &command).await?;
+            let active_contract = self.active_contract(journal, agent, &command).await?;
             let (holds, owes) = self.left_behind(journal, agent, &command).await?;
             let fresh = parts.fresh(&policy, &drawn);
             let context = Context {
@@ -324,7 +331,12 @@ impl Marketplace {
     }
 
     /// A contract of the agent's that is not over, where the command asks for it (VP-09).
-    async fn active_contract(&self, agent: Option<&Agent>, command: &AgentCommand) -> Result<Option<Key>, Error> {
+    async fn active_contract(
+        &self,
+        journal: &dyn Journal,
+        agent: Option<&Agent>,
+        command: &AgentCommand,
+    ) -> Result<Option<Key>, Error> {
         let Some(agent) = agent.filter(|_| matches!(command, AgentCommand::Delete | AgentCommand::Close)) else {
             return Ok(None);
         };
@@ -335,8 +347,8 @@ impl Marketplace {
         for (kind, statuses) in active {
             for place in 0..2 {
                 let party = Some((place, agent.id.0));
-                let query = Query { kind, party, statuses: statuses.clone(), offset: 0, limit: 1 };
-                if let Some(found) = self.inner.store.find(self.inner.market, &query).await?.first() {
+                let query = Query { kind, party, statuses: statuses.clone(), before: None, offset: 0, limit: 1 };
+                if let Some(found) = journal.find(self.inner.market, &query).await?.first() {
                     return Ok(Some(found.record.key()));
                 }
             }
@@ -352,7 +364,8 @@ impl Marketplace {
         }
         match self.command_agent(Some(id), AgentCommand::Close, Call::by(&Actor::Timer)).await {
             Ok(ended) if ended.agent.status == AgentStatus::Deleted => Ok(ended.agent),
-            Ok(kept) => match self.active_contract(Some(&kept.agent), &AgentCommand::Delete).await? {
+            Ok(kept) => match self.active_contract(&*self.inner.store, Some(&kept.agent), &AgentCommand::Delete).await?
+            {
                 Some(contract) => Err(Rejection::ContractActive { agent: id, contract }.into()),
                 None => Ok(kept.agent), // the contract is over by now; it may be tried again
             },

@@ -16,7 +16,7 @@ use crate::{
     actor::Actor,
     agreement::{Agreement, AgreementCommand, AgreementStatus, Context, chain::CallProof, decide},
     error::{Error, Rejection},
-    hold::Spendable,
+    hold::{Recall, Spendable},
     ids::AgreementId,
     ledger::{Account, LedgerError},
     policy::{Policy, PolicyVersion},
@@ -52,7 +52,8 @@ impl Marketplace {
         offset: u32,
     ) -> Result<Vec<Arc<Agreement>>, Error> {
         let statuses = statuses.iter().map(|status| status.as_str()).collect();
-        let query = Query { kind: Kind::Agreement, party: Some(role.party()), statuses, offset, limit: PAGE };
+        let query =
+            Query { kind: Kind::Agreement, party: Some(role.party()), statuses, before: None, offset, limit: PAGE };
         let found = self.inner.store.find(self.inner.market, &query).await?;
         Ok(found.into_iter().filter_map(|stored| Agreement::of(stored.record)).collect())
     }
@@ -144,7 +145,7 @@ impl Attempt<'_> {
         };
         let parties = market.parties(self.journal, command.name(), beginning, &policy).await?;
         let agreement = before.map(|(agreement, _)| agreement);
-        let spendable = match agreement.filter(|agreement| takes_back(agreement, command)) {
+        let spendable = match agreement.filter(|agreement| agreement.returns.may_take_back(command.recall())) {
             Some(agreement) => self.spendable(agreement.buyer, Some(agreement.seller)).await?,
             None => Spendable::default(),
         };
@@ -172,15 +173,6 @@ impl Attempt<'_> {
         commit.documents.extend(document(&agreement, command, &decision.proofs)?);
         parties.guard(commit);
         Ok(agreement)
-    }
-}
-
-/// Whether a decision may take money out of the parties' wallets that went there before.
-fn takes_back(agreement: &Agreement, command: &AgreementCommand) -> bool {
-    match command {
-        AgreementCommand::RecordChargeback { .. } => true,
-        AgreementCommand::RecordOutcome { .. } => !agreement.returns.chargebacks.is_empty(),
-        _ => false,
     }
 }
 
@@ -223,8 +215,8 @@ impl Operation for Given {
     /// More of a debt was to be repaid than is owed by now, or a wallet that money is taken back from was
     /// spent from.
     fn is_stale(&self, error: &LedgerError) -> bool {
-        let takes_back = matches!(self.command, AgreementCommand::RecordChargeback { .. });
-        is_repaid(error) || takes_back && matches!(error, LedgerError::Overdraft { account: Account::Available(_), .. })
+        let recalls = self.command.recall() != Recall::Never;
+        is_repaid(error) || recalls && matches!(error, LedgerError::Overdraft { account: Account::Available(_), .. })
     }
 }
 

@@ -32,7 +32,7 @@ use crate::{
     },
     policy::WebhookPolicy,
     secret::{Pepper, Purpose, Secret},
-    store::{Commit, Kept, Key, OfKind, Query},
+    store::{Commit, Journal, Kept, Key, Kind, OfKind, Query},
 };
 
 /// The most records that one call lists (VP-32).
@@ -128,20 +128,20 @@ impl Marketplace {
         self.inner.notices.as_ref().ok_or(Rejection::NotOffered { what: "notices" })
     }
 
-    /// An agent's subscriptions, for itself and its owner; those for single jobs are apart.
+    /// An agent's subscriptions; those for single jobs are apart.
     ///
     /// # Errors
     /// The store's failure.
     pub async fn endpoints(&self, agent: AgentId) -> Result<Vec<Arc<Endpoint>>, Error> {
-        self.endpoints_of(0, agent.0).await
+        self.endpoints_of(&*self.inner.store, 0, agent.0).await
     }
 
-    /// The subscriptions of a job's parties for this job only (JP-34). Show each to its agent alone.
+    /// The subscriptions of a job's parties for this job only (JP-34).
     ///
     /// # Errors
     /// The store's failure.
     pub async fn job_endpoints(&self, job: JobId) -> Result<Vec<Arc<Endpoint>>, Error> {
-        self.endpoints_of(1, job.0).await
+        self.endpoints_of(&*self.inner.store, 1, job.0).await
     }
 
     /// What was sent, or is to be, and how it went.
@@ -154,7 +154,7 @@ impl Marketplace {
             Receiver::Endpoint(endpoint) => (0, endpoint.0),
             Receiver::Agent(agent) => (1, agent.0),
         };
-        self.listed(party, states, offset, limit.min(PAGE)).await
+        self.listed(&*self.inner.store, party, states, offset, limit.min(PAGE)).await
     }
 
     /// What an agent was told.
@@ -167,30 +167,39 @@ impl Marketplace {
             Which::All => Vec::new(),
             Which::Unread => vec!["unread"],
         };
-        self.listed((0, agent.0), statuses, offset, limit.min(PAGE)).await
+        self.listed(&*self.inner.store, (0, agent.0), statuses, offset, limit.min(PAGE)).await
     }
 
     /// How many notices an agent has not marked as read, counted up to 1000.
     ///
     /// # Errors
     /// The store's failure.
-    pub async fn unread(&self, agent: AgentId) -> Result<usize, Error> {
-        Ok(self.listed::<Notice>((0, agent.0), vec!["unread"], 0, COUNTED).await?.len())
+    pub async fn unread(&self, agent: AgentId) -> Result<u32, Error> {
+        let query = Query {
+            kind: Kind::Notice,
+            party: Some((0, agent.0)),
+            statuses: vec!["unread"],
+            before: None,
+            offset: 0,
+            limit: COUNTED,
+        };
+        Ok(self.inner.store.count(self.inner.market, &query).await?)
     }
 
-    async fn endpoints_of(&self, place: usize, id: Uuid) -> Result<Vec<Arc<Endpoint>>, Error> {
-        self.listed((place, id), vec!["active", "paused", "disabled"], 0, 2 * PAGE).await
+    async fn endpoints_of(&self, journal: &dyn Journal, place: usize, id: Uuid) -> Result<Vec<Arc<Endpoint>>, Error> {
+        self.listed(journal, (place, id), vec!["active", "paused", "disabled"], 0, 2 * PAGE).await
     }
 
     async fn listed<T: OfKind>(
         &self,
+        journal: &dyn Journal,
         party: (usize, Uuid),
         statuses: Vec<&'static str>,
         offset: u32,
         limit: u32,
     ) -> Result<Vec<Arc<T>>, Error> {
-        let query = Query { kind: T::KIND, party: Some(party), statuses, offset, limit };
-        let found = self.inner.store.find(self.inner.market, &query).await?;
+        let query = Query { kind: T::KIND, party: Some(party), statuses, before: None, offset, limit };
+        let found = journal.find(self.inner.market, &query).await?;
         Ok(found.into_iter().filter_map(|stored| T::of(stored.record)).collect())
     }
 
@@ -266,8 +275,8 @@ impl Operation for Endpoints {
             }
             agent = Some(target.agent);
             let known = match target.job {
-                None => on.market.endpoints(target.agent).await?,
-                Some(job) => on.market.job_endpoints(job).await?,
+                None => on.market.endpoints_of(on.journal, 0, target.agent.0).await?,
+                Some(job) => on.market.endpoints_of(on.journal, 1, job.0).await?,
             };
             count = known.iter().filter(|endpoint| endpoint.agent == target.agent).count();
             if let Some(job) = target.job
@@ -299,21 +308,8 @@ async fn owner_of(on: &Attempt<'_>, agent: AgentId) -> Result<Option<OwnerId>, E
 
 /// Whether the actor may do something with what is this agent's.
 async fn may(on: &Attempt<'_>, command: &'static str, agent: AgentId) -> Result<(), Error> {
-    use crate::actor::Actor;
-    on.market.authorize(on.actor, command, None)?;
-    let may = match on.actor {
-        Actor::Agent(actor) => *actor == agent,
-        Actor::Owner(owner) => owner_of(on, agent).await? == Some(*owner),
-        Actor::Operator(_) => true,
-        Actor::Timer | Actor::Rail(_) => false,
-    };
-    match may {
-        true => Ok(()),
-        false => {
-            let allowed = "the agent, its owner or an operator";
-            Err(Rejection::WrongActor { command, allowed, actor: on.actor.clone() }.into())
-        }
-    }
+    let theirs = on.market.theirs(on.journal, on.actor, &[agent]).await?;
+    Ok(on.market.may(command, !theirs.is_empty(), "the agent, its owner or an operator", on.actor)?)
 }
 
 /// Sends a `webhook.ping` to a subscription (PG-13).

@@ -123,8 +123,8 @@ impl Session<'_> {
         let mut marked = 0;
         loop {
             let (party, statuses) = (Some((0, agent.0)), vec!["unread"]);
-            let query = Query { kind: Kind::Notice, party, statuses, offset: 0, limit: MARKED as u32 };
-            let unread = market.inner.store.find(market.inner.market, &query).await?;
+            let query = Query { kind: Kind::Notice, party, statuses, before: None, offset: 0, limit: MARKED as u32 };
+            let unread = on.journal.find(market.inner.market, &query).await?;
             let Some(first) = unread.first() else { return Ok(marked) };
             let mut commit = on.commit(first.record.key(), first.version);
             for stored in unread {

@@ -271,7 +271,7 @@ impl Marketplace {
         if let Some(found) = known.get(&party) {
             return Ok(found.clone());
         }
-        let found = self.endpoints_of(party.0, party.1).await?;
+        let found = self.endpoints_of(&*self.inner.store, party.0, party.1).await?;
         known.insert(party, found.clone());
         Ok(found)
     }
@@ -328,7 +328,7 @@ impl Marketplace {
     async fn take_up(&self, endpoint: EndpointId) -> Result<(), Error> {
         loop {
             let (party, statuses) = (Some((0, endpoint.0)), vec!["held"]);
-            let query = Query { kind: Kind::Delivery, party, statuses, offset: 0, limit: HELD };
+            let query = Query { kind: Kind::Delivery, party, statuses, before: None, offset: 0, limit: HELD };
             let held = self.inner.store.find(self.inner.market, &query).await?;
             let Some(first) = held.first() else { return Ok(()) };
             let now = self.now();

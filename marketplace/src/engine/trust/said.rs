@@ -5,8 +5,10 @@ use std::sync::Arc;
 use super::Marketplace;
 use crate::{
     agent::AgentEvent,
+    clock::Timestamp,
     dispute::{Award, DisputeEnding},
     error::{Error, Rejection},
+    hold::HoldEvent,
     ids::{AgentId, JobId, OwnerId},
     job::{CancelCause, Job, JobEvent},
     money::Money,
@@ -44,23 +46,26 @@ impl Marketplace {
                 | JobEvent::PaymentReceived { .. }
                 | JobEvent::SettledOutside { .. },
             ) => self.ended(logged).await,
+            EventBody::Job(JobEvent::Hold(
+                HoldEvent::ChargebackLost { .. } | HoldEvent::RefundedAfterPayout { .. },
+            )) => self.went_back(logged).await,
             EventBody::Review(ReviewEvent::Given { job, by, rating, settled: true, .. }) => {
                 let (job, ending) = self.ending(*job, logged.position).await?;
                 let Some(contract) = self.contract(&job, ending.as_ref()).await? else { return Ok(None) };
                 Ok(Some(Said { facts: vec![Fact::rated(at, contract, *by, *rating)], policy: job.policy }))
             }
             EventBody::Agent(AgentEvent::Verified { policy, .. }) => {
-                let fact = Fact { at, happening: Happening::Verified { agent: AgentId(event.subject.id) } };
+                let fact = Fact::of(at, Happening::Verified { agent: AgentId(event.subject.id) });
                 Ok(Some(Said { facts: vec![fact], policy: *policy }))
             }
             EventBody::Report(ReportEvent::Made { about, reporter, policy, .. }) => {
                 let (target, reporter) = (self.party(*about).await?, self.party(*reporter).await?);
-                let fact = Fact { at, happening: Happening::Reported { target, reporter } };
+                let fact = Fact::of(at, Happening::Reported { target, reporter });
                 Ok(Some(Said { facts: vec![fact], policy: *policy }))
             }
             EventBody::Report(ReportEvent::Dismissed { about, reporter, policy, .. }) => {
                 let reporter = self.party(*reporter).await?.owner;
-                let fact = Fact { at, happening: Happening::ReportDismissed { target: *about, reporter } };
+                let fact = Fact::of(at, Happening::ReportDismissed { target: *about, reporter });
                 Ok(Some(Said { facts: vec![fact], policy: *policy }))
             }
             _ => Ok(None),
@@ -74,7 +79,7 @@ impl Marketplace {
         // A rail has funded it: then the rail's receipt is what divides it.
         let by_receipt = matches!(logged.event.body, EventBody::Job(JobEvent::PaymentReceived { .. }));
         let outside = matches!(logged.event.body, EventBody::Job(JobEvent::SettledOutside { .. }));
-        if ending.divided_before || (by_receipt == job.hold.funding.is_empty() && !outside) {
+        if ending.divided_before.is_some() || (by_receipt == job.hold.funding.is_empty() && !outside) {
             return Ok(None);
         }
         let Some(contract) = self.contract(&job, Some(&ending)).await? else { return Ok(None) };
@@ -87,19 +92,48 @@ impl Marketplace {
             (How::Ruled(_) | How::Neither, _) => {}
         }
         for by in [Side::Buyer, Side::Worker].into_iter().filter(|_| by_receipt || outside) {
-            if let Some(rating) = self.rated_before(job.id, by, logged.position).await? {
+            // One that was given after the money was divided has counted by itself.
+            if let Some(Given { rating, settled: false, .. }) = self.rated_before(job.id, by, logged.position).await? {
                 facts.push(Fact::rated(at, contract, by, rating));
             }
         }
         Ok(Some(Said { facts, policy: job.policy }))
     }
 
-    /// A rating that was given when the money was not divided yet, by a place in the log.
-    async fn rated_before(&self, job: JobId, by: Side, place: Position) -> Result<Option<u8>, Error> {
+    /// What has counted of a job and counts no more, if with this event all that worker and platform were paid has
+    /// gone back. What needed nobody to be paid (a worker's fault, a ruling for the buyer) counts on.
+    async fn went_back(&self, logged: &LoggedEvent) -> Result<Option<Said>, Error> {
+        let (job, ending) = self.ending(JobId(logged.event.subject.id), logged.position).await?;
+        let Some(ending) = ending.filter(|ending| ending.went_back == Some(logged.position)) else { return Ok(None) };
+        let counted_at = if job.hold.funding.is_empty() { Some(ending.at) } else { ending.divided_before };
+        let Some(counted_at) = counted_at else { return Ok(None) }; // nothing has counted yet, and nothing will
+        let as_it_was = Ending { went_back: None, ..ending };
+        let Some(contract) = self.contract(&job, Some(&as_it_was)).await? else { return Ok(None) };
+        let mut facts = Vec::new();
+        match (as_it_was.how, as_it_was.filed_by) {
+            (How::Completed, _) => facts.push(Fact::completed(counted_at, contract)),
+            (How::Ruled(ruling @ (Ruling::Worker | Ruling::Split)), Some(filed_by)) => {
+                facts.push(Fact::ruled(counted_at, contract, filed_by, ruling));
+            }
+            (How::Ruled(_) | How::WorkerFault | How::Neither, _) => {}
+        }
+        for by in [Side::Buyer, Side::Worker] {
+            if let Some(Given { at, rating, .. }) = self.rated_before(job.id, by, logged.position).await? {
+                facts.push(Fact::rated(at.max(counted_at), contract, by, rating));
+            }
+        }
+        let facts = facts.into_iter().map(|fact| fact.taken_back(logged.event.at)).collect();
+        Ok(Some(Said { facts, policy: job.policy }))
+    }
+
+    /// The rating that a side has given by a place in the log.
+    async fn rated_before(&self, job: JobId, by: Side, place: Position) -> Result<Option<Given>, Error> {
         let review = Key { kind: Kind::Review, id: Review::id_of(job, by) };
         let events = self.inner.store.events_of(self.inner.market, review).await?;
         Ok(events.into_iter().filter(|given| given.position < place).find_map(|given| match given.event.body {
-            EventBody::Review(ReviewEvent::Given { rating, settled: false, .. }) => Some(rating),
+            EventBody::Review(ReviewEvent::Given { rating, settled, .. }) => {
+                Some(Given { at: given.event.at, rating, settled })
+            }
             _ => None,
         }))
     }
@@ -108,13 +142,18 @@ impl Marketplace {
     async fn ending(&self, job: JobId, place: Position) -> Result<(Arc<Job>, Option<Ending>), Error> {
         let (job, events) = (self.job(job).await?, self.job_history(job).await?);
         let mut ending = None;
-        let (mut filed_by, mut ruling, mut divided_before) = (None, None, false);
+        let (mut filed_by, mut ruling, mut divided_before) = (None, None, None);
         let none = Money::zero(job.terms.amount.currency());
+        let (mut given_back, mut went_back) = (none, None);
         for logged in events.into_iter().filter(|logged| logged.position <= place) {
+            let at = logged.event.at;
             let EventBody::Job(event) = logged.event.body else { continue };
-            let divides = matches!(event, JobEvent::PaymentReceived { .. } | JobEvent::SettledOutside { .. });
-            divided_before |= divides && logged.position < place;
-            let (how, amount, to_worker) = match event {
+            if matches!(event, JobEvent::PaymentReceived { .. } | JobEvent::SettledOutside { .. })
+                && logged.position < place
+            {
+                divided_before = divided_before.or(Some(at));
+            }
+            let (how, amount, to_worker, to_platform) = match event {
                 JobEvent::Disputed { by, .. } => {
                     (filed_by, ruling) = (Some(by), None);
                     continue;
@@ -123,36 +162,47 @@ impl Marketplace {
                     ruling = Some(ending);
                     continue;
                 }
-                JobEvent::Completed { net, .. } => {
-                    (how_ruled(ruling.as_ref()).unwrap_or(How::Completed), job.terms.total(), net)
+                JobEvent::Hold(HoldEvent::ChargebackLost { amount, buyer, .. }) => {
+                    given_back = given_back.plus(amount).and_then(|sum| sum.minus(buyer)).map_err(Rejection::from)?;
+                    went_back = went_back.or(all_of(ending.as_ref(), given_back).then_some(logged.position));
+                    continue;
+                }
+                JobEvent::Hold(HoldEvent::RefundedAfterPayout { amount, .. }) => {
+                    given_back = given_back.plus(amount).map_err(Rejection::from)?;
+                    went_back = went_back.or(all_of(ending.as_ref(), given_back).then_some(logged.position));
+                    continue;
+                }
+                JobEvent::Completed { net, fee, .. } => {
+                    (how_ruled(ruling.as_ref()).unwrap_or(How::Completed), job.terms.total(), net, fee)
                 }
                 JobEvent::Refunded { amount, .. } => {
-                    (how_ruled(ruling.as_ref()).unwrap_or(How::Neither), Ok(amount), none)
+                    (how_ruled(ruling.as_ref()).unwrap_or(How::Neither), Ok(amount), none, none)
                 }
                 JobEvent::Cancelled { cause, refunded, cancellation_fee, compensation, .. } => {
                     let fault =
                         matches!(cause, CancelCause::Worker | CancelCause::Stale | CancelCause::DeadlineExpired);
                     let amount = refunded.plus(cancellation_fee).and_then(|sum| sum.plus(compensation));
-                    (if fault { How::WorkerFault } else { How::Neither }, amount, compensation)
+                    (if fault { How::WorkerFault } else { How::Neither }, amount, compensation, cancellation_fee)
                 }
                 JobEvent::SettledOutside { legs, .. } => {
-                    let to_worker = worker_leg(&legs, none);
+                    let to_worker = leg(&legs, |to| matches!(to, RailParty::Worker(_)), none);
                     let how = if to_worker.is_positive() { How::Completed } else { How::Neither };
-                    (how, job.terms.total(), to_worker)
+                    (how, job.terms.total(), to_worker, leg(&legs, |to| *to == RailParty::Platform, none))
                 }
                 _ => continue,
             };
             let settled = Settled { amount: amount.map_err(Rejection::from)?, to_worker };
-            ending = Some(Ending { how, filed_by, settled, divided_before: false });
+            let paid = to_worker.plus(to_platform).map_err(Rejection::from)?;
+            ending = Some(Ending { at, how, filed_by, settled, paid, divided_before: None, went_back: None });
         }
-        Ok((job, ending.map(|ending| Ending { divided_before, ..ending })))
+        Ok((job, ending.map(|ending| Ending { divided_before, went_back, ..ending })))
     }
 
     /// What trust has to know of a job, if it has a worker.
     async fn contract(&self, job: &Job, ending: Option<&Ending>) -> Result<Option<Contract>, Error> {
         let Some(worker) = job.worker else { return Ok(None) };
         let (buyer, worker) = (self.party(job.buyer).await?, self.party(worker).await?);
-        Ok(Some(Contract { id: job.id, buyer, worker, settled: ending.map(|ending| ending.settled) }))
+        Ok(Some(Contract { id: job.id, buyer, worker, settled: ending.map(Ending::settled) }))
     }
 
     /// An agent and who is behind it: where agents are the embedder's own, each is its own owner.
@@ -171,11 +221,39 @@ impl Marketplace {
 
 /// How a job ended, as far as trust is concerned.
 struct Ending {
+    /// When.
+    at: Timestamp,
     how: How,
     filed_by: Option<Side>,
     settled: Settled,
-    /// Its money was divided before: what arrives now is a refund.
-    divided_before: bool,
+    /// What worker and platform got.
+    paid: Money,
+    /// When a rail divided its money before: what arrives now is a refund.
+    divided_before: Option<Timestamp>,
+    /// Where in the log all that worker and platform got had gone back.
+    went_back: Option<Position>,
+}
+
+impl Ending {
+    /// How the money was divided; nothing is left to the worker of what has all gone back.
+    fn settled(&self) -> Settled {
+        let Settled { amount, to_worker } = self.settled;
+        let none = Money::zero(to_worker.currency());
+        Settled { amount, to_worker: if self.went_back.is_some() { none } else { to_worker } }
+    }
+}
+
+/// Whether as much was given back as worker and platform got.
+fn all_of(ending: Option<&Ending>, given_back: Money) -> bool {
+    ending.is_some_and(|ending| ending.paid.is_positive() && given_back.minor() >= ending.paid.minor())
+}
+
+/// A rating that was given.
+struct Given {
+    at: Timestamp,
+    rating: u8,
+    /// Whether the money was divided by then.
+    settled: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -205,6 +283,6 @@ fn how_ruled(ending: Option<&DisputeEnding>) -> Option<How> {
     }
 }
 
-fn worker_leg(legs: &[Leg], none: Money) -> Money {
-    legs.iter().find(|leg| matches!(leg.to, RailParty::Worker(_))).map_or(none, |leg| leg.amount)
+fn leg(legs: &[Leg], is: fn(&RailParty) -> bool, none: Money) -> Money {
+    legs.iter().find(|leg| is(&leg.to)).map_or(none, |leg| leg.amount)
 }

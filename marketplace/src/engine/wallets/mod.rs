@@ -64,6 +64,15 @@ impl Operation for WalletOperation<'_> {
 struct Limiting {
     agent: AgentId,
     limit: Option<Money>,
+    step: Step,
+}
+
+/// A first limit is set in two commits: from the first one on nothing is reserved past the budget, so that the
+/// second has all of what was reserved before.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Counts,
+    Sets,
 }
 
 #[async_trait]
@@ -73,7 +82,7 @@ impl Operation for Limiting {
     }
 
     async fn attempt(&mut self, on: &Attempt<'_>) -> Result<Commit, Error> {
-        let Self { agent, limit } = *self;
+        let Self { agent, limit, step } = *self;
         let (known, _) = on.standing(agent).await?;
         let owner = matches!((on.actor, &known), (Actor::Owner(owner), Some(agent)) if agent.owner == *owner);
         let may = owner || matches!(on.actor, Actor::Operator(_));
@@ -82,13 +91,21 @@ impl Operation for Limiting {
             on.allowance(agent).await?.ok_or(Rejection::NotOffered { what: "spending limits" })?;
         let Allowance { budget, policy } = allowance;
         let budget = budget.at(on.now, &policy);
+        let mut commit = on.commit(budget.key(), version);
+        let wanted = limit.map_or(SpendingLimit::Unlimited, SpendingLimit::Most);
+        if step == Step::Counts {
+            budget.with_limit(wanted, None)?; // what is refused changes nothing
+            commit.write_silently(budget.counting(on.now), version);
+            return Ok(commit);
+        }
         let counted = match budget.most(&policy) {
             Some(_) => None,
-            None => Some(Counted { at: on.now, amount: on.market.reserved_since(agent, &budget).await? }),
+            None => {
+                let amount = on.market.reserved_since(on.journal, agent, &budget).await?;
+                Some(Counted { at: on.now, amount })
+            }
         };
-        let limit = limit.map_or(SpendingLimit::Unlimited, SpendingLimit::Most);
-        let (budget, event) = budget.with_limit(limit, counted)?;
-        let mut commit = on.commit(budget.key(), version);
+        let (budget, event) = budget.with_limit(wanted, counted)?;
         commit.write(budget, version, on.actor, [event]);
         Ok(commit)
     }
@@ -194,13 +211,13 @@ impl Marketplace {
     }
 
     /// What an agent's jobs of a budget's period have reserved, as far as no budget was charged with it.
-    async fn reserved_since(&self, agent: AgentId, budget: &Budget) -> Result<Money, Error> {
+    async fn reserved_since(&self, journal: &dyn Journal, agent: AgentId, budget: &Budget) -> Result<Money, Error> {
         let party = Some((0, agent.0));
-        let mut query = Query { kind: Kind::Job, party, statuses: Vec::new(), offset: 0, limit: PAGE };
-        let mut sum = Money::zero(self.currency());
-        loop {
-            let page = self.inner.store.find(self.inner.market, &query).await?;
-            let last = page.len() < PAGE as usize;
+        let query = Query { kind: Kind::Job, party, statuses: Vec::new(), before: None, offset: 0, limit: PAGE };
+        let (mut sum, mut next) = (Money::zero(self.currency()), Some(query));
+        while let Some(query) = next {
+            let page = journal.find(self.inner.market, &query).await?;
+            next = query.after(&page);
             for job in page.into_iter().filter_map(|stored| Job::of(stored.record)) {
                 if job.posted_at < budget.since {
                     return Ok(sum);
@@ -209,11 +226,8 @@ impl Marketplace {
                     sum = sum.plus(job.reserved().map_err(Rejection::from)?).map_err(Rejection::from)?;
                 }
             }
-            if last {
-                return Ok(sum);
-            }
-            query.offset += PAGE;
         }
+        Ok(sum)
     }
 
     /// Carries out a command to a wallet.
@@ -228,9 +242,18 @@ impl Marketplace {
     }
 
     async fn limit_spending(&self, agent: AgentId, limit: Option<Money>, call: Call<'_>) -> Result<Arc<Budget>, Error> {
-        let mut operation = Limiting { agent, limit };
         let told = ("set_spending_limit", agent, limit);
-        self.transact(call, &told, &mut operation).await
+        let on = Attempt::new(self, call);
+        let given_before = match self.key_use(&told, call)? {
+            Some((key, _)) => on.journal.key(self.inner.market, &key).await?.is_some(),
+            None => false,
+        };
+        let begins = limit.is_some() && !given_before;
+        if begins && on.allowance(agent).await?.is_some_and(|(allowance, _)| !allowance.counts(on.now)) {
+            let mut counting = Limiting { agent, limit, step: Step::Counts };
+            self.transact::<Budget>(Call { key: None, ..call }, &told, &mut counting).await?;
+        }
+        self.transact(call, &told, &mut Limiting { agent, limit, step: Step::Sets }).await
     }
 
     /// What an agent could take out of its wallet, or is taking out, and what it owes, where the command

@@ -159,15 +159,14 @@ impl Marketplace {
         statuses: Vec<&'static str>,
         mut see: impl FnMut(&C) -> Result<(), Rejection> + Send,
     ) -> Result<(), Error> {
-        let mut query = Query { kind: C::KIND, party: Some((place, agent.0)), statuses, offset: 0, limit: PAGE };
-        loop {
+        let query =
+            Query { kind: C::KIND, party: Some((place, agent.0)), statuses, before: None, offset: 0, limit: PAGE };
+        let mut next = Some(query);
+        while let Some(query) = next {
             let page = self.inner.store.find(self.inner.market, &query).await?;
-            let last = page.len() < PAGE as usize;
+            next = query.after(&page);
             page.into_iter().filter_map(|stored| C::of(stored.record)).try_for_each(|contract| see(&contract))?;
-            if last {
-                return Ok(());
-            }
-            query.offset += PAGE;
         }
+        Ok(())
     }
 }

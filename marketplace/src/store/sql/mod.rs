@@ -171,6 +171,21 @@ impl<D: 'static> Journal for SqlStore<D> {
         }
     }
 
+    async fn find(&self, market: MarketId, query: &Query) -> Result<Vec<Stored>, StoreError> {
+        ask!(self.readers, queries::find, market, query)
+    }
+
+    async fn count(&self, market: MarketId, query: &Query) -> Result<u32, StoreError> {
+        match query.party {
+            Some(_) => Ok(self.shared.reader.count(market, query).await?),
+            None => ask!(self.readers, queries::count, market, query),
+        }
+    }
+
+    async fn document(&self, market: MarketId, subject: Uuid, name: &str) -> Result<Option<String>, StoreError> {
+        ask!(self.readers, queries::document, market, subject, name)
+    }
+
     async fn commit(&self, commit: Commit) -> Result<(), CommitError> {
         self.shared.queue.commit(Prepared::new(commit)?).await
     }
@@ -194,17 +209,6 @@ impl<D: 'static> Store for SqlStore<D> {
         ask!(self.readers, queries::policy, market, version)
     }
 
-    async fn find(&self, market: MarketId, query: &Query) -> Result<Vec<Stored>, StoreError> {
-        ask!(self.readers, queries::find, market, query)
-    }
-
-    async fn count(&self, market: MarketId, query: &Query) -> Result<u32, StoreError> {
-        match query.party {
-            Some(_) => Ok(self.shared.reader.count(market, query).await?),
-            None => ask!(self.readers, queries::count, market, query),
-        }
-    }
-
     async fn tagged(&self, market: MarketId, tagged: &Tagged) -> Result<Vec<Stored>, StoreError> {
         ask!(self.readers, queries::tagged, market, tagged)
     }
@@ -215,10 +219,6 @@ impl<D: 'static> Store for SqlStore<D> {
 
     async fn claim(&self, market: MarketId, claim: &Claim) -> Result<Vec<Stored>, StoreError> {
         ask!(self.writers, queries::claim, market, claim)
-    }
-
-    async fn document(&self, market: MarketId, subject: Uuid, name: &str) -> Result<Option<String>, StoreError> {
-        ask!(self.readers, queries::document, market, subject, name)
     }
 
     async fn events(&self, market: MarketId, after: Position, limit: u32) -> Result<Vec<LoggedEvent>, StoreError> {

@@ -5,6 +5,7 @@ use std::{num::NonZeroUsize, str::FromStr, time::Duration};
 use async_trait::async_trait;
 use sqlx::{ConnectOptions as _, PgConnection, postgres::PgConnectOptions};
 use tokio::{sync::Mutex, time::timeout};
+use uuid::Uuid;
 
 use super::{
     Bulk, Dialect, Failure, SqlStore, queries, session::Session, shelf::Shelf, write::Prepared, writer::Joined,
@@ -14,7 +15,7 @@ use crate::{
     ids::MarketId,
     ledger::Account,
     money::{Currency, Money},
-    store::{Commit, CommitError, Journal, Key, KeyRecord, StoreError, StoreErrorKind, Stored},
+    store::{Commit, CommitError, Journal, Key, KeyRecord, Query, StoreError, StoreErrorKind, Stored},
 };
 
 /// Keeps everything in a PostgreSQL database, in the schema that comes first in the search path. Any
@@ -174,6 +175,18 @@ impl Journal for PostgresJournal<'_> {
         at: Option<Timestamp>,
     ) -> Result<Money, StoreError> {
         Ok(queries::balance(&mut *self.0.lock().await.connection, market, account, currency, at).await?)
+    }
+
+    async fn find(&self, market: MarketId, query: &Query) -> Result<Vec<Stored>, StoreError> {
+        Ok(queries::find(&mut *self.0.lock().await.connection, market, query).await?)
+    }
+
+    async fn count(&self, market: MarketId, query: &Query) -> Result<u32, StoreError> {
+        Ok(queries::count(&mut *self.0.lock().await.connection, market, query).await?)
+    }
+
+    async fn document(&self, market: MarketId, subject: Uuid, name: &str) -> Result<Option<String>, StoreError> {
+        Ok(queries::document(&mut *self.0.lock().await.connection, market, subject, name).await?)
     }
 
     async fn commit(&self, commit: Commit) -> Result<(), CommitError> {

@@ -89,12 +89,31 @@ pub(super) async fn policy(
 }
 
 pub(super) async fn find(session: &mut dyn Session, market: MarketId, query: &Query) -> Result<Vec<Stored>, Failure> {
-    let offset = i64::from(query.offset);
     let make = |name: &str, wanted: &str| {
-        format!("SELECT version, claims, body FROM {name} WHERE {wanted} ORDER BY id DESC LIMIT $2 OFFSET $3")
+        format!("SELECT id, version, claims, body FROM {name} WHERE {wanted} ORDER BY id DESC LIMIT $2 OFFSET $3")
     };
-    let lines = matching(session, "find", market, query, offset, make).await?;
-    Ok(lines.into_iter().filter_map(|line| readable(query.kind, line)).collect())
+    let (mut rest, mut found) = (query.clone(), Vec::new());
+    loop {
+        let lines = matching(session, "find", market, &rest, make).await?;
+        match read_on(rest.kind, lines, rest.limit, &mut found)? {
+            None => return Ok(found),
+            Some((last, left)) => (rest.before, rest.offset, rest.limit) = (Some(last), 0, left),
+        }
+    }
+}
+
+/// Reads the records of a page. Those that cannot be read take no place in it: when there are some, the last
+/// record's id and how many are still to be looked for after it.
+fn read_on(kind: Kind, lines: Lines, asked: u32, found: &mut Vec<Stored>) -> Result<Option<(Uuid, u32)>, Failure> {
+    let (full, mut last, mut left) = (lines.len() == asked as usize, None, 0);
+    for mut line in lines {
+        last = Some(line.id()?);
+        match readable(kind, line) {
+            Some(stored) => found.push(stored),
+            None => left += 1,
+        }
+    }
+    Ok(last.filter(|_| full && left > 0).map(|last| (last, left)))
 }
 
 /// Counted without an order, so that the index by party and status serves.
@@ -102,7 +121,8 @@ pub(super) async fn count(session: &mut dyn Session, market: MarketId, query: &Q
     let make = |name: &str, wanted: &str| {
         format!("SELECT COUNT(*) FROM (SELECT 1 AS one FROM {name} WHERE {wanted} LIMIT $2 OFFSET $3) AS found")
     };
-    let line = matching(session, "count", market, query, 0, make).await?.pop();
+    let query = Query { before: None, offset: 0, ..query.clone() };
+    let line = matching(session, "count", market, &query, make).await?.pop();
     Ok(line.map(|mut line| line.int()).transpose()?.map_or(0, small))
 }
 
@@ -150,7 +170,6 @@ async fn matching(
     purpose: &'static str,
     market: MarketId,
     query: &Query,
-    offset: i64,
     make: impl Fn(&str, &str) -> String,
 ) -> Result<Lines, Failure> {
     let table = table(query.kind);
@@ -162,22 +181,28 @@ async fn matching(
         None => None,
     };
     let statuses = once(query);
-    let mut cells: Vec<Cell> = vec![market.0.into(), i64::from(query.limit).into(), offset.into()];
+    let mut cells: Vec<Cell> = vec![market.0.into(), i64::from(query.limit).into(), i64::from(query.offset).into()];
     cells.extend(party.map(|(_, id)| Cell::Id(id)));
+    cells.extend(query.before.map(Cell::Id));
     let make = || {
-        let mut wanted = String::from("market = $1");
+        let (mut wanted, mut place) = (String::from("market = $1"), 4);
         if let Some((column, _)) = party {
-            wanted += &format!(" AND {column} = $4");
+            wanted += &format!(" AND {column} = ${place}");
+            place += 1;
+        }
+        if query.before.is_some() {
+            wanted += &format!(" AND id < ${place}");
+            place += 1;
         }
         if !statuses.is_empty() {
-            let first = 4 + usize::from(party.is_some());
-            wanted += &format!(" AND status IN ({})", places(first, statuses.len()));
+            wanted += &format!(" AND status IN ({})", places(place, statuses.len()));
         }
         make(table.name, &wanted)
     };
     // A statement's text is kept by its purpose and size: what tells these apart has to be in there.
     let party = party.map_or(0, |_| 1 + query.party.map_or(0, |(place, _)| place));
-    let sql = text(session.dialect(), purpose, table.name, party * STATUSES + statuses.len(), make);
+    let shape = (2 * party + usize::from(query.before.is_some())) * STATUSES + statuses.len();
+    let sql = text(session.dialect(), purpose, table.name, shape, make);
     cells.extend(statuses.into_iter().map(Cell::from));
     session.rows(sql, cells).await
 }
@@ -194,24 +219,29 @@ pub(super) async fn tagged(
     // The records are fetched for the page only, not for what is skipped.
     let make = |older: &str| {
         format!(
-            "SELECT version, claims, body FROM (SELECT id AS tagged FROM tags WHERE market = $1 AND kind = $2 \
+            "SELECT id, version, claims, body FROM (SELECT id AS tagged FROM tags WHERE market = $1 AND kind = $2 \
              AND tag = $3{older} ORDER BY id DESC LIMIT $4 OFFSET $5) AS page \
              JOIN {name} ON market = $1 AND id = tagged ORDER BY tagged DESC"
         )
     };
-    let (limit, offset) = (i64::from(tagged.limit), i64::from(tagged.offset));
-    let kind = tagged.kind.as_str();
-    let mut cells: Vec<Cell> =
-        vec![market.0.into(), kind.into(), tagged.tag.as_str().into(), limit.into(), offset.into()];
-    let sql = match tagged.before {
-        Some(id) => {
-            cells.push(id.into());
-            text(session.dialect(), "older tagged", name, 1, || make(" AND id < $6"))
+    let (kind, tag) = (tagged.kind.as_str(), tagged.tag.as_str());
+    let (mut before, mut offset, mut limit, mut found) = (tagged.before, tagged.offset, tagged.limit, Vec::new());
+    loop {
+        let mut cells: Vec<Cell> =
+            vec![market.0.into(), kind.into(), tag.into(), i64::from(limit).into(), i64::from(offset).into()];
+        let sql = match before {
+            Some(id) => {
+                cells.push(id.into());
+                text(session.dialect(), "older tagged", name, 1, || make(" AND id < $6"))
+            }
+            None => text(session.dialect(), "tagged", name, 1, || make("")),
+        };
+        let lines = session.rows(sql, cells).await?;
+        match read_on(tagged.kind, lines, limit, &mut found)? {
+            None => return Ok(found),
+            Some((last, left)) => (before, offset, limit) = (Some(last), 0, left),
         }
-        None => text(session.dialect(), "tagged", name, 1, || make("")),
-    };
-    let lines = session.rows(sql, cells).await?;
-    Ok(lines.into_iter().filter_map(|line| readable(tagged.kind, line)).collect())
+    }
 }
 
 /// A record among others. One that cannot be read, perhaps because a newer version of this library

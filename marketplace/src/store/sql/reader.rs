@@ -4,7 +4,10 @@
 //!
 //! A question is put to the database after it was asked, so an answer is never older than its question.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use tokio::sync::{Mutex, mpsc, oneshot};
@@ -16,7 +19,7 @@ use super::{
     session::{Cell, Session},
     shelf::Shelf,
     tables::{lookup, table},
-    write::{account, currency},
+    write::currency_name,
     writer::within,
 };
 use crate::{
@@ -111,7 +114,10 @@ impl Reader {
 
     /// How many of a party's records match.
     pub(super) async fn count(&self, market: MarketId, query: &Query) -> Result<u32, Failure> {
-        self.counts.ask((market, Query { offset: 0, ..query.clone() })).await
+        // Each status once, so that there are no more than the kind has, and the same question is asked alike.
+        let statuses: BTreeSet<&'static str> = query.statuses.iter().copied().collect();
+        let statuses = statuses.into_iter().collect();
+        self.counts.ask((market, Query { statuses, before: None, offset: 0, ..query.clone() })).await
     }
 }
 
@@ -146,16 +152,20 @@ impl Question for (MarketId, Account, Currency) {
         for (market, account, _) in group {
             wanted.entry(*market).or_default().push(account.to_string().as_str().into());
         }
-        let mut found: HashMap<Self, i64> = HashMap::new();
+        // By the names in the rows: one that cannot be read is nobody's who asks.
+        let mut found: HashMap<(MarketId, Arc<str>, Arc<str>), i64> = HashMap::new();
         for (market, names) in wanted {
             let select = "SELECT account, currency, balance FROM accounts WHERE market = $1 AND account";
             for mut line in lookup(session, "balances", "accounts", select, "", market, names).await? {
-                found.insert((market, account(&line.text()?)?, currency(&line.text()?)?), line.int()?);
+                found.insert((market, line.text()?, line.text()?), line.int()?);
             }
         }
         // An account that never moved has no row.
-        let minor = |question| found.get(question).copied().unwrap_or(0);
-        Ok(group.iter().map(|question| Ok(Money::new(minor(question), question.2))).collect())
+        let balance = |(market, account, currency): &Self| {
+            let row = (*market, account.to_string().into(), currency_name(*currency).into());
+            Ok(Money::new(found.get(&row).copied().unwrap_or(0), *currency))
+        };
+        Ok(group.iter().map(balance).collect())
     }
 }
 

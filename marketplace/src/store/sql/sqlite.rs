@@ -8,6 +8,7 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use tokio::sync::Mutex;
+use uuid::Uuid;
 
 use super::{
     Bulk, Dialect, Failure, SqlStore, queries,
@@ -21,7 +22,7 @@ use crate::{
     ids::MarketId,
     ledger::Account,
     money::{Currency, Money},
-    store::{Commit, CommitError, Journal, Key, KeyRecord, StoreError, StoreErrorKind, Stored},
+    store::{Commit, CommitError, Journal, Key, KeyRecord, Query, StoreError, StoreErrorKind, Stored},
 };
 
 /// Keeps everything in one SQLite file: write-ahead log, every commit synced to the disk.
@@ -204,6 +205,18 @@ impl Journal for SqliteTransaction {
         at: Option<Timestamp>,
     ) -> Result<Money, StoreError> {
         Ok(queries::balance(&mut *self.0.lock().await.joined.connection, market, account, currency, at).await?)
+    }
+
+    async fn find(&self, market: MarketId, query: &Query) -> Result<Vec<Stored>, StoreError> {
+        Ok(queries::find(&mut *self.0.lock().await.joined.connection, market, query).await?)
+    }
+
+    async fn count(&self, market: MarketId, query: &Query) -> Result<u32, StoreError> {
+        Ok(queries::count(&mut *self.0.lock().await.joined.connection, market, query).await?)
+    }
+
+    async fn document(&self, market: MarketId, subject: Uuid, name: &str) -> Result<Option<String>, StoreError> {
+        Ok(queries::document(&mut *self.0.lock().await.joined.connection, market, subject, name).await?)
     }
 
     async fn commit(&self, commit: Commit) -> Result<(), CommitError> {

@@ -2,12 +2,15 @@
 
 use std::sync::{Arc, Mutex};
 
+use uuid::Uuid;
+
 use super::{
     Broken, Inside, Stage, cases, hold,
     sample::{RAIL, Sample, euros, moment},
 };
 use crate::{
     ids::HoldId,
+    job::JobStatus,
     ledger::{Account, LedgerError, TransferKind, escrow},
     money::{Currency, Money},
     store::{Claim, Commit, CommitError, Document, Key, Kind, Query, Record},
@@ -217,21 +220,37 @@ async fn two_currencies_have_two_balances(stage: &Stage<'_>) -> Result<(), Broke
 
 async fn a_transaction_sees_what_was_committed_in_it(stage: &Stage<'_>) -> Result<(), Broken> {
     let market = stage.market;
-    let commits: Vec<Commit> = [5, 3]
+    let mut commits: Vec<Commit> = [5, 3]
         .into_iter()
         .map(|minor| stage.sample().fund(euros(minor)).map_err(|e| Broken(e.to_string())))
         .collect::<Result<_, _>>()?;
+    for commit in &mut commits {
+        commit.documents.push(Document { subject: commit.contract, name: "task".into(), body: "to do".into() });
+    }
+    let ids: Vec<Uuid> = commits.iter().map(|commit| commit.contract).collect();
     let (accounts, seen) = (moved_by(&commits), Arc::new(Mutex::new(Vec::new())));
     let (looked_at, saw) = (accounts.clone(), Arc::clone(&seen));
     let inside: Inside = Box::new(move |journal| {
         Box::pin(async move {
             for commit in commits {
+                let (id, buyer) = (commit.contract, commit.writes[0].record.parties()[0].unwrap_or_default());
                 let written = journal.commit(commit).await.map_err(Broken::from);
+                let of = |party| Query {
+                    kind: Kind::Job,
+                    party,
+                    statuses: vec![JobStatus::Funded.as_str(); 2],
+                    before: None,
+                    offset: 0,
+                    limit: 9,
+                };
+                let found = journal.find(market, &of(None)).await;
+                let count = journal.count(market, &of(Some((0, buyer)))).await;
+                let document = journal.document(market, id, "task").await;
                 let mut balances = Vec::new();
                 for account in &looked_at {
                     balances.push(journal.balance(market, *account, Currency::EUR, None).await);
                 }
-                saw.lock().expect("nobody panics with it").push((written, balances));
+                saw.lock().expect("nobody panics with it").push((written, balances, found, count, document));
             }
         })
     });
@@ -239,8 +258,15 @@ async fn a_transaction_sees_what_was_committed_in_it(stage: &Stage<'_>) -> Resul
     let seen = std::mem::take(&mut *seen.lock().expect("nobody panics with it"));
     let expected = [[-5, 5, 0], [-8, 5, 3]];
     hold!(seen.len() == expected.len(), "{} commits were made", seen.len());
-    for ((written, balances), expected) in seen.into_iter().zip(expected) {
+    for (number, ((written, balances, found, count, document), expected)) in seen.into_iter().zip(expected).enumerate()
+    {
         written?;
+        let found: Vec<Uuid> = found?.into_iter().map(|stored| stored.record.key().id).collect();
+        let newest: Vec<Uuid> = ids[..=number].iter().rev().copied().collect();
+        hold!(found == newest, "{found:?} were found in the transaction, not {newest:?}");
+        let (count, document) = (count?, document?);
+        hold!(count == 1, "{count} jobs of a buyer were counted in the transaction, and there is 1");
+        hold!(document.as_deref() == Some("to do"), "the document is {document:?} in the transaction");
         let balances = balances.into_iter().collect::<Result<Vec<Money>, _>>()?;
         hold!(balances == expected.map(euros), "{accounts:?} are {balances:?} and should be {expected:?}");
     }
@@ -370,7 +396,7 @@ impl Stage<'_> {
         for book in self.store.trial_balance(self.market).await? {
             hold!(book.sum() == 0, "the books of {} are off by {}", book.currency, book.sum());
         }
-        let query = Query { kind: Kind::Job, party: None, statuses: Vec::new(), offset: 0, limit: 1000 };
+        let query = Query { kind: Kind::Job, party: None, statuses: Vec::new(), before: None, offset: 0, limit: 1000 };
         for stored in self.store.find(self.market, &query).await? {
             let same = self.load(stored.record.key()).await?;
             hold!(same == stored, "{stored:?} was found, {same:?} loaded");

@@ -219,7 +219,14 @@ async fn many_readers_are_each_told_what_they_asked(stage: &Stage<'_>) -> Result
         hold!(stored.record.key() == sample.key(), "another record was told");
         hold!(stage.balance(sample.escrow()).await? == *amount, "another balance was told");
         let party = Some((0, sample.job.buyer.0));
-        let query = Query { kind: Kind::Job, party, statuses: vec![sample.job.status.as_str()], offset: 0, limit: 9 };
+        let query = Query {
+            kind: Kind::Job,
+            party,
+            statuses: vec![sample.job.status.as_str()],
+            before: None,
+            offset: 0,
+            limit: 9,
+        };
         hold!(stage.store.count(stage.market, &query).await? == 1, "other records were counted");
         hold!(stage.store.load(stage.market, stranger.key()).await?.is_none(), "an unknown record was told");
         hold!(stage.balance(stranger.escrow()).await? == euros(0), "an unknown account has a balance");

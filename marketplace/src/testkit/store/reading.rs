@@ -50,11 +50,21 @@ async fn records_are_found_newest_first_in_pages(stage: &Stage<'_>) -> Result<()
     written.reverse();
     let mut found = Vec::new();
     for offset in [0, 3, 6, 9] {
-        let query = Query { kind: Kind::Job, party: None, statuses: Vec::new(), offset, limit: 3 };
+        let query = Query { kind: Kind::Job, party: None, statuses: Vec::new(), before: None, offset, limit: 3 };
         found.extend(stage.store.find(stage.market, &query).await?.iter().map(|stored| stored.record.key()));
     }
     hold!(found == written, "found {found:?}, written {written:?}");
-    let query = Query { kind: Kind::Instruction, party: None, statuses: Vec::new(), offset: 0, limit: 3 };
+    // From page to page by the last one's id, whatever is written meanwhile.
+    let query = Query { kind: Kind::Job, party: None, statuses: Vec::new(), before: None, offset: 0, limit: 3 };
+    let (mut next, mut found) = (Some(query), Vec::new());
+    while let Some(query) = next {
+        let page = stage.store.find(stage.market, &query).await?;
+        found.extend(page.iter().map(|stored| stored.record.key()));
+        next = query.after(&page);
+        stage.written().await?;
+    }
+    hold!(found == written, "page by page found {found:?}, written before {written:?}");
+    let query = Query { kind: Kind::Instruction, party: None, statuses: Vec::new(), before: None, offset: 0, limit: 3 };
     hold!(stage.store.find(stage.market, &query).await?.is_empty(), "another kind was found");
     Ok(())
 }
@@ -71,7 +81,7 @@ async fn records_are_found_by_party_and_status(stage: &Stage<'_>) -> Result<(), 
     }
     stage.written().await?;
     let find = async |party, statuses: &[&'static str]| {
-        let query = Query { kind: Kind::Job, party, statuses: statuses.into(), offset: 0, limit: 10 };
+        let query = Query { kind: Kind::Job, party, statuses: statuses.into(), before: None, offset: 0, limit: 10 };
         let found = stage.store.find(stage.market, &query).await;
         found.map(|found| found.iter().map(|stored| stored.record.key()).collect::<Vec<_>>())
     };
@@ -102,7 +112,7 @@ async fn records_are_counted_up_to_a_limit(stage: &Stage<'_>) -> Result<(), Brok
     }
     stage.written().await?;
     let count = async |party, statuses: &[&'static str], limit| {
-        let query = Query { kind: Kind::Job, party, statuses: statuses.into(), offset: 9, limit };
+        let query = Query { kind: Kind::Job, party, statuses: statuses.into(), before: None, offset: 9, limit };
         stage.store.count(stage.market, &query).await
     };
     let working = ["accepted", "delivered"];
@@ -175,7 +185,7 @@ async fn a_party_that_changes_is_found_by_the_new_one_only(stage: &Stage<'_>) ->
     stage.store.commit(sample.write()).await?;
     for (worker, expected) in [(first, 0), (second, 1)] {
         let party = Some((1, worker.0));
-        let query = Query { kind: Kind::Job, party, statuses: Vec::new(), offset: 0, limit: 10 };
+        let query = Query { kind: Kind::Job, party, statuses: Vec::new(), before: None, offset: 0, limit: 10 };
         let found = stage.store.find(stage.market, &query).await?.len();
         hold!(found == expected, "found {found}, expected {expected}");
     }

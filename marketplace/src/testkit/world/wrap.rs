@@ -100,6 +100,18 @@ impl Journal for WorldTransaction {
         self.store.balance(market, account, currency, at).await
     }
 
+    async fn find(&self, market: MarketId, query: &Query) -> Result<Vec<Stored>, StoreError> {
+        self.store.find(market, query).await
+    }
+
+    async fn count(&self, market: MarketId, query: &Query) -> Result<u32, StoreError> {
+        self.store.count(market, query).await
+    }
+
+    async fn document(&self, market: MarketId, subject: Uuid, name: &str) -> Result<Option<String>, StoreError> {
+        self.store.document(market, subject, name).await
+    }
+
     async fn commit(&self, commit: Commit) -> Result<(), CommitError> {
         self.commits.lock().expect("no holder of this lock panics").push(commit);
         Ok(())
@@ -140,6 +152,20 @@ impl Journal for WorldStore {
     ) -> Result<Money, StoreError> {
         let _alone = self.read().await?;
         self.inner.balance(market, account, currency, at).await
+    }
+
+    async fn find(&self, market: MarketId, query: &Query) -> Result<Vec<Stored>, StoreError> {
+        let _alone = self.read().await?;
+        self.inner.find(market, query).await
+    }
+
+    async fn count(&self, market: MarketId, query: &Query) -> Result<u32, StoreError> {
+        let _alone = self.read().await?;
+        self.inner.count(market, query).await
+    }
+
+    async fn document(&self, market: MarketId, subject: Uuid, name: &str) -> Result<Option<String>, StoreError> {
+        self.inner.document(market, subject, name).await
     }
 
     async fn commit(&self, commit: Commit) -> Result<(), CommitError> {
@@ -206,16 +232,6 @@ impl Store for WorldStore {
         self.inner.policy(market, version).await
     }
 
-    async fn find(&self, market: MarketId, query: &Query) -> Result<Vec<Stored>, StoreError> {
-        let _alone = self.read().await?;
-        self.inner.find(market, query).await
-    }
-
-    async fn count(&self, market: MarketId, query: &Query) -> Result<u32, StoreError> {
-        let _alone = self.read().await?;
-        self.inner.count(market, query).await
-    }
-
     async fn tagged(&self, market: MarketId, tagged: &Tagged) -> Result<Vec<Stored>, StoreError> {
         let _alone = self.read().await?;
         self.inner.tagged(market, tagged).await
@@ -237,10 +253,6 @@ impl Store for WorldStore {
         };
         drop(alone);
         if dies { self.stage.die().await } else { Ok(claimed) }
-    }
-
-    async fn document(&self, market: MarketId, subject: Uuid, name: &str) -> Result<Option<String>, StoreError> {
-        self.inner.document(market, subject, name).await
     }
 
     async fn events(&self, market: MarketId, after: Position, limit: u32) -> Result<Vec<LoggedEvent>, StoreError> {

@@ -227,6 +227,17 @@ fn desk_without_payment() -> Desk {
     desk
 }
 
+/// A bank that decides about a payment that then never arrives has decided about nothing.
+#[test]
+fn a_loss_of_money_that_never_arrived_holds_no_job_up() {
+    let mut desk = desk(by_worker(0)).posted(AMOUNT);
+    bank(&mut desk, OPENED);
+    bank(&mut desk, ChargebackStage::Lost);
+    assert_eq!(desk.status(), JobStatus::Frozen, "the payment may have arrived");
+    answer(&mut desk, |_| declined());
+    assert_eq!((desk.status(), desk.job().hold.state), (JobStatus::PendingPayment, HoldState::Empty));
+}
+
 /// While the rail is at it, nobody knows who will have got it.
 #[test]
 fn a_loss_waits_for_the_division_that_is_under_way() {
@@ -276,6 +287,26 @@ fn a_refund_after_payout_is_shared_at_the_contracts_rates() {
     }
     assert!(desk.books.is_empty(), "{:?}", desk.books);
     assert!(desk.ask(&operator(), &refund_paid(None)).is_err(), "there is nothing left");
+}
+
+/// What came out of the wallet first, or was kept for a debt, leaves of the leg what is still there.
+#[test]
+fn a_return_after_one_that_the_wallet_paid_reverses_all_of_the_leg() {
+    let mut desk = desk(by_worker(0)).funded(AMOUNT);
+    desk.books.owe(worker(), 6_000);
+    deliver_and_approve(&mut desk);
+    answer(&mut desk, |instruction| divided(instruction, Landing::Outside));
+    desk.deposit_to(worker(), 3_000);
+    desk.must(operator(), refund_paid(Some(desk.money(3_333))));
+    assert_eq!(balances(&desk, &[Account::Available(worker()), Account::Debt(worker())]), [1, 0]);
+    let before = desk.instructions.len();
+    desk.must(operator(), refund_paid(None));
+    let reversed = desk.instructions[before..].iter().find_map(|(instruction, _)| match &instruction.order {
+        Order::Reverse { amount, .. } => Some(amount.minor()),
+        _ => None,
+    });
+    assert_eq!(reversed, Some(NET - 6_000), "all that left the rail");
+    assert_eq!(balances(&desk, &[Account::Available(worker()), Account::Debt(worker())]), [0, -3_000]);
 }
 
 #[test]

@@ -102,6 +102,26 @@ async fn vp_11_the_rank_follows_trust_and_its_tiers_and_standing_is_shown_on_eve
     }
 }
 
+/// However many there are, a round of work lists a page of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn after_another_policy_agents_are_ranked_anew_a_page_a_round_on_every_store() {
+    for on in STORES {
+        let town = town(on).await;
+        for number in 0..100 {
+            register(&town, &format!("Agent {number}"), "", &["poetry"]).await;
+        }
+        town.idle().await;
+        let mut stricter = policy();
+        stricter.trust.tiers[1].from = Score::new("50.5".parse().unwrap()).unwrap();
+        town.market.set_policy(stricter).await.unwrap();
+        let mut rounds = Vec::new();
+        for _ in 0..4 {
+            rounds.push(town.market.work().await.unwrap().listed);
+        }
+        assert_eq!(rounds, [64, 36, 0, 0], "{on:?}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn vp_11_only_active_agents_are_found_from_the_commit_on_that_changes_them_on_every_store() {
     for on in STORES {

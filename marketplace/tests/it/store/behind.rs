@@ -9,7 +9,7 @@ use tradepost::{
     ledger::{Account, Finding, TransferKind},
     money::{Currency, Money},
     policy::{Policy, PolicyVersion},
-    store::{CommitError, Document, Kind, Query, Store, StoreError, StoreErrorKind},
+    store::{CommitError, Document, Kind, Query, Store, StoreError, StoreErrorKind, Tagged, Tagging},
     testkit::store::{Database, Sample},
 };
 use uuid::Uuid;
@@ -18,10 +18,17 @@ use super::{Postgres, SERVER, Sqlite};
 
 /// A database that raw SQL can be run in.
 pub(super) trait Behind: Database {
+    /// An id as this database writes it in SQL.
+    fn literal(&self, id: Uuid) -> String;
+
     async fn execute(&self, sql: &str) -> Result<u64, sqlx::Error>;
 }
 
 impl Behind for Sqlite {
+    fn literal(&self, id: Uuid) -> String {
+        format!("x'{}'", id.simple())
+    }
+
     async fn execute(&self, sql: &str) -> Result<u64, sqlx::Error> {
         let options = SqliteConnectOptions::new().filename(self.0.path().join("market.db"));
         let mut connection = options.connect().await?;
@@ -32,6 +39,10 @@ impl Behind for Sqlite {
 }
 
 impl Behind for Postgres {
+    fn literal(&self, id: Uuid) -> String {
+        format!("'{id}'")
+    }
+
     async fn execute(&self, sql: &str) -> Result<u64, sqlx::Error> {
         let mut connection = self.0.parse::<PgConnectOptions>()?.connect().await?;
         let done = sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await;
@@ -65,6 +76,8 @@ on_both! {
     verify_finds_a_changed_balance,
     verify_finds_half_a_movement,
     verify_finds_what_cannot_be_read,
+    what_cannot_be_read_ends_no_list,
+    a_balance_that_cannot_be_read_fails_nobody_else,
     a_newer_database_is_refused,
     a_changed_migration_is_refused,
     a_row_that_cannot_be_written_fails_alone,
@@ -179,6 +192,67 @@ async fn verify_finds_what_cannot_be_read(database: &impl Behind) {
     assert_eq!(error.kind(), StoreErrorKind::Corrupt);
 }
 
+/// However many records of a page cannot be read, whoever goes through all of them sees all others.
+async fn what_cannot_be_read_ends_no_list(database: &impl Behind) {
+    let store = database.open().await.unwrap();
+    let market = market(&*store).await;
+    for number in 1..=10 {
+        let sample = sample(market, number);
+        let mut commit = sample.write();
+        commit.tags.push(Tagging { subject: sample.key(), tags: vec!["all".into()] });
+        store.commit(commit).await.unwrap();
+    }
+    let broken = [10, 6, 5, 4, 1].map(Uuid::from_u128);
+    for id in broken {
+        let sql = format!("UPDATE jobs SET body = '{{}}' WHERE id = {}", database.literal(id));
+        assert_eq!(database.execute(&sql).await.unwrap(), 1, "{sql}");
+    }
+    let expected: Vec<Uuid> = [9, 8, 7, 3, 2].map(Uuid::from_u128).into();
+    for limit in 1..=6 {
+        let query = Query { kind: Kind::Job, party: None, statuses: vec![], before: None, offset: 0, limit };
+        let (mut next, mut found) = (Some(query), Vec::new());
+        while let Some(query) = next {
+            let page = store.find(market, &query).await.unwrap();
+            found.extend(page.iter().map(|stored| stored.record.key().id));
+            next = query.after(&page);
+        }
+        assert_eq!(found, expected, "in pages of {limit}");
+        let (mut before, mut listed) = (None, Vec::new());
+        loop {
+            let tagged = Tagged { kind: Kind::Job, tag: "all".into(), before, offset: 0, limit };
+            let page = store.tagged(market, &tagged).await.unwrap();
+            listed.extend(page.iter().map(|stored| stored.record.key().id));
+            before = listed.last().copied();
+            if page.len() < limit as usize {
+                break;
+            }
+        }
+        assert_eq!(listed, expected, "in pages of {limit}");
+    }
+    let told = store.verify(market).await.unwrap();
+    let named = |id: &Uuid| told.contains(&Finding::Unreadable { table: "jobs".into(), row: id.to_string() });
+    assert!(told.len() == broken.len() && broken.iter().all(named), "{told:?}");
+}
+
+/// Balances are read in groups: one row that makes no sense is one row.
+async fn a_balance_that_cannot_be_read_fails_nobody_else(database: &impl Behind) {
+    let (store, first) = one_job(database).await;
+    let second = sample(first.market, 2);
+    store.commit(second.fund(euros(3)).unwrap()).await.unwrap();
+    let sql = format!(
+        "INSERT INTO accounts (market, account, currency, balance, version) VALUES ({}, '{}', 'doubloons', 8, 1)",
+        first.market.0,
+        first.escrow()
+    );
+    database.execute(&sql).await.unwrap();
+    let asked = [first.escrow(), second.escrow(), second.payer()];
+    let answers = join_all(asked.map(|account| store.balance(first.market, account, Currency::EUR, None))).await;
+    let answers: Vec<Money> = answers.into_iter().map(Result::unwrap).collect();
+    assert_eq!(answers, [euros(10), euros(3), euros(0)]);
+    let row = format!("{} doubloons", first.escrow());
+    assert_eq!(store.verify(first.market).await.unwrap(), [Finding::Unreadable { table: "accounts".into(), row }]);
+}
+
 async fn opening_fails(database: &impl Behind) -> StoreError {
     match database.open().await {
         Ok(_) => panic!("it opened"),
@@ -256,7 +330,7 @@ async fn two_stores_share_one_database(database: &impl Behind) {
     for store in &stores {
         assert_eq!(store.balance(market, wallet, Currency::EUR, None).await.unwrap(), euros(1));
         assert_eq!(store.verify(market).await.unwrap(), []);
-        let query = Query { kind: Kind::Job, party: None, statuses: vec![], offset: 0, limit: 100 };
+        let query = Query { kind: Kind::Job, party: None, statuses: vec![], before: None, offset: 0, limit: 100 };
         assert_eq!(store.find(market, &query).await.unwrap().len(), 31 + 15);
     }
 }

@@ -118,7 +118,7 @@ struct Contents {
 async fn contents(store: &dyn Store, market: MarketId) -> Contents {
     let mut records = BTreeMap::new();
     for kind in Kind::ALL {
-        let query = Query { kind: *kind, party: None, statuses: Vec::new(), offset: 0, limit: 500 };
+        let query = Query { kind: *kind, party: None, statuses: Vec::new(), before: None, offset: 0, limit: 500 };
         records.insert(*kind, store.find(market, &query).await.unwrap());
     }
     let events = store.events(market, Position::default(), 10_000).await.unwrap();

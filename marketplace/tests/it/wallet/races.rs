@@ -6,14 +6,16 @@ use async_trait::async_trait;
 use futures::future::join_all;
 use tradepost::{
     clock::Timestamp,
+    engine::{JobsOf, Role},
     error::{Error, Rejection},
     ids::MarketId,
     ledger::Account,
     money::{Currency, Money},
     policy::{Policy, Span},
     rail::{Custody, Order},
-    store::{Commit, CommitError, Journal, Key, KeyRecord, StoreError, Stored},
+    store::{Commit, CommitError, Journal, Key, KeyRecord, Query, StoreError, Stored},
 };
+use uuid::Uuid;
 
 use super::bank::*;
 use crate::support::*;
@@ -106,18 +108,21 @@ async fn jp_25_no_withdrawal_goes_to_an_address_that_was_changed_at_the_same_mom
 }
 
 /// What a rival does just before a commit is written.
+#[derive(Clone, Copy)]
 enum Rival {
     Panics,
     ChangesTheAddress,
     Withdraws,
     Posts,
+    Cancels,
     LimitsSpending,
 }
 
-/// The bank's store, as an embedder's transaction that is overtaken.
+/// The bank's store, as an embedder's transaction that is overtaken before one of its commits.
 struct Overtaken<'a> {
     bank: &'a Bank,
-    rival: Mutex<Option<Rival>>,
+    /// After how many commits.
+    rival: Mutex<Option<(usize, Rival)>>,
 }
 
 #[async_trait]
@@ -140,8 +145,29 @@ impl Journal for Overtaken<'_> {
         self.bank.store.balance(market, account, currency, at).await
     }
 
+    async fn find(&self, market: MarketId, query: &Query) -> Result<Vec<Stored>, StoreError> {
+        self.bank.store.find(market, query).await
+    }
+
+    async fn count(&self, market: MarketId, query: &Query) -> Result<u32, StoreError> {
+        self.bank.store.count(market, query).await
+    }
+
+    async fn document(&self, market: MarketId, subject: Uuid, name: &str) -> Result<Option<String>, StoreError> {
+        self.bank.store.document(market, subject, name).await
+    }
+
     async fn commit(&self, commit: Commit) -> Result<(), CommitError> {
-        let rival = self.rival.lock().unwrap().take();
+        let rival = {
+            let mut rival = self.rival.lock().unwrap();
+            match rival.take() {
+                Some((0, rival)) => Some(rival),
+                later => {
+                    *rival = later.map(|(commits, rival)| (commits - 1, rival));
+                    None
+                }
+            }
+        };
         let session = || self.bank.market.agent(buyer());
         match rival {
             Some(Rival::Panics) => drop(session().panic(buyer()).await.unwrap()),
@@ -150,6 +176,11 @@ impl Journal for Overtaken<'_> {
             }
             Some(Rival::Withdraws) => self.bank.withdraw(buyer(), 6_000_000).await.unwrap(),
             Some(Rival::Posts) => drop(self.bank.posted(2_000_000).await.unwrap()),
+            Some(Rival::Cancels) => {
+                let newest = JobsOf { role: Role::Buyer(buyer()), statuses: vec![], offset: 0, limit: 1 };
+                let job = self.bank.market.jobs(newest).await.unwrap()[0].id;
+                session().cancel(job, "no longer needed").await.unwrap();
+            }
             Some(Rival::LimitsSpending) => {
                 let (operator, limit) = (self.bank.market.operator("Ada"), Some(self.bank.money(1_000_000)));
                 operator.set_spending_limit(buyer(), limit).await.unwrap();
@@ -169,7 +200,11 @@ async fn rich() -> Bank {
 
 impl Bank {
     fn overtaken(&self, rival: Rival) -> Overtaken<'_> {
-        Overtaken { bank: self, rival: Mutex::new(Some(rival)) }
+        self.overtaken_after(0, rival)
+    }
+
+    fn overtaken_after(&self, commits: usize, rival: Rival) -> Overtaken<'_> {
+        Overtaken { bank: self, rival: Mutex::new(Some((commits, rival))) }
     }
 }
 
@@ -220,4 +255,40 @@ async fn vp_08_a_job_overtaken_by_the_first_limit_is_held_to_it() {
     assert!(matches!(refused, Rejection::SpendingLimit { limit, .. } if limit == bank.money(1_000_000)), "{refused:?}");
     assert_eq!(bank.available(buyer()).await, 10_000_000);
     bank.check().await;
+}
+
+/// The other way round: whenever a job is posted while its buyer's first limit is being set, it is counted, and
+/// once; what is called off meanwhile is not.
+#[tokio::test]
+async fn vp_08_a_first_limit_overtaken_by_a_job_counts_it_on_every_store() {
+    const JOB: i64 = 2_060_000;
+    let limited = Policy { spending: voxpact().spending, ..policy() };
+    for known in [0, 1] {
+        for (rival, commits) in
+            [0, 1, 2].map(|commits| (Rival::Posts, commits)).into_iter().chain([(Rival::Cancels, 1)])
+        {
+            for bank in Bank::everywhere(limited.clone(), Custody::Pooled).await {
+                bank.deposit(buyer(), 10_000_000, "source").await;
+                let calls_off = matches!(rival, Rival::Cancels);
+                for _ in 0..known + i32::from(calls_off) {
+                    bank.posted(2_000_000).await.unwrap();
+                }
+                let journal = bank.overtaken_after(commits, rival);
+                let limit = Some(bank.money(4 * JOB));
+                let set =
+                    bank.market.operator("Ada").within(&journal).set_spending_limit(buyer(), limit).await.unwrap();
+                if commits == 2 {
+                    bank.posted(2_000_000).await.unwrap(); // it was set in two: this comes after it
+                }
+                let jobs = i64::from(known) + i64::from(!calls_off);
+                let spent = bank.market.spending(buyer()).await.unwrap().unwrap().budget.spent.minor();
+                assert_eq!(spent, jobs * JOB, "{commits} commits before, {known} jobs before: {set:?}");
+                for _ in jobs..4 {
+                    bank.posted(2_000_000).await.unwrap();
+                }
+                assert!(matches!(rejected(bank.posted(2_000_000).await), Rejection::SpendingLimit { .. }));
+                bank.check().await;
+            }
+        }
+    }
 }

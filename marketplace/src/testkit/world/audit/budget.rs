@@ -54,21 +54,21 @@ impl Auditor {
             };
             let counted = match limit {
                 // Without a limit of its own nothing is counted but what was charged.
-                SpendingLimit::Unlimited | SpendingLimit::Default => Some(charged),
-                SpendingLimit::Most(_) if !unlimited => Some(known.map_or(0, |known| known.spent.minor().into())),
+                SpendingLimit::Unlimited | SpendingLimit::Default => charged,
+                SpendingLimit::Most(_) if !unlimited => known.map_or(0, |known| known.spent.minor().into()),
                 // Nothing was counted until now: what its jobs of the period have reserved.
-                SpendingLimit::Most(_) => {
-                    (self.commits == self.began + 1).then(|| charged + self.reserved_since(budget.agent, since))
-                }
+                SpendingLimit::Most(_) => charged + self.reserved_since(budget.agent, since),
             };
-            if !may || budget.since != since || counted.is_some_and(|counted| counted != spent) || spent < 0 {
+            if !may || budget.since != since || counted != spent || spent < 0 {
                 self.problem(format!("a limit was set: {before:?} became {budget:?}, counted were {counted:?}"));
             }
         } else {
-            // A job's commit says why.
-            let why = commit.writes.iter().any(|write| matches!(&write.record, Record::Job(_)));
+            // A job's commit says why, or a limit is about to be set.
+            let of_job = commit.writes.iter().any(|write| matches!(&write.record, Record::Job(_)));
+            let known = before.filter(|before| before.since == budget.since);
+            let counts = known.map_or(0, charged) == spent && budget.counted.is_some_and(|c| c.amount.is_zero());
             let kept = before.map_or(SpendingLimit::Default, |before| before.limit);
-            if !why || kept != budget.limit {
+            if !(of_job || counts && most(budget.limit, &policy).is_none()) || kept != budget.limit {
                 self.problem(format!("a budget was changed: {before:?} became {budget:?}"));
             }
         }
@@ -108,12 +108,22 @@ impl Auditor {
         let spent = |budget: &Option<Budget>, since| {
             budget.as_ref().filter(|budget| budget.since == since).map_or(0, |budget| i128::from(budget.spent.minor()))
         };
+        let unlimited = most(limit, &policy).is_none();
+        // Whatever is reserved is charged, so that what was reserved before can be added up.
+        let counting = known.as_ref().filter(|budget| unlimited && budget.counted.is_some());
         if funds {
-            let Some(most) = most(limit, &policy) else {
-                if written.is_some() || job.hold.charged.is_some() {
-                    found.push("an agent without a limit was counted".into());
+            let most = match most(limit, &policy) {
+                Some(most) => most,
+                None if counting.is_some_and(|budget| budget.since == since) => i128::MAX,
+                // The budget is there for whoever sets a limit meanwhile.
+                None => {
+                    let empty = |budget: &Budget| budget.limit == SpendingLimit::Default && budget.spent.is_zero();
+                    let made = written.is_none() == known.is_some() && written.as_ref().is_none_or(empty);
+                    if !made || job.hold.charged.is_some() {
+                        found.push(format!("an agent without a limit was counted: {known:?} became {written:?}"));
+                    }
+                    return;
                 }
-                return;
             };
             let due = spent(&known, since) + total;
             let now = written.as_ref().map(|budget| (budget.since, i128::from(budget.spent.minor())));
@@ -150,7 +160,9 @@ impl Auditor {
             (back != 0).then(|| (budget.since, i128::from(budget.spent.minor()) - back))
         });
         let now = written.as_ref().map(|budget| (budget.since, i128::from(budget.spent.minor())));
-        if now != due {
+        let empty = known.is_none() && now.is_some_and(|(_, spent)| spent == 0);
+        let seen = counting.is_some() && written == known;
+        if now != due && !empty && !seen {
             found.push(format!("{back} came back, {known:?} became {written:?}, due is {due:?}"));
         }
     }
