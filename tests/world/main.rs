@@ -43,11 +43,11 @@ fn main() -> ExitCode {
     });
     let found = found.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
     let played = found.passed + found.failures.len() as u64;
-    let Report { steps, commands, refused, crashes, store_faults, rail_faults, conflicts, .. } = found.report;
+    let Report { steps, commands, refused, crashes, store_faults, rail_faults, conflicts, webhooks, .. } = found.report;
     let (from, to) = (options.seeds.start, options.seeds.start + played);
     println!(
         "world: {}: seeds {from}..{to}, steps {steps}, commands {commands} ({refused} refused), crashes {crashes}, \
-         store faults {store_faults}, rail faults {rail_faults}, conflicts {conflicts}, {} steps/s, \
+         store faults {store_faults}, rail faults {rail_faults}, conflicts {conflicts}, webhooks {webhooks}, {} steps/s, \
          {} passed, {} failed",
         options.store.name(),
         u128::from(steps) * 1000 / start.elapsed().as_millis().max(1),
@@ -71,8 +71,7 @@ fn worker(options: &Options, start: Instant, next: &AtomicU64, found: &Mutex<Fou
         if !options.seeds.contains(&seed) || options.within().is_some_and(|within| start.elapsed() > within) {
             return Ok(());
         }
-        let hanging = if matches!(shelf, Shelf::Memory) { Hanging::Briefly } else { Hanging::Nobody };
-        let setup = Setup { seed, steps: options.steps, telling: options.telling(), hanging };
+        let setup = Setup { seed, steps: options.steps, telling: options.telling(), hanging: Hanging::Briefly };
         let played = runtime.block_on(play(setup, shelf.store()));
         let mut found = found.lock().map_err(|_| "another thread failed".to_owned())?;
         match played {

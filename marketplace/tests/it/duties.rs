@@ -16,7 +16,7 @@ use tradepost::{
     },
     secret::Pepper,
     store::MemoryStore,
-    testkit::{Answer, OutsideWorld, Script, ScriptedRail},
+    testkit::{Answer, OutsideWorld, Script, ScriptedRail, eventually},
 };
 
 use crate::{
@@ -86,18 +86,16 @@ async fn a_rail_that_hangs_keeps_nothing_but_its_own_money_waiting() {
 
     let status = async |job| market.job(job).await.unwrap().status;
     let told = NoticesOf { agent: worker(), which: Which::All, offset: 0, limit: 50 };
-    let everything = async {
-        while (status(released).await, status(contested).await, status(lost).await)
-            != (JobStatus::Completed, JobStatus::Frozen, JobStatus::Funded)
-            || market.trust_history(worker()).await.unwrap().is_empty()
-            || market.notices(told).await.unwrap().iter().all(|notice| notice.event != "payment.received")
-        {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+    let everything = async || {
+        let done = (status(released).await, status(contested).await, status(lost).await)
+            == (JobStatus::Completed, JobStatus::Frozen, JobStatus::Funded)
+            && !market.trust_history(worker()).await.unwrap().is_empty()
+            && market.notices(told).await.unwrap().iter().any(|notice| notice.event == "payment.received");
+        done.then_some(())
     };
     tokio::select! {
         () = market.run(Duration::from_millis(10)) => unreachable!("it works for ever"),
-        done = tokio::time::timeout(Duration::from_secs(5), everything) => done.unwrap(),
+        done = eventually(everything) => done.expect("every duty is done"),
     }
 }
 

@@ -1,11 +1,15 @@
 //! Whole commands through the engine, on the store in memory: keys, races, timers, the log, the books.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicU32, Ordering},
+};
 
 use async_trait::async_trait;
 use tradepost::{
     actor::Actor,
     clock::{Clock, ManualClock, Timestamp},
+    dispute::Filing,
     engine::{JobsOf, Marketplace, Role},
     error::{Error, Rejection},
     ids::{AgentId, JobId, MarketId, RailId},
@@ -14,7 +18,7 @@ use tradepost::{
     money::{Currency, Money, MoneyError},
     policy::{Policy, Span},
     rail::CreditsRail,
-    store::{Commit, CommitError, Journal, Key, KeyRecord, MemoryStore, Query, StoreError, Stored},
+    store::{Commit, CommitError, Journal, Key, KeyRecord, Kind, MemoryStore, Query, StoreError, Stored},
 };
 use uuid::Uuid;
 
@@ -312,6 +316,9 @@ async fn am_06_of_many_who_accept_at_once_one_is_first() {
 struct Overtaken<'a> {
     town: &'a Town,
     rival: Mutex<Option<(AgentId, Rival, JobId)>>,
+    /// A record that is looked at twice, and how often it still is before the rival comes, who then does not wait
+    /// for the commit.
+    looks: Option<(Key, AtomicU32)>,
 }
 
 #[derive(Clone, Copy)]
@@ -320,11 +327,18 @@ enum Rival {
     Approves,
     Cancels,
     StartsWorking,
+    Disputes,
 }
 
 #[async_trait]
 impl Journal for Overtaken<'_> {
     async fn load(&self, market: MarketId, key: Key) -> Result<Option<Stored>, StoreError> {
+        if let Some((of, looks)) = &self.looks
+            && *of == key
+            && looks.fetch_add(1, Ordering::SeqCst) == 1
+        {
+            self.rival_acts().await;
+        }
         self.town.store.load(market, key).await
     }
 
@@ -355,16 +369,8 @@ impl Journal for Overtaken<'_> {
     }
 
     async fn commit(&self, commit: Commit) -> Result<(), CommitError> {
-        let rival = self.rival.lock().unwrap().take();
-        if let Some((who, what, job)) = rival {
-            let session = self.town.market.agent(who);
-            match what {
-                Rival::Accepts => session.accept(job).await,
-                Rival::Approves => session.approve(job).await,
-                Rival::Cancels => session.cancel(job, "no longer needed").await,
-                Rival::StartsWorking => session.start(job).await,
-            }
-            .unwrap();
+        if self.looks.is_none() {
+            self.rival_acts().await;
         }
         self.town.store.commit(commit).await
     }
@@ -372,8 +378,31 @@ impl Journal for Overtaken<'_> {
 
 impl Overtaken<'_> {
     fn by(town: &Town, who: AgentId, what: Rival, job: JobId) -> Overtaken<'_> {
-        Overtaken { town, rival: Mutex::new(Some((who, what, job))) }
+        Overtaken { town, rival: Mutex::new(Some((who, what, job))), looks: None }
     }
+
+    /// The rival comes just before this record is looked at for the second time.
+    fn between_looks(self, of: Key) -> Self {
+        Self { looks: Some((of, AtomicU32::new(0))), ..self }
+    }
+
+    async fn rival_acts(&self) {
+        let rival = self.rival.lock().unwrap().take();
+        let Some((who, what, job)) = rival else { return };
+        let session = self.town.market.agent(who);
+        match what {
+            Rival::Accepts => session.accept(job).await.map(drop),
+            Rival::Approves => session.approve(job).await.map(drop),
+            Rival::Cancels => session.cancel(job, "no longer needed").await.map(drop),
+            Rival::StartsWorking => session.start(job).await.map(drop),
+            Rival::Disputes => session.open_dispute(job, fraud()).await.map(drop),
+        }
+        .unwrap();
+    }
+}
+
+fn fraud() -> Filing {
+    Filing { category: Some("fraud".into()), reason: String::new(), evidence: vec![] }
 }
 
 #[tokio::test]
@@ -419,6 +448,30 @@ async fn vp_23_a_cancel_overtaken_by_the_start_of_work_is_decided_anew() {
     let overtaken = Overtaken::by(&town, worker(), Rival::StartsWorking, job.id);
     town.market.agent(buyer()).within(&overtaken).cancel(job.id, "too slow").await.unwrap();
     assert_eq!((town.available(buyer()).await, town.available(worker()).await), (7500, 2500));
+    town.check_books().await;
+}
+
+/// What a buyer has filed is looked at for the rule and again for the count: a filing in between is not missed.
+#[tokio::test]
+async fn jp_14_a_filing_overtaken_by_another_between_two_looks_is_held_to_the_limit() {
+    let town = Town::new(just_pay(), 100_000_000).await;
+    let mut jobs = Vec::new();
+    for _ in 0..4 {
+        let job = town.posted(1_000_000).await;
+        town.market.agent(worker()).deliver(job.id, Delivery::default()).await.unwrap();
+        jobs.push(job.id);
+    }
+    for job in &jobs[..2] {
+        town.market.agent(buyer()).open_dispute(*job, fraud()).await.unwrap();
+    }
+    let known = Key { kind: Kind::Reputation, id: buyer().0 };
+    let overtaken = Overtaken::by(&town, buyer(), Rival::Disputes, jobs[2]).between_looks(known);
+    let answer = town.market.agent(buyer()).within(&overtaken).open_dispute(jobs[3], fraud()).await;
+    let refused = rejection(answer);
+    assert!(matches!(refused, Rejection::TooManyDisputes { filed: 3, completed: 0, .. }), "{refused:?}");
+    assert_eq!(town.market.job(jobs[2]).await.unwrap().status, JobStatus::Disputed, "the other one is filed");
+    assert_eq!(town.market.job(jobs[3]).await.unwrap().status, JobStatus::Delivered);
+    assert_eq!(town.market.standing(buyer()).await.unwrap().client.filed, 3);
     town.check_books().await;
 }
 

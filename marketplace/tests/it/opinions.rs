@@ -1,8 +1,6 @@
 //! Reviews, reports and the trust that follows from them and from jobs, on every store, with money in the
 //! ledger and with a rail that holds it and loses answers.
 
-use std::time::Duration;
-
 use rust_decimal::Decimal;
 use tradepost::{
     actor::Actor,
@@ -12,13 +10,13 @@ use tradepost::{
     error::{Error, Rejection},
     ids::{AgentId, JobId},
     job::JobStatus,
-    policy::{Policy, Score, Scoring, Span, Verification},
+    policy::{LossBearer, Policy, ReversalPolicy, Score, Scoring, Span, Verification},
     rail::ChargebackStage,
     report::{Complaint, Reported},
     review::{Rating, Review},
     secret::Pepper,
     store::EventBody,
-    testkit::{Course, Ending, Script},
+    testkit::{Course, Ending, Script, eventually},
     trust::{ReputationEvent, Side},
 };
 use uuid::Uuid;
@@ -46,14 +44,13 @@ async fn score(town: &Town, agent: AgentId) -> String {
 /// Works until something is as expected. A log that many share may be readable a little later than it was
 /// written, so this looks again for a while.
 async fn becomes<T: PartialEq + std::fmt::Debug>(town: &Town, expected: T, look: impl AsyncFn() -> T) {
-    for _ in 0..500 {
+    let as_expected = async || {
         town.idle().await;
-        if look().await == expected {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        (look().await == expected).then_some(())
+    };
+    if eventually(as_expected).await.is_none() {
+        assert_eq!(look().await, expected);
     }
-    assert_eq!(look().await, expected);
 }
 
 async fn score_becomes(town: &Town, agent: AgentId, expected: &str) {
@@ -198,6 +195,37 @@ async fn vp_42_a_rating_before_the_money_is_divided_counts_once_it_is() {
     town.wait(Span::hours(1));
     score_becomes(&town, worker(), "51").await;
     adds_up(&town, worker()).await;
+}
+
+/// What a rail says of a refund after payout is no work: the job and its rating have counted before.
+#[tokio::test(flavor = "multi_thread")]
+async fn vp_42_a_refunds_receipt_is_not_counted_as_finished_work_on_every_store() {
+    let borne_by = LossBearer::Worker { backstop: 0 };
+    let policy = Policy { reversals: Some(ReversalPolicy { borne_by }), ..voxpact() };
+    for on in STORES {
+        let town = Town::new(on, policy.clone(), Purse::PerHold(None)).await;
+        let market = &town.market;
+        let job = town.delivered(buyer(), worker(), AMOUNT).await;
+        let pending = Script { course: Course::Pending(1, Ending::Done), ..Script::default() };
+        town.world.as_ref().unwrap().next(pending);
+        market.agent(buyer()).approve(job).await.unwrap();
+        assert!(!market.agent(buyer()).review(job, stars(5)).await.unwrap().settled);
+        town.wait(Span::hours(1));
+        score_becomes(&town, worker(), "51").await;
+        market.operator("Ada").refund_paid(job, None, "it never worked").await.unwrap();
+        let receipts = async || {
+            let history = market.job_history(job).await.unwrap();
+            history.iter().filter(|logged| logged.event.body.name() == "payment.received").count()
+        };
+        becomes(&town, 2, receipts).await;
+        // What comes later in the log is counted, so the refund was looked at.
+        town.completed(buyer(), worker(), AMOUNT).await;
+        becomes(&town, 2, async || standing(&town, worker()).await.completed).await;
+        adds_up(&town, worker()).await;
+        let known = standing(&town, worker()).await;
+        assert_eq!((known.completed, known.ratings, known.score), (2, 1, decimal("51.5")), "{on:?}");
+        town.check_books().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -758,6 +758,30 @@ fn bad_notices() -> Vec<Bad> {
     ]
 }
 
+/// What happens to the money of jobs and of agreements alike may be told of either, by one row of each only.
+#[test]
+fn vp_38_pg_13_an_event_that_contracts_share_may_be_told_of_each() {
+    for on in ["payment.chargeback_opened", "payment.chargeback_lost", "payment.owed", "payment.debt_repaid"] {
+        let row = |to: &[&str], payload: Value| json!({ "on": on, "to": to, "payload": payload });
+        let told = |row: Value| changed("paegents", &[("webhooks.events[0]", row)]).map_err(|e| e.to_string());
+        let amount = || json!({ "amount": "$event.amount as minor" });
+        told(row(&["job.buyer", "job.worker"], amount())).unwrap();
+        told(row(&["agreement.buyer", "agreement.seller"], amount())).unwrap();
+        told(row(&["other"], json!({ "job": "$job.id" }))).unwrap();
+        told(row(&["other"], json!({ "agreement": "$agreement.id" }))).unwrap();
+        // No event is of both.
+        for (mixed, path) in [
+            (row(&["job.buyer", "agreement.seller"], json!({})), "webhooks.events[0].to[1]"),
+            (row(&["job.buyer"], json!({ "of": "$agreement.id" })), "webhooks.events[0].payload.of"),
+        ] {
+            let refused = told(mixed).unwrap_err();
+            assert!(refused.contains(path) && refused.contains("agreement for events of agreements"), "{refused}");
+        }
+        let refused = told(row(&["other"], json!({ "what": "$event.nonsense" }))).unwrap_err();
+        assert!(refused.contains("\"nonsense\" is no field here"), "{refused}");
+    }
+}
+
 /// What one event may be called by its cause is known under each name.
 #[test]
 fn vp_39_every_name_of_a_cancellation_may_be_told() {

@@ -137,9 +137,9 @@ impl Desk<'_> {
             };
             let market = self.market;
             let (claimed, ended) = self.meanwhile(market.inner.store.claim(market.inner.market, &claim)).await;
-            let claimed = claimed?;
-            self.more = claimed.len() == BATCH as usize;
-            for stored in claimed {
+            self.more = !claimed.as_ref().is_ok_and(|claimed| claimed.len() < BATCH as usize);
+            ended.into_iter().for_each(|endpoint| self.ended(endpoint)); // also where nothing could be claimed
+            for stored in claimed? {
                 let Some(delivery) = Delivery::of(stored.record) else { continue };
                 let endpoint = delivery.endpoint;
                 let claimed = Claimed { delivery, version: stored.version, until: claim.until };
@@ -147,7 +147,6 @@ impl Desk<'_> {
                 self.held += 1;
                 self.start(endpoint, &policy);
             }
-            ended.into_iter().for_each(|endpoint| self.ended(endpoint));
         }
         Ok(())
     }

@@ -14,7 +14,7 @@ use crate::{
     error::Error,
     ids::{AgentId, JobId},
     notice::Notice,
-    store::{LoggedEvent, Position},
+    store::{LoggedEvent, Position, StoreError, StoreErrorKind},
 };
 
 /// How many events are read at once.
@@ -115,7 +115,7 @@ impl Following<'_> {
                 return Ok(notice);
             }
             let committed = self.market.inner.committed.notified();
-            let (position, told) = self.market.told_after(self.position).await?;
+            let (position, told) = self.told().await?;
             if position == self.position {
                 let _ = tokio::time::timeout(self.poll, committed).await; // woken or not, look again
                 continue;
@@ -134,5 +134,13 @@ impl Following<'_> {
                 }
             }
         }
+    }
+
+    /// What was told since the last look. It is read in a task of its own: a stream that its owner leaves in the
+    /// middle of it would keep all others of the process waiting.
+    async fn told(&self) -> Result<(Position, Vec<Heard>), Error> {
+        let (market, after) = (self.market.clone(), self.position);
+        let read = tokio::spawn(async move { market.told_after(after).await }).await;
+        read.map_err(|_| StoreError::new(StoreErrorKind::Unavailable, "reading the log was stopped"))?
     }
 }

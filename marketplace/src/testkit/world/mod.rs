@@ -52,7 +52,7 @@ use crate::{
     clock::ManualClock,
     engine::{Marketplace, NoticeParts},
     error::Error,
-    ids::RailId,
+    ids::{AgentId, RailId},
     notice::{Notice, Target},
     policy::{Policy, Span},
     rail::{CreditsRail, Custody, RailProfile, SettlementRail},
@@ -65,6 +65,8 @@ use crate::{
 const LEASE: Span = Span::seconds(60);
 /// Every so many steps, all books are audited.
 const AUDIT: u64 = 400;
+/// How long a notice is waited for that has to come.
+const PATIENCE: Duration = Duration::from_secs(20);
 /// The name of the market's further rail.
 const FURTHER: RailId = RailId::new("further");
 
@@ -90,9 +92,6 @@ pub enum Hanging {
     /// They hang until the engine gives them up. Only for a runtime whose time is paused, where waiting
     /// takes no time.
     ForEver,
-    /// Nobody is sent webhooks. For databases: one that is on its way has several calls under way, and in a world
-    /// a call that waits for a database keeps all others waiting.
-    Nobody,
 }
 
 /// Whether a world tells what happens.
@@ -122,6 +121,8 @@ pub struct Report {
     pub rail_faults: u64,
     /// Commits that came second.
     pub conflicts: u64,
+    /// Webhooks that were on their way to a receiver.
+    pub webhooks: u64,
     /// Everything that happened, as one number.
     pub digest: u64,
 }
@@ -138,6 +139,7 @@ impl Report {
             store_faults: self.store_faults + other.store_faults,
             rail_faults: self.rail_faults + other.rail_faults,
             conflicts: self.conflicts + other.conflicts,
+            webhooks: self.webhooks + other.webhooks,
             digest: self.digest ^ other.digest.rotate_left(1),
         }
     }
@@ -181,6 +183,7 @@ pub async fn play(setup: Setup, store: Arc<dyn Store>) -> Result<Report, Failure
             store_faults: counts.store_faults,
             rail_faults: counts.rail_faults,
             conflicts: counts.conflicts,
+            webhooks: counts.webhooks,
             digest: act.trace.digest(),
             ..world.report
         }),
@@ -216,8 +219,7 @@ struct World {
 
 impl World {
     fn new(setup: Setup, store: Arc<dyn Store>) -> Self {
-        let mut plan = Plan::draw(setup.seed);
-        plan.listens &= setup.hanging != Hanging::Nobody;
+        let plan = Plan::draw(setup.seed);
         let currency = plan.policy.currency;
         let place = |(seed, custody)| match custody {
             Custody::Internal => Place { profile: CreditsRail::new(currency).profile().clone(), outside: None },
@@ -314,7 +316,7 @@ impl World {
         let listener = self.start_process().await?;
         let listens = self.plan.agents[0];
         let mut stream = match self.plan.listens {
-            true => Some(Box::pin(listener.follow(listens, None, Duration::from_secs(1)).await?)),
+            true => Some(Box::pin(listener.follow(listens, None, Duration::from_millis(10)).await?)),
             false => None,
         };
         let mut audited = 0;
@@ -326,7 +328,7 @@ impl World {
                 let acknowledges = self.rng.random();
                 full::books(&self.stage, &self.processes[0], acknowledges).await?;
                 if let Some(stream) = &mut stream {
-                    self.listen(stream, 0).await?;
+                    self.listen(stream, listens).await?;
                 }
             }
         }
@@ -336,8 +338,11 @@ impl World {
         if let Some(stream) = &mut stream
             && self.sound()
         {
-            let due = self.stage.act().auditor.owed_to(listens);
-            self.listen(stream, due).await?;
+            self.listen(stream, listens).await?;
+            // What it has beyond that nobody was to hear; the world makes no further call.
+            if let Ok(Some(more)) = tokio::time::timeout(Duration::from_millis(1), stream.next()).await {
+                self.stage.act().auditor.heard(&*more?);
+            }
             self.stage.act().auditor.check_post(Some(listens));
         }
         for outside in self.places.iter().filter_map(|place| place.outside.as_ref()) {
@@ -370,21 +375,26 @@ impl World {
         Ok(())
     }
 
-    /// Takes in what the stream has: whatever is there, and in the end everything that is `due`.
-    async fn listen<S>(&self, stream: &mut S, due: usize) -> Result<(), Error>
+    /// Hears everything that its agent was to hear by now, and leaves off there: a stream that nobody polls in
+    /// the middle of a call would have the stage for itself for ever.
+    async fn listen<S>(&self, stream: &mut S, agent: AgentId) -> Result<(), Error>
     where
         S: Stream<Item = Result<Arc<Notice>, Error>> + Unpin,
     {
-        loop {
-            let wait = match self.stage.act().auditor.followed() < due {
-                true => Duration::from_secs(20),
-                false => Duration::from_millis(1),
-            };
-            match tokio::time::timeout(wait, stream.next()).await {
+        let due = self.stage.act().auditor.owed_to(agent);
+        while self.stage.act().auditor.followed() < due {
+            match tokio::time::timeout(PATIENCE, stream.next()).await {
                 Ok(Some(notice)) => self.stage.act().auditor.heard(&*notice?),
-                Ok(None) | Err(_) => return Ok(()),
+                Ok(None) | Err(_) => {
+                    let mut act = self.stage.act();
+                    let heard = act.auditor.followed();
+                    act.auditor
+                        .problem(format!("{agent} was to hear {due} notices by now and hears no more than {heard}"));
+                    break;
+                }
             }
         }
+        Ok(())
     }
 
     fn sound(&self) -> bool {

@@ -34,6 +34,7 @@ impl Courier for Postman {
         let healthy = parcel.url.starts_with(HEALTHY);
         let (walks, mood, playing) = {
             let mut act = self.stage.act();
+            act.counts.webhooks += 1;
             if healthy {
                 act.auditor.signed(&parcel, self.clock.now());
             }
@@ -53,7 +54,7 @@ impl Courier for Postman {
         if parcel.url.starts_with(SILENT) {
             return match self.hanging {
                 Hanging::ForEver if playing => std::future::pending().await,
-                Hanging::ForEver | Hanging::Briefly | Hanging::Nobody => Err("there was no answer".into()),
+                Hanging::ForEver | Hanging::Briefly => Err("there was no answer".into()),
             };
         }
         let reply = |status| Reply { status, rests_until: None, body: "thank you".into() };

@@ -48,13 +48,14 @@ pub(super) struct Act {
     died: bool,
 }
 
-/// What went wrong on purpose.
+/// What went wrong on purpose, and what was sent out.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Counts {
     pub(super) crashes: u64,
     pub(super) store_faults: u64,
     pub(super) rail_faults: u64,
     pub(super) conflicts: u64,
+    pub(super) webhooks: u64,
 }
 
 impl Stage {

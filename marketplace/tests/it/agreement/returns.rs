@@ -187,6 +187,25 @@ fn a_loss_waits_for_the_division_that_is_under_way() {
     assert!(desk.books.is_empty(), "{:?}", desk.books);
 }
 
+/// If the rail gives the deposit up instead, nobody has got anything: what was lost is the platform's.
+#[test]
+fn vp_39_a_loss_that_waited_for_a_division_is_borne_when_the_hold_expires() {
+    let mut desk = settling(by_worker(0));
+    bank(&mut desk, DEPOSIT, &[OPENED, ChargebackStage::Lost]);
+    assert_eq!(desk.agreement().returns.chargebacks[0].stage, ContestStage::Lost, "it waits");
+    desk.must(Actor::Rail(RAIL), AgreementCommand::RecordHoldExpired);
+    assert_eq!(desk.agreement().returns.chargebacks[0].stage, ContestStage::Borne);
+    let Some(AgreementEvent::Hold(HoldEvent::ChargebackLost { amount, worker: borne, platform, buyer, .. })) =
+        desk.events.last()
+    else {
+        panic!("{:?}", desk.events)
+    };
+    assert_eq!([amount, platform, borne, buyer].map(|money| money.minor()), [DEPOSIT, DEPOSIT, 0, 0]);
+    let accounts = [Account::Contested(RAIL), LOSSES, FEES, Account::Debt(worker()), Account::Pending(worker())];
+    assert_eq!(balances(&desk, accounts), [0, -i128::from(DEPOSIT), 0, 0, 0]);
+    assert!(desk.agreement().is_over());
+}
+
 /// What came before the deposit is known to have arrived is decided when it is.
 #[test]
 fn a_chargeback_of_a_deposit_that_is_under_way_stops_the_agreement_too() {

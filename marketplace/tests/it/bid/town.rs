@@ -13,7 +13,7 @@ use tradepost::{
     rail::Custody,
     secret::Pepper,
     store::{Kind, MemoryStore, PostgresStore, SqliteStore, Store},
-    testkit::{OutsideWorld, ScriptedRail},
+    testkit::{OutsideWorld, ScriptedRail, eventually},
 };
 use uuid::Uuid;
 
@@ -92,17 +92,14 @@ impl Town {
             known += self.market.job_history(job.id).await.unwrap().len();
         }
         let mut before = Vec::new();
-        for _ in 0..500 {
+        let everything = async || {
             let events = self.market.subscribe("test").await.unwrap().next(u32::MAX).await.unwrap();
             let names: Vec<_> = events.iter().map(|logged| logged.event.body.name()).collect();
             let of_jobs = events.iter().filter(|logged| logged.event.subject.kind == Kind::Job).count();
-            if of_jobs >= known && names == before {
-                return names;
-            }
-            before = names;
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
-        panic!("the log never has what the jobs tell of: {before:?}")
+            let last = std::mem::replace(&mut before, names);
+            (of_jobs >= known && last == before).then_some(last)
+        };
+        eventually(everything).await.expect("the log has what the jobs tell of")
     }
 
     pub(super) async fn check_books(&self) {

@@ -256,6 +256,27 @@ fn a_loss_waits_for_the_division_that_is_under_way() {
     assert!(desk.books.is_empty(), "{:?}", desk.books);
 }
 
+/// If the rail gives the hold up instead, nobody has got anything: what was lost is the platform's.
+#[test]
+fn vp_39_a_loss_that_waited_for_a_division_is_borne_when_the_hold_expires() {
+    let mut desk = desk(by_worker(0)).funded(AMOUNT);
+    deliver_and_approve(&mut desk);
+    bank(&mut desk, OPENED);
+    bank(&mut desk, ChargebackStage::Lost);
+    assert_eq!(desk.job().returns.chargebacks[0].stage, ContestStage::Lost, "it waits");
+    desk.must(Actor::Rail(RAIL), JobCommand::RecordHoldExpired);
+    assert_eq!(desk.job().returns.chargebacks[0].stage, ContestStage::Borne);
+    let Some(JobEvent::Hold(HoldEvent::ChargebackLost { amount, worker: borne, platform, buyer, .. })) =
+        desk.events.last()
+    else {
+        panic!("{:?}", desk.events)
+    };
+    assert_eq!([amount, platform, borne, buyer].map(|money| money.minor()), [AMOUNT, AMOUNT, 0, 0]);
+    let accounts = [Account::Contested(RAIL), LOSSES, FEES, Account::Debt(worker()), Account::Pending(worker())];
+    assert_eq!(balances(&desk, &accounts), [0, -i128::from(AMOUNT), 0, 0, 0]);
+    assert!(desk.ask(&operator(), &refund_paid(None)).is_err(), "nobody was paid");
+}
+
 /// A payer who was given the share by the rail and has it from the bank too gives it back first.
 #[test]
 fn a_payer_is_not_given_the_money_twice() {

@@ -238,6 +238,36 @@ async fn pg_13_a_hanging_receiver_delays_nobody() {
     .await;
 }
 
+/// What is on its way goes on while more is claimed, even where the claim waits for what it has in its hands.
+#[tokio::test(flavor = "multi_thread")]
+async fn pg_13_a_claim_that_waits_keeps_no_delivery_waiting() {
+    /// Has the database for itself while it carries, and takes so long that more is claimed meanwhile.
+    struct Hoarder(SqliteStore);
+
+    #[async_trait]
+    impl Courier for Hoarder {
+        async fn carry(&self, _: Parcel) -> Result<Reply, String> {
+            let turn = self.0.begin().await.map_err(|error| error.to_string())?;
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            turn.rollback().await.map_err(|error| error.to_string())?;
+            Ok(Reply { status: 200, rests_until: None, body: "received".into() })
+        }
+    }
+
+    let folder = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(folder.path().join("market.db")).await.unwrap();
+    let parts = NoticeParts::new(Pepper::new([7; 32])).courier(Hoarder(store.clone()));
+    let policy = voxpact();
+    let builder = Marketplace::builder("town", store, policy.clone()).rail(CreditsRail::new(policy.currency));
+    let market = builder.notices(parts).build().await.unwrap();
+    let target = Target { agent: worker(), job: None };
+    let own = market.agent(worker()).add_endpoint(target, "https://worker.example/hook", Vec::new()).await.unwrap();
+    market.agent(worker()).test_endpoint(own.endpoint.id).await.unwrap();
+    let delivered = tokio::time::timeout(Duration::from_secs(30), market.deliver_due()).await;
+    assert_eq!(delivered.expect("nothing waits for ever").unwrap(), 1);
+    assert_eq!(deliveries(&market, own.endpoint.id).await[0].state, DeliveryState::Delivered);
+}
+
 /// Several processes, and one that dies between writing and acknowledging, tell and send each thing once.
 #[tokio::test(flavor = "multi_thread")]
 async fn vp_37_each_event_is_delivered_once_by_any_number_of_processes() {

@@ -129,6 +129,26 @@ async fn vp_33_streams_tell_what_happens_as_it_happens() {
     .await;
 }
 
+/// Whoever leaves a stream in the middle of a look at the log keeps nobody else waiting.
+#[tokio::test(flavor = "multi_thread")]
+async fn vp_33_a_stream_that_nobody_polls_delays_no_other() {
+    on_each(
+        voxpact(),
+        || always(Manner::Status(200)),
+        async |town: Town| {
+            let poll = Duration::from_millis(20);
+            let mut left = Box::pin(town.market.follow(buyer(), None, poll).await.unwrap());
+            let mut other = Box::pin(town.market.follow(buyer(), None, poll).await.unwrap());
+            let job = town.posted().await;
+            town.market.agent(worker()).accept(job.id).await.unwrap();
+            drop(futures::poll!(left.next()));
+            let heard = tokio::time::timeout(Duration::from_secs(30), other.next()).await;
+            assert_eq!(heard.unwrap().unwrap().unwrap().job, Some(job.id));
+        },
+    )
+    .await;
+}
+
 /// What is shown of an address is the policy's to say (AM-10: its end only).
 #[tokio::test]
 async fn am_10_addresses_are_shown_masked() {

@@ -11,6 +11,7 @@ use tradepost::{
     search::{Candidate, Ranking, Reach},
     secret::Pepper,
     store::Kind,
+    testkit::eventually,
 };
 
 use super::desk::*;
@@ -49,14 +50,13 @@ async fn vp_11_am_02_agents_are_found_by_any_or_all_capabilities_and_by_words_on
 
 /// Works until agents are found in this order: a log that many share may be readable a little late.
 async fn order_becomes(town: &Town, search: &AgentSearch, expected: &[&str]) {
-    for _ in 0..500 {
+    let in_order = async || {
         town.idle().await;
-        if names(town, search.clone()).await == expected {
-            return;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        (names(town, search.clone()).await == expected).then_some(())
+    };
+    if eventually(in_order).await.is_none() {
+        assert_eq!(names(town, search.clone()).await, expected);
     }
-    assert_eq!(names(town, search.clone()).await, expected);
 }
 
 async fn rated(town: &Town, buyer: AgentId, worker: AgentId, rating: u8) {

@@ -19,7 +19,7 @@ use alloy_rpc_client::RpcClient;
 use alloy_signer_local::PrivateKeySigner;
 use alloy_sol_types::{SolCall, SolValue, sol};
 use serde_json::{Value, json};
-use tradepost::{policy::Span, rail::RailMemory};
+use tradepost::{policy::Span, rail::RailMemory, testkit::eventually};
 use tradepost_evm::{
     EvmConfig, EvmRail,
     sign::{Message, Signable},
@@ -170,14 +170,8 @@ impl Stage {
 
     /// Waits for a transaction's block: a busy node answers before it has made it.
     async fn mined(&self, hash: B256) {
-        for _ in 0..5000 {
-            let receipt: Option<Value> = self.ask("eth_getTransactionReceipt", json!([hash])).await;
-            if receipt.is_some() {
-                return;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
-        }
-        panic!("{hash} is in no block after 10 s");
+        let receipt = async || -> Option<Value> { self.ask("eth_getTransactionReceipt", json!([hash])).await };
+        assert!(eventually(receipt).await.is_some(), "{hash} is in no block");
     }
 
     pub async fn mine(&self, blocks: u64) {

@@ -1,12 +1,10 @@
 //! A real validator, where one is on PATH: `solana-test-validator`. Without one these tests fail; the part of
 //! the test command leaves them out. `SOLANA_RPC_URL` names another cluster that may be used instead.
 
-use std::{
-    process::{Child, Command, Stdio},
-    time::Duration,
-};
+use std::process::{Child, Command, Stdio};
 
 use solana_client::nonblocking::rpc_client::RpcClient;
+use tradepost::testkit::eventually;
 
 pub struct Validator {
     url: String,
@@ -57,13 +55,9 @@ pub async fn start() -> Validator {
     let url = format!("http://127.0.0.1:{rpc}");
     let validator = Validator { url: url.clone(), process: Some(process), folder: Some(folder) };
     let client = RpcClient::new(url);
-    for _ in 0..600 {
-        if client.get_slot().await.is_ok_and(|slot| slot > 0) {
-            return validator;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    panic!("the validator does not answer within a minute");
+    let answers = async || client.get_slot().await.ok().filter(|slot| *slot > 0);
+    eventually(answers).await.expect("the validator answers");
+    validator
 }
 
 /// The first of so many neighbouring ports that were free a moment ago.

@@ -25,6 +25,7 @@ use tradepost::{
     ids::{AgentId, InstructionId},
     money::{Currency, Money},
     rail::{Cursor, Instruction as Order_, Observation, Order, RailError, RailMemory, SettlementRail, VolatileMemory},
+    testkit::eventually,
 };
 use tradepost_solana::{Incident, SeedSigner, SolanaConfig, SolanaRail};
 use uuid::Uuid;
@@ -156,13 +157,8 @@ impl World {
                 let processed = CommitmentConfig::processed();
                 let slot = async || self.rpc.get_slot_with_commitment(processed).await.unwrap_or_default();
                 let before = slot().await;
-                for _ in 0..PATIENCE {
-                    if slot().await > before {
-                        return;
-                    }
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
-                panic!("the validator stands still");
+                let moves = async || (slot().await > before).then_some(());
+                eventually(moves).await.expect("the validator goes on");
             }
         }
     }
