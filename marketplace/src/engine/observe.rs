@@ -30,11 +30,27 @@ use crate::{
         Write,
     },
     text,
-    wallet::{Wallet, WalletEvent, withheld},
+    wallet::{Wallet, WalletCommand, WalletEvent, withheld},
 };
 
 /// A deposit's reference, in characters.
 const REFERENCE: Range<u32> = Range { min: 1, max: 200 };
+
+impl Attempt<'_> {
+    /// Adds the observation that a commit follows from, if it does from one.
+    ///
+    /// # Errors
+    /// [`Rejection::ReferenceReused`] if one of this name was taken in before.
+    pub(super) async fn take_in(&self, commit: &mut Commit, observed: Option<&Write>) -> Result<(), Error> {
+        let Some(write) = observed else { return Ok(()) };
+        let observed = write.record.key();
+        if self.find::<Observed>(observed.id).await?.is_some() {
+            return Err(Rejection::ReferenceReused { reference: observed.id.to_string() }.into());
+        }
+        commit.writes.push(write.clone());
+        Ok(())
+    }
+}
 
 impl Marketplace {
     /// Takes in a message that the outside world pushed to the embedder's server; how many
@@ -144,6 +160,27 @@ impl Marketplace {
                 let (hold, news) = (chargeback.hold, HoldNews::Chargeback(Box::new(chargeback)));
                 self.about_hold(call, rail, observation, hold, news).await
             }
+            ObservationBody::AccountReady { agent } => self.account_ready(call, rail, observation, agent).await,
+        }
+    }
+
+    /// Has an agent's wallet take in that its account takes money: what waits there is paid out in the same
+    /// commit, if its rules allow.
+    async fn account_ready(
+        &self,
+        call: Call<'_>,
+        rail: RailId,
+        observation: Observation,
+        agent: AgentId,
+    ) -> Result<(), Error> {
+        if self.taken_before(rail, &observation).await? {
+            return Ok(());
+        }
+        let record = self.observed(rail, observation.clone(), ObservationEvent::Taken {});
+        let write = Some(Write { record, expected: 0, claimed_until: None });
+        match self.command_wallet_with(agent, WalletCommand::RecordAccountReady, call, write).await {
+            Err(Error::Rejected(rejection)) => self.refuse(call, rail, observation, rejection.to_string()).await,
+            taken => taken.map(drop),
         }
     }
 

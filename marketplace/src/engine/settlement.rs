@@ -179,6 +179,7 @@ impl Marketplace {
                 }
                 Err(error) => return Err(error),
             };
+            on.tell_of_kept(&mut commit, record, &outcome).await?;
             commit.write(next.clone(), version, call.actor, said());
             commit.key = word.as_ref().and_then(|word| word.key_use(&commit));
             match self.write(call, commit).await {

@@ -514,15 +514,7 @@ impl<E: From<HoldEvent>> Holding<'_, E> {
 
     /// What an agent's wallet gives towards an amount, after what this decision takes from it and gives it already.
     fn spendable(&self, agent: AgentId, balance: i64, amount: Money) -> Result<Money, Rejection> {
-        let mut left = Money::new(balance, amount.currency());
-        for transfer in self.movement.transfers() {
-            if transfer.debit() == available(agent) {
-                left = left.minus(transfer.amount())?;
-            }
-            if transfer.credit() == available(agent) {
-                left = left.plus(transfer.amount())?;
-            }
-        }
+        let left = self.movement.balance_after(available(agent), Money::new(balance, amount.currency()))?;
         Ok(Money::new(left.minor().clamp(0, amount.minor()), amount.currency()))
     }
 

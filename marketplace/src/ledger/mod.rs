@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ids::{AgentId, HoldId, RailId},
-    money::Money,
+    money::{Money, MoneyError},
 };
 
 /// Why money moved: what a wallet's history shows (JP-28).
@@ -253,6 +253,18 @@ impl Movement {
             kind: TransferKind::Reversal,
         };
         Self { transfers: self.transfers.iter().rev().map(back).collect() }
+    }
+
+    /// What an account that holds `balance` holds after this.
+    ///
+    /// # Errors
+    /// [`MoneyError`] for two currencies, or a balance that does not fit into 64 bits.
+    pub(crate) fn balance_after(&self, account: Account, balance: Money) -> Result<Money, MoneyError> {
+        self.transfers.iter().try_fold(balance, |balance, transfer| match account {
+            account if account == transfer.credit => balance.plus(transfer.amount),
+            account if account == transfer.debit => balance.minus(transfer.amount),
+            _ => Ok(balance),
+        })
     }
 
     /// The net change of every account this touches, in the order first touched.

@@ -249,7 +249,7 @@ fn holder(record: &Record) -> Option<AgentId> {
         Record::Budget(budget) => Some(budget.agent),
         Record::Reputation(reputation) => Some(reputation.agent),
         Record::Observation(observed) => match &observed.observation.body {
-            ObservationBody::Deposit { agent, .. } => Some(*agent),
+            ObservationBody::Deposit { agent, .. } | ObservationBody::AccountReady { agent } => Some(*agent),
             _ => None,
         },
         _ => None,

@@ -62,7 +62,7 @@ pub trait SettlementRail: Send + Sync + 'static {
     /// See [`RailError`]. An error says nothing about the instruction.
     async fn lookup(&self, instruction: &Instruction) -> Result<Option<Outcome>, RailError>;
 
-    /// What happened outside since `after`: deposits, outcomes, expired holds, chargebacks. Repeating a call with
+    /// What happened outside since `after`: deposits, outcomes, expired holds, chargebacks, accounts. Repeating a call with
     /// the same cursor gives the same observations again, with the same ids, and perhaps more.
     ///
     /// # Errors

@@ -381,7 +381,7 @@ pub enum Landing {
     /// It left the rail for the party's own account.
     Outside,
     /// The rail still holds it, in the party's name: it has no account yet that can take it. It
-    /// leaves by a later [`Order::Payout`].
+    /// leaves by a later [`Order::Payout`], when the rail tells [`ObservationBody::AccountReady`].
     Held,
 }
 
@@ -479,6 +479,12 @@ pub enum ObservationBody {
         hold: HoldId,
         /// What.
         news: EscrowNews,
+    },
+    /// An agent's own account takes money, so that what landed as [`Landing::Held`] can leave for it. It may be
+    /// told late, and again each time it is seen: a payout waits until the account takes it.
+    AccountReady {
+        /// Whose account.
+        agent: AgentId,
     },
 }
 

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    clock::Timestamp,
     money::Money,
     rail::{Instruction, Outcome},
 };
@@ -23,7 +24,7 @@ pub enum WalletCommand {
     },
     /// Everything goes to the emergency address at once (JP-27).
     Panic,
-    /// Everything goes to the account that the rail knows.
+    /// Everything goes to the account that the rail knows. It does so by itself when that becomes ready.
     PayOut,
     /// The rail has an outcome for one of the wallet's instructions.
     RecordOutcome {
@@ -31,6 +32,13 @@ pub enum WalletCommand {
         instruction: Box<Instruction>,
         /// What became of it.
         outcome: Box<Outcome>,
+    },
+    /// The account that the rail knows takes money.
+    RecordAccountReady,
+    /// The rail has kept a share of the agent's, because the account took no money.
+    RecordKept {
+        /// When the rail was asked to pay it.
+        asked_at: Timestamp,
     },
 }
 
@@ -43,6 +51,8 @@ impl WalletCommand {
             Self::Panic => "panic",
             Self::PayOut => "pay_out",
             Self::RecordOutcome { .. } => "record_outcome",
+            Self::RecordAccountReady => "record_account_ready",
+            Self::RecordKept { .. } => "record_kept",
         }
     }
 }

@@ -72,6 +72,8 @@ pub fn decide(wallet: &Wallet, command: &WalletCommand, ctx: &Context<'_>) -> Re
         WalletCommand::Panic => draft.panic()?,
         WalletCommand::PayOut => draft.pay_out()?,
         WalletCommand::RecordOutcome { instruction, outcome } => draft.record_outcome(instruction, outcome)?,
+        WalletCommand::RecordAccountReady => draft.account_ready()?,
+        WalletCommand::RecordKept { asked_at } => draft.kept(*asked_at)?,
     }
     let Draft { wallet, events, movement, instruction, .. } = draft;
     Ok(Decision { wallet, events, movement, instruction })
@@ -86,7 +88,9 @@ fn authorize(wallet: &Wallet, command: &WalletCommand, ctx: &Context<'_>) -> Res
     let (may, allowed) = match command {
         WalletCommand::SetAddress { .. } | WalletCommand::Withdraw { .. } => (own, "the agent or its owner"),
         WalletCommand::Panic | WalletCommand::PayOut => (own || operator, "the agent, its owner or an operator"),
-        WalletCommand::RecordOutcome { .. } => (*ctx.actor == Actor::Rail(ctx.rail.id), "the wallet's rail"),
+        WalletCommand::RecordOutcome { .. } | WalletCommand::RecordAccountReady | WalletCommand::RecordKept { .. } => {
+            (*ctx.actor == Actor::Rail(ctx.rail.id), "the wallet's rail")
+        }
     };
     match may {
         true => Ok(()),
@@ -98,7 +102,11 @@ fn authorize(wallet: &Wallet, command: &WalletCommand, ctx: &Context<'_>) -> Res
 fn in_standing(wallet: &Wallet, command: &WalletCommand, ctx: &Context<'_>) -> Result<(), Rejection> {
     use AgentStatus::{Active, AwaitingDeposit, AwaitingFee, PendingVerification};
     let allowed: &[AgentStatus] = match (command, ctx.actor) {
-        (WalletCommand::RecordOutcome { .. }, _) | (_, Actor::Operator(_)) => &AgentStatus::ALL,
+        (
+            WalletCommand::RecordOutcome { .. } | WalletCommand::RecordAccountReady | WalletCommand::RecordKept { .. },
+            _,
+        )
+        | (_, Actor::Operator(_)) => &AgentStatus::ALL,
         (WalletCommand::SetAddress { .. } | WalletCommand::Withdraw { .. }, _) => &[Active],
         (WalletCommand::Panic | WalletCommand::PayOut, _) => {
             &[PendingVerification, AwaitingFee, AwaitingDeposit, Active]
@@ -123,6 +131,7 @@ pub(super) fn check_address(field: &'static str, address: &str) -> Result<(), Re
 }
 
 /// A decision in the making.
+#[derive(Clone)]
 struct Draft<'a> {
     wallet: Wallet,
     command: &'static str,
@@ -195,11 +204,43 @@ impl<'a> Draft<'a> {
     }
 
     fn pay_out(&mut self) -> Result<(), Rejection> {
-        if self.ctx.rail.custody != Custody::PerHold {
-            let (command, rail) = (self.command, self.ctx.rail.id);
-            return Err(Rejection::WrongRail { command, rail, needed: Custody::PerHold });
-        }
+        self.must_be_per_hold()?;
         self.send_everything(PayoutPurpose::Earnings, None)
+    }
+
+    fn must_be_per_hold(&self) -> Result<(), Rejection> {
+        let (command, rail, needed) = (self.command, self.ctx.rail, Custody::PerHold);
+        match rail.custody == needed {
+            true => Ok(()),
+            false => Err(Rejection::WrongRail { command, rail: rail.id, needed }),
+        }
+    }
+
+    /// What the rail kept because there was no account leaves for it now.
+    fn account_ready(&mut self) -> Result<(), Rejection> {
+        self.must_be_per_hold()?;
+        self.wallet.ready_at = Some(self.ctx.now);
+        self.pay_out_by_itself();
+        Ok(())
+    }
+
+    /// A share is here. If the account became ready after the rail was asked for it, that was told too early for
+    /// this share, and is not told again.
+    fn kept(&mut self, asked_at: Timestamp) -> Result<(), Rejection> {
+        self.must_be_per_hold()?;
+        if self.wallet.ready_at.is_some_and(|ready_at| ready_at >= asked_at) {
+            self.pay_out_by_itself();
+        }
+        Ok(())
+    }
+
+    /// Pays out by the rules that hold for the agent's own word. What one of them refuses stays where it is.
+    fn pay_out_by_itself(&mut self) {
+        let mut paid = self.clone();
+        let allowed = in_standing(&self.wallet, &WalletCommand::PayOut, self.ctx);
+        if allowed.and_then(|()| paid.pay_out()).is_ok() {
+            *self = paid;
+        }
     }
 
     /// Sends what is there, as far as the rail takes it at once: the rest stays, for the next time.

@@ -41,6 +41,9 @@ pub struct Wallet {
     /// Where the first deposit came from, for ever (JP-24): a panic goes there (JP-27).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub emergency: Option<SavedAddress>,
+    /// When the rail told last that the agent's own account takes money.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready_at: Option<Timestamp>,
     /// How many instructions it has given; the next one's number.
     pub instructions: u32,
     /// What is on its way out, oldest first.
@@ -100,6 +103,7 @@ impl Wallet {
             address: None,
             cools_until: None,
             emergency: None,
+            ready_at: None,
             instructions: 0,
             payouts: Vec::new(),
         }

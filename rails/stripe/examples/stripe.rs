@@ -86,7 +86,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     // The worker has an account, or will have one later.
     let account = match &double {
-        Some(double) => Some(double.lock().world.account()),
+        Some(double) => Some(double.lock().world.account(worker.0)),
         None => std::env::var("STRIPE_TEST_ACCOUNT").ok(),
     };
     if let Some(account) = account {

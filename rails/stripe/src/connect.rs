@@ -62,7 +62,7 @@ pub struct AccountStatus {
     /// Whether Stripe sends its money on to a bank.
     pub payouts_enabled: bool,
     /// Whether the platform can transfer to it: shares of divided holds leave for it from then on, and
-    /// what was kept for the worker can be paid out.
+    /// what was kept for the worker is paid out.
     pub transfers_enabled: bool,
 }
 

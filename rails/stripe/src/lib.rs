@@ -18,6 +18,7 @@ mod payout;
 mod rail;
 mod settle;
 mod undo;
+mod waiting;
 mod webhook;
 
 pub use bank::{AccountBalance, BankPayout};
@@ -27,6 +28,6 @@ pub use connect::{AccountStatus, Connect, OnboardingLink, ReturnTo};
 pub use directory::{Directory, DirectoryError, Fact, Known};
 pub use disputes::{DisputeStatus, Disputes, Evidence, HandIn};
 pub use error::{StripeError, StripeErrorKind};
-pub use events::EVENTS;
+pub use events::{ACCOUNT_EVENTS, EVENTS};
 pub use fund::{ADD_CARD, CONFIRM_CARD};
 pub use rail::StripeRail;

@@ -21,6 +21,8 @@ const LOOK_BACK: i64 = 86_400;
 pub(crate) const INSTRUCTION: &str = "tradepost_instruction";
 pub(crate) const HOLD: &str = "tradepost_hold";
 pub(crate) const AGENT: &str = "tradepost_agent";
+/// The worker for whom a share of a charge is kept.
+pub(crate) const KEPT_FOR: &str = "tradepost_kept_for";
 /// The name that a payout from a worker's account was given.
 pub(crate) const PAYOUT: &str = "tradepost_payout";
 /// What a payment in another currency is worth in the rail's, and what was asked for it, in minor units.

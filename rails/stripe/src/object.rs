@@ -166,6 +166,8 @@ pub(crate) struct Account {
     pub(crate) details_submitted: bool,
     #[serde(default)]
     pub(crate) capabilities: HashMap<String, String>,
+    #[serde(default)]
+    pub(crate) metadata: HashMap<String, String>,
 }
 
 impl Account {

@@ -8,6 +8,8 @@
 //! the key, and the other is refused and finds it. A transfer that was refused may have taken the key
 //! too, but then it stays refused, and the mark takes the next.
 
+use std::collections::HashMap;
+
 use stripe_connect::transfer::CreateTransfer;
 use stripe_core::{
     charge::UpdateCharge,
@@ -274,9 +276,12 @@ impl StripeRail {
         why: Keep,
     ) -> Result<LegReceipt, RailError> {
         let leg = division.legs[index];
-        let first = if let Keep::Refused(generation) = why { generation } else { 0 };
-        let mark = (marks::held(division.instruction, index), leg.amount.minor().to_string());
-        let request = UpdateCharge::new(charge).metadata([mark]);
+        let first = if let Keep::Refused(generation) | Keep::Lost(generation) = why { generation } else { 0 };
+        let mut written = vec![(marks::held(division.instruction, index), leg.amount.minor().to_string())];
+        if let (Keep::NoAccount | Keep::Refused(_), Party::Worker(worker)) = (why, leg.to) {
+            written.push((marks::KEPT_FOR.into(), worker.to_string()));
+        }
+        let request = UpdateCharge::new(charge).metadata(written.into_iter().collect::<HashMap<_, _>>());
         for generation in first..first + GENERATIONS {
             let key = marks::key(division.instruction, &format!("leg{index}"), generation);
             let error = match self.inner.http.post::<Named>(&request, &key).await {
@@ -292,7 +297,7 @@ impl StripeRail {
             }
             // The key of a transfer that Stripe refused stays with the refusal. Otherwise it is another
             // order's.
-            if !spent && !matches!(why, Keep::Refused(_)) {
+            if !spent && !matches!(why, Keep::Refused(_) | Keep::Lost(_)) {
                 return Err(error.into());
             }
         }
@@ -356,7 +361,7 @@ impl StripeRail {
     ) -> Result<LegReceipt, RailError> {
         let captured = matches!(self.inner.config.hold, HoldMode::Authorise { .. });
         match captured || division.landed.iter().any(Option::is_some) {
-            true => self.keep(division, index, charge, Keep::Refused(refused)).await,
+            true => self.keep(division, index, charge, Keep::Lost(refused)).await,
             false => Err(RailError::new(RailErrorKind::Refused, "the payer's bank has kept the payment")),
         }
     }
@@ -374,8 +379,10 @@ const SETTLED_BY: &str = "tradepost_settled_by";
 enum Keep {
     /// The worker has no account.
     NoAccount,
-    /// Stripe refused the transfer that used the key of this generation.
+    /// The worker's account does not take the transfer, which used the key of this generation.
     Refused(u32),
+    /// The payer's bank has the money; the key of this generation is used.
+    Lost(u32),
     /// The platform gets all of it.
     All,
 }

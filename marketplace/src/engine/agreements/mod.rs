@@ -21,8 +21,7 @@ use crate::{
     ledger::{Account, LedgerError},
     policy::{Policy, PolicyVersion},
     store::{
-        Commit, Document, Kept as _, Key, Kind, LoggedEvent, Observed, OfKind as _, Query, StoreError, StoreErrorKind,
-        Write,
+        Commit, Document, Kept as _, Key, Kind, LoggedEvent, OfKind as _, Query, StoreError, StoreErrorKind, Write,
     },
 };
 
@@ -202,13 +201,7 @@ impl Operation for Given {
         let key = Key { kind: Kind::Agreement, id: subject.0 };
         let mut commit = on.commit(key, before.map_or(0, |(_, version)| version));
         on.command_agreement_as(on.actor, &mut commit, before, &self.command).await?;
-        if let Some(write) = &self.observed {
-            let observed = write.record.key();
-            if on.find::<Observed>(observed.id).await?.is_some() {
-                return Err(Rejection::ReferenceReused { reference: observed.id.to_string() }.into());
-            }
-            commit.writes.push(write.clone());
-        }
+        on.take_in(&mut commit, self.observed.as_ref()).await?;
         Ok(commit)
     }
 

@@ -28,19 +28,20 @@ use crate::{
     ledger::{Account, LedgerError},
     money::Money,
     policy::SpendingPolicy,
-    rail::{Custody, SettlementRail},
+    rail::{Custody, Landing, Outcome, Party, SettlementRail},
     spending::{Allowance, Budget, Counted, SpendingLimit},
-    store::{Commit, Journal, Kept as _, Key, Kind, OfKind as _, Query},
+    store::{Commit, InstructionRecord, Journal, Kept as _, Key, Kind, OfKind as _, Query, Record, Write},
     wallet::{Context, Wallet, WalletCommand, decide},
 };
 
 /// How many jobs one page holds that are counted.
 const PAGE: u32 = 500;
 
-/// A command to a wallet.
+/// A command to a wallet, and what the rail reported if it follows from that.
 struct WalletOperation<'a> {
     agent: AgentId,
     command: &'a WalletCommand,
+    observed: Option<Write>,
 }
 
 #[async_trait]
@@ -51,7 +52,9 @@ impl Operation for WalletOperation<'_> {
 
     async fn attempt(&mut self, on: &Attempt<'_>) -> Result<Commit, Error> {
         on.market.authorize(on.actor, self.name(), None)?;
-        on.command_wallet(on.actor, self.agent, self.command).await
+        let mut commit = on.command_wallet(on.actor, self.agent, self.command).await?;
+        on.take_in(&mut commit, self.observed.as_ref()).await?;
+        Ok(commit)
     }
 
     fn is_stale(&self, error: &LedgerError) -> bool {
@@ -119,25 +122,73 @@ impl Attempt<'_> {
         agent: AgentId,
         command: &WalletCommand,
     ) -> Result<Commit, Error> {
-        let market = self.market;
-        let rail = market.wallet_rail()?;
-        let (known, guard) = self.standing(agent).await?;
+        let before = self.wallet(agent).await?;
+        let mut commit = self.commit(before.0.key(), before.1);
+        self.command_wallet_in(&mut commit, before, actor, command).await?;
+        Ok(commit)
+    }
+
+    /// Tells the workers' wallets of the shares that a rail keeps, in the commit that books them there. The wallet
+    /// is written even if nothing follows: whoever takes in at the same moment that the account is ready has to
+    /// decide on this share too. What the payer's bank may still take is not hurried out.
+    pub(in crate::engine) async fn tell_of_kept(
+        &self,
+        commit: &mut Commit,
+        record: &InstructionRecord,
+        outcome: &Outcome,
+    ) -> Result<(), Error> {
+        let Outcome::Done(receipt) = outcome else { return Ok(()) };
+        if commit.writes.iter().any(|write| is_contested(&write.record)) {
+            return Ok(());
+        }
+        for leg in receipt.legs.iter().filter(|leg| leg.landing == Landing::Held) {
+            let Party::Worker(agent) = leg.to else { continue };
+            let (before, command) =
+                (self.wallet(agent).await?, WalletCommand::RecordKept { asked_at: record.given_at });
+            match self.command_wallet_in(commit, before, &Actor::Rail(record.rail), &command).await {
+                Ok(()) => {}
+                // That the share is there is true whatever a wallet's rules say.
+                Err(Error::Rejected(rejection)) => {
+                    tracing::warn!(%agent, %rejection, "what a rail kept waits for `pay_out`");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// An agent's wallet and its version, new if there is none.
+    async fn wallet(&self, agent: AgentId) -> Result<(Arc<Wallet>, u64), Error> {
         let found = self.find::<Wallet>(WalletId::of(agent).0).await?;
-        let (wallet, version) = found.unwrap_or_else(|| (Arc::new(Wallet::new(agent)), 0));
-        let (available, debt) = (self.available(agent).await?, self.owed(agent).await?);
+        Ok(found.unwrap_or_else(|| (Arc::new(Wallet::new(agent)), 0)))
+    }
+
+    /// Has a wallet decide on a command, after whatever moves in the commit already, and adds what follows.
+    async fn command_wallet_in(
+        &self,
+        commit: &mut Commit,
+        (wallet, version): (Arc<Wallet>, u64),
+        actor: &Actor,
+        command: &WalletCommand,
+    ) -> Result<(), Error> {
+        let (market, agent) = (self.market, wallet.agent);
+        let rail = market.wallet_rail()?.profile();
+        let (known, guard) = self.standing(agent).await?;
+        let after = |account, balance| commit.movement.balance_after(account, balance).map_err(Rejection::from);
+        let available = after(Account::Available(agent), self.available(agent).await?)?;
+        let repaid = after(Account::Debt(agent), Money::zero(market.currency()))?;
+        let debt = self.owed(agent).await?.minus(repaid).map_err(Rejection::from)?;
         let (_, policy) = market.policy();
         let (owner, standing) = known.map_or((None, None), |agent| (Some(agent.owner), Some(agent.status)));
-        let context =
-            Context { now: self.now, actor, owner, standing, policy: &policy, rail: rail.profile(), available, debt };
+        let context = Context { now: self.now, actor, owner, standing, policy: &policy, rail, available, debt };
         let decision = decide(&wallet, command, &context)?;
-        let mut commit = self.commit(wallet.key(), version);
+        commit.movement.append(decision.movement).map_err(Rejection::from)?;
         commit.write(decision.wallet, version, actor, decision.events);
         if let Some(instruction) = decision.instruction {
-            commit.instruct(wallet.key(), rail.profile().id, instruction, self.now, self.claimed_until);
+            commit.instruct(wallet.key(), rail.id, instruction, self.now, self.claimed_until);
         }
-        commit.movement = decision.movement;
         commit.guards.extend(guard);
-        Ok(commit)
+        Ok(())
     }
 
     /// What an agent may spend.
@@ -237,7 +288,18 @@ impl Marketplace {
         command: WalletCommand,
         call: Call<'_>,
     ) -> Result<Arc<Wallet>, Error> {
-        let mut operation = WalletOperation { agent, command: &command };
+        self.command_wallet_with(agent, command, call, None).await
+    }
+
+    /// Carries out a command to a wallet, writing down in the same commit what the rail reported.
+    pub(super) async fn command_wallet_with(
+        &self,
+        agent: AgentId,
+        command: WalletCommand,
+        call: Call<'_>,
+        observed: Option<Write>,
+    ) -> Result<Arc<Wallet>, Error> {
+        let mut operation = WalletOperation { agent, command: &command, observed };
         self.transact(call, &(agent, &command), &mut operation).await
     }
 
@@ -274,6 +336,15 @@ impl Marketplace {
         let owes = self.owed_in(journal, agent.id).await?;
         let some = |money: Money| money.is_positive().then_some(money);
         Ok((some(holds).filter(|_| leaves), some(owes)))
+    }
+}
+
+/// Whether a contract's payer's bank has its money and has not decided.
+fn is_contested(contract: &Record) -> bool {
+    match contract {
+        Record::Job(job) => job.returns.is_contested(),
+        Record::Agreement(agreement) => agreement.returns.is_contested(),
+        _ => false,
     }
 }
 

@@ -47,7 +47,9 @@ impl Session<'_> {
     }
 
     /// Sends everything an agent has to the account that the rail knows, as the agent, its owner or an
-    /// operator: the way out of earnings that landed in the wallet because there was no such account yet.
+    /// operator. Earnings that landed in the wallet because there was no such account yet leave by themselves when
+    /// the rail tells that it is ready; this is for what a rule kept back then, or before it is ready: then the
+    /// payout waits.
     ///
     /// # Errors
     /// [`Error`]

@@ -8,7 +8,7 @@ use crate::{
 
 use super::{
     script::{Answer, Chances, Disorder, Script},
-    world::OutsideWorld,
+    world::{Happening, OutsideWorld},
 };
 
 /// What an instruction truly did.
@@ -70,6 +70,11 @@ impl OutsideWorld {
     /// Brings money in for an agent.
     pub fn deposit(&self, agent: AgentId, amount: Money, source: impl Into<String>) {
         self.lock().deposit(agent, amount, source.into());
+    }
+
+    /// Tells that an agent's own account takes money.
+    pub fn account_ready(&self, agent: AgentId) {
+        self.lock().story.push(Happening::Ready(agent));
     }
 
     /// Gives a hold up now, whatever its expiry is. Without such a hold nothing happens.

@@ -109,6 +109,7 @@ pub(super) enum Happening {
     Deposit(AgentId, Money, String),
     Expired(HoldId),
     Charged(Chargeback),
+    Ready(AgentId),
 }
 
 impl World {
@@ -233,6 +234,7 @@ impl World {
             }
             Happening::Expired(hold) => ObservationBody::HoldExpired { hold: *hold },
             Happening::Charged(chargeback) => ObservationBody::Chargeback(chargeback.clone()),
+            Happening::Ready(agent) => ObservationBody::AccountReady { agent: *agent },
         };
         Observation { id: format!("event-{number}"), body }
     }

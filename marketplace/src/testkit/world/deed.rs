@@ -62,7 +62,10 @@ pub(super) async fn give(session: Session<'_>, deed: Deed) -> Result<Record, Err
                 WalletCommand::SetAddress { address } => session.set_withdrawal_address(agent, address).await,
                 WalletCommand::Withdraw { amount } => session.withdraw_money(agent, amount).await,
                 WalletCommand::Panic => session.panic(agent).await,
-                WalletCommand::PayOut | WalletCommand::RecordOutcome { .. } => session.pay_out(agent).await,
+                WalletCommand::PayOut
+                | WalletCommand::RecordOutcome { .. }
+                | WalletCommand::RecordAccountReady
+                | WalletCommand::RecordKept { .. } => session.pay_out(agent).await,
             };
             given.map(Record::from)
         }

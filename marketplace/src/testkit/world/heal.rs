@@ -170,6 +170,7 @@ impl World {
             // The rail goes on lying after an operator has established the truth.
             ObservationBody::Outcome { instruction, .. } => self.memory.put_right.contains(instruction),
             ObservationBody::Deposit { .. } => self.memory.hostile_deposits.contains(&observation.id),
+            ObservationBody::AccountReady { .. } => false,
         }
     }
 

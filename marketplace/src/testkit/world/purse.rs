@@ -23,6 +23,9 @@ impl World {
             _ => self.agent(),
         };
         self.memory.at_wallet = Some(agent);
+        if self.plan.custody == Custody::PerHold && self.rng.random_range(0..5) == 0 {
+            self.outside(0).account_ready(agent);
+        }
         let own = Actor::Agent(agent);
         let clerk = Actor::Operator("Olga".into());
         let currency = self.plan.policy.currency;

@@ -376,15 +376,25 @@ async fn what_a_rail_gives_up_is_observed_once_however_often_it_is_told() {
     }
 }
 
+/// What a rail keeps of a seller's is in its wallet until the account is ready, and leaves then, also if it arrives
+/// after that was told.
 #[tokio::test(flavor = "multi_thread")]
-async fn shares_that_a_rail_keeps_are_in_the_wallets() {
-    for town in Town::everywhere(paegents(), Custody::PerHold).await {
-        let id = town.activated().await.id;
-        town.market.agent(worker()).record_usage(id, calls(10), None).await.unwrap();
-        town.world.next(Script { landing: Landing::Held, ..Script::default() });
-        town.market.agent(buyer()).complete_agreement(id).await.unwrap();
-        assert_eq!(town.market.available(worker()).await.unwrap().minor(), 10 * UNIT_PRICE);
-        town.check_books().await;
+async fn shares_that_a_rail_keeps_are_in_the_wallets_until_accounts_are_ready() {
+    for answer in [Answer::Arrives, Answer::LostAfter] {
+        for town in Town::everywhere(paegents(), Custody::PerHold).await {
+            let id = town.activated().await.id;
+            town.market.agent(worker()).record_usage(id, calls(10), None).await.unwrap();
+            town.world.next(Script { answer, landing: Landing::Held, ..Script::default() });
+            town.market.agent(buyer()).complete_agreement(id).await.unwrap();
+            let kept = if answer == Answer::Arrives { 10 * UNIT_PRICE } else { 0 };
+            assert_eq!(town.market.available(worker()).await.unwrap().minor(), kept);
+            town.world.account_ready(worker());
+            town.persist().await;
+            assert_eq!(town.market.available(worker()).await.unwrap().minor(), 0);
+            assert_eq!(town.world.outside(worker()), i128::from(10 * UNIT_PRICE));
+            assert_eq!(town.market.payouts(worker()).await.unwrap().len(), 1);
+            town.check_books().await;
+        }
     }
 }
 

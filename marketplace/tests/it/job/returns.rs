@@ -251,6 +251,9 @@ fn a_loss_waits_for_the_division_that_is_under_way() {
     assert!(matches!(after.last_instruction().order, Order::Reverse { .. }), "it went out: it is taken back");
     answer(&mut after, done);
     assert!(after.books.is_empty());
+    let mut kept = desk.clone();
+    answer(&mut kept, |instruction| divided(instruction, Landing::Held));
+    assert!(kept.books.is_empty(), "it is taken from the wallet that it has just come into: {:?}", kept.books);
     answer(&mut desk, |_| declined());
     assert_eq!(desk.job().hold.state, HoldState::Settled, "nobody got anything, and it is not asked for again");
     assert!(desk.books.is_empty(), "{:?}", desk.books);

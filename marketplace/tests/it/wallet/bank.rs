@@ -12,7 +12,7 @@ use tradepost::{
     ledger::Account,
     money::Money,
     policy::{Policy, Span},
-    rail::{Custody, RailProfile},
+    rail::{Cursor, Custody, Push, RailProfile},
     store::{MemoryStore, PostgresStore, SqliteStore, Store},
     testkit::{OutsideWorld, ScriptedRail},
 };
@@ -25,6 +25,7 @@ pub(super) struct Bank {
     pub(super) world: OutsideWorld,
     pub(super) clock: Arc<ManualClock>,
     pub(super) rail: RailId,
+    profile: RailProfile,
     folder: Option<tempfile::TempDir>,
 }
 
@@ -37,11 +38,10 @@ impl Bank {
     pub(super) async fn with(store: impl Store + Clone, policy: Policy, profile: RailProfile) -> Self {
         let clock = Arc::new(ManualClock::at(start()));
         let world = OutsideWorld::new(policy.currency, 7);
-        let id = profile.id;
-        let rail = ScriptedRail::new(profile, world.clone(), clock.clone());
+        let rail = ScriptedRail::new(profile.clone(), world.clone(), clock.clone());
         let builder = Marketplace::builder("bank", store.clone(), policy).rail(rail);
         let market = builder.clock(clock.clone()).ids(Arc::new(CountedIds::default())).build().await.unwrap();
-        Self { market, store: Arc::new(store), world, clock, rail: id, folder: None }
+        Self { market, store: Arc::new(store), world, clock, rail: profile.id, profile, folder: None }
     }
 
     pub(super) async fn in_memory(policy: Policy, custody: Custody) -> Self {
@@ -67,6 +67,16 @@ impl Bank {
     pub(super) async fn deposit(&self, agent: AgentId, minor: i64, source: &str) {
         self.world.deposit(agent, self.money(minor), source);
         self.work().await;
+    }
+
+    /// What has happened outside since, as messages that were pushed here.
+    pub(super) fn pushes(&self, after: &Cursor) -> (Vec<Push>, Cursor) {
+        let rail = ScriptedRail::new(self.profile.clone(), self.world.clone(), self.clock.clone());
+        rail.pushes(after).unwrap()
+    }
+
+    pub(super) async fn receive(&self, push: &Push) {
+        assert_eq!(self.market.receive(self.rail, push).await.unwrap(), 1);
     }
 
     pub(super) async fn work(&self) {

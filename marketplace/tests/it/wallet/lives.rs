@@ -8,10 +8,10 @@ use tradepost::{
     clock::ManualClock,
     engine::{AgentParts, Marketplace},
     error::Rejection,
-    job::JobStatus,
+    job::{ContestStage, JobStatus},
     ledger::{Account, RevenueKind, TransferKind},
-    policy::{Activation, Policy, Span},
-    rail::{Custody, Landing},
+    policy::{Activation, LossBearer, Policy, ReversalPolicy, Span},
+    rail::{ChargebackStage, Cursor, Custody, Landing},
     secret::Pepper,
     store::{InstructionState, LoggedEvent, MemoryStore},
     testkit::{Answer, Chances, Course, Disorder, Ending, OutsideWorld, Script, ScriptedRail},
@@ -315,9 +315,38 @@ async fn vp_36_earnings_are_listed_by_job_with_totals_and_what_landed_here_can_l
         let later = start() + Span::hours(1).delta();
         assert_eq!(lines, [(second, 20_000, 2_000, 18_000, later), (first, 10_000, 1_000, 9_000, start())]);
 
-        bank.market.operator("Ada").pay_out(worker()).await.unwrap();
+        bank.market.operator("Ada").pay_out(worker()).await.unwrap(); // the rail may tell of accounts late
         bank.settle().await;
         assert_eq!((bank.world.outside(worker()), bank.available(worker()).await), (27_000, 0));
+        bank.check().await;
+    }
+}
+
+/// A share that the rail kept, of a payment that the payer's bank has taken back meanwhile: it comes into the wallet
+/// and is taken back from there by one decision, on what the wallet holds after it, so that nobody owes anything.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_decision_puts_into_a_wallet_is_there_to_be_taken_back_by_it() {
+    let reversals = Some(ReversalPolicy { borne_by: LossBearer::Worker { backstop: 0 } });
+    for bank in Bank::everywhere(Policy { reversals, ..voxpact() }, Custody::PerHold).await {
+        bank.world.next(Script::default()); // the funding
+        bank.world.next(Script { answer: Answer::LostAfter, landing: Landing::Held, ..Script::default() });
+        let job = bank.hire(10_000).await;
+        let (_, so_far) = bank.pushes(&Cursor::default());
+        for stage in [ChargebackStage::Opened { evidence_due: None }, ChargebackStage::Lost] {
+            assert!(bank.world.charge_back(job.into(), stage));
+        }
+        for push in bank.pushes(&so_far).0 {
+            bank.receive(&push).await;
+        }
+        let waits = bank.market.job(job).await.unwrap().returns.chargebacks[0].stage;
+        assert_eq!(waits, ContestStage::Lost, "nobody knows yet where the shares are");
+        bank.settle().await;
+        let history = bank.market.wallet_history(worker(), 0, 50).await.unwrap();
+        let lines: Vec<_> = history.iter().map(|line| (line.kind, line.amount.minor())).collect();
+        assert_eq!(lines, [(HistoryKind::Earned, 9_000), (HistoryKind::Other, -9_000)]);
+        assert_eq!((bank.available(worker()).await, bank.of(Account::Debt(worker())).await), (0, 0));
+        let told = names(&bank.market.job_history(job).await.unwrap());
+        assert!(told.contains(&"payment.chargeback_lost") && !told.contains(&"payment.owed"), "{told:?}");
         bank.check().await;
     }
 }

@@ -4,4 +4,5 @@ mod bank;
 mod budgets;
 mod lives;
 mod races;
+mod ready;
 mod rules;

@@ -343,6 +343,66 @@ fn earnings_that_landed_in_a_wallet_leave_to_the_account_that_the_rail_knows() {
     assert_eq!(order, Order::Payout { agent: worker(), destination: None, amount: usdc(4_200) });
 }
 
+/// VP-35: the rail's word pays out by the rules of the agent's own word, and is taken in whatever they say.
+#[test]
+fn vp_35_what_waits_leaves_when_the_rail_says_that_the_account_is_ready() {
+    let ready = WalletCommand::RecordAccountReady;
+    let per_hold = |minor| {
+        let mut counter = Counter::with(minor);
+        counter.policy = voxpact();
+        counter.rail.custody = Custody::PerHold;
+        counter
+    };
+    let mut counter = per_hold(4_200);
+    for stranger in [by(worker()), operator(), Actor::Timer, Actor::Rail(RailId::new("another"))] {
+        assert!(matches!(counter.ask(&stranger, &ready), Err(Rejection::WrongActor { .. })), "{stranger}");
+    }
+    counter.book(Account::Debt(worker()), Account::Rail(RAIL), 1_200);
+    let decision = counter.give(&Actor::Rail(RAIL), &ready).unwrap();
+    let order = decision.instruction.unwrap().order;
+    assert_eq!(order, Order::Payout { agent: worker(), destination: None, amount: usdc(3_000) });
+    assert_eq!((counter.of(Account::Debt(worker())), counter.of(Account::Available(worker()))), (0, 0));
+    assert_eq!(counter.wallet.payouts[0].purpose, PayoutPurpose::Earnings);
+    let again = counter.give(&Actor::Rail(RAIL), &ready).unwrap();
+    assert_eq!((again.instruction, again.events, again.wallet.ready_at), (None, vec![], Some(start())));
+
+    type Alter = fn(&mut Counter);
+    let refusals: [(&str, Alter); 6] = [
+        ("there is nothing", |counter| counter.book(Account::Available(worker()), Account::Rail(RAIL), 4_200)),
+        ("less than the rail takes", |counter| counter.rail.amounts.min = 4_201),
+        ("all of it is owed", |counter| counter.book(Account::Debt(worker()), Account::Rail(RAIL), 4_200)),
+        ("the agent is suspended", |counter| counter.standing = Some(AgentStatus::Suspended)),
+        ("the agent is deleted", |counter| counter.standing = Some(AgentStatus::Deleted)),
+        ("the rail pays nothing out", |counter| counter.rail.capabilities.clear()),
+    ];
+    for (why, alter) in refusals {
+        let mut counter = per_hold(4_200);
+        alter(&mut counter);
+        let decision = counter.give(&Actor::Rail(RAIL), &ready).unwrap();
+        assert!(decision.movement.is_empty() && decision.instruction.is_none(), "{why}: {decision:?}");
+        assert_eq!((decision.events, decision.wallet.ready_at), (vec![], Some(start())), "{why}");
+    }
+    let pooled = Counter::with(4_200).give(&Actor::Rail(RAIL), &ready);
+    assert!(matches!(pooled, Err(Rejection::WrongRail { needed: Custody::PerHold, .. })));
+}
+
+/// VP-35: a share that was on its way when the account became ready is not left behind; one that the rail keeps
+/// later is kept because the account is not ready any more.
+#[test]
+fn vp_35_a_share_that_is_kept_leaves_if_the_account_became_ready_since_it_was_asked_for() {
+    let second = Span::seconds(1).delta();
+    for (ready_at, leaves) in [(None, false), (Some(start() - second), false), (Some(start()), true)] {
+        let mut counter = Counter::with(4_200);
+        counter.rail.custody = Custody::PerHold;
+        counter.wallet.ready_at = ready_at;
+        counter.now = start() + second;
+        let kept = WalletCommand::RecordKept { asked_at: start() };
+        let decision = counter.give(&Actor::Rail(RAIL), &kept).unwrap();
+        assert_eq!(decision.instruction.is_some(), leaves, "{ready_at:?}");
+        assert_eq!(counter.wallet.ready_at, ready_at);
+    }
+}
+
 #[test]
 fn so_many_payouts_are_on_their_way_at_once_and_no_more() {
     let mut counter = Counter::with(i64::from(Wallet::PAYOUTS + 1) * 5_000_000);

@@ -1,17 +1,14 @@
 //! What happens after a share has reached a worker's account: payouts to its bank, by command, and their history.
 
 use tradepost::{
-    job::JobStatus,
     money::{Currency, Money},
     rail::{Party, SettlementRail},
-    wallet::EarningsLine,
 };
-use tradepost_stripe::{HoldMode, StripeErrorKind};
+use tradepost_stripe::StripeErrorKind;
 
 use crate::{
-    double::{Double, Trouble},
-    life::{BUYER, Desk, WORKER, eur, settle_everything},
-    people::{People, rail},
+    double::Trouble,
+    life::{BUYER, WORKER, eur},
     steps::Bench,
 };
 
@@ -107,41 +104,4 @@ async fn a_payout_that_cannot_be_is_refused() {
     // What was refused under a name goes through under it when it can.
     bench.double.lock().world.onboard(&account);
     connect.pay_out(WORKER, eur(100), "wednesday").await.unwrap();
-}
-
-/// VP-35, VP-36: earnings that were kept because there was no account leave by `pay_out` when onboarding is
-/// finished, by themselves if it was said before; and earnings are listed by job.
-#[tokio::test]
-async fn vp_35_vp_36_kept_earnings_leave_when_onboarding_finishes() {
-    for said_before in [true, false] {
-        let (double, people) = (Double::start().await, People::default());
-        let rail = rail(&double, &people, HoldMode::Charge);
-        people.buyer(&double, BUYER.0);
-        let desk = Desk::over(double, rail.clone()).await;
-        let job = desk.paid(10_000).await;
-        assert_eq!(desk.market.available(WORKER).await.unwrap(), eur(9_000));
-        let pay_out = async || drop(desk.market.agent(WORKER).pay_out(WORKER).await.unwrap());
-        if said_before {
-            pay_out().await;
-            desk.market.run_until_idle().await.unwrap();
-            let waits = desk.market.payouts(WORKER).await.unwrap();
-            let why = waits[0].problem.clone().unwrap();
-            assert!(why.contains("has no account at Stripe yet"), "{why}");
-            assert!(desk.double.lock().world.transfers.is_empty());
-        }
-        people.worker(&desk.double, WORKER.0);
-        desk.double.lock().world.pass(3 * 86_400);
-        if !said_before {
-            pay_out().await;
-        }
-        settle_everything(0, &desk).await;
-        assert_eq!(rail.connect().balance(WORKER).await.unwrap().unwrap().available, eur(9_000));
-        assert_eq!(desk.market.available(WORKER).await.unwrap(), eur(0));
-        desk.agrees("paid out").await;
-        let earnings = desk.market.earnings(WORKER, 0, 10).await.unwrap();
-        let EarningsLine { job: of, gross, fee, net, .. } = earnings.jobs[0];
-        assert_eq!((of, gross, fee, net), (job, eur(10_000), eur(1_000), eur(9_000)));
-        assert_eq!((earnings.total_earned, earnings.total_jobs), (eur(9_000), 1));
-        assert_eq!(desk.market.job(job).await.unwrap().status, JobStatus::Completed);
-    }
 }

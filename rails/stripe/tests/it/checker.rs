@@ -15,7 +15,7 @@ use crate::{
     conformance::{AUTHORISE, Contracts, DoubleHarness},
     double::Double,
     endings::{AMOUNT, ENDINGS, play},
-    life::{Desk, eur},
+    life::{BUYER, Desk, eur},
     people::{People, rail},
 };
 
@@ -90,6 +90,12 @@ async fn every_request() -> Vec<(Method, String, String)> {
     }
     let (double, people) = (Double::start().await, People::default());
     let rail = rail(&double, &people, HoldMode::Charge);
+    // A share that is kept, for whose worker the list of events is read.
+    people.buyer(&double, BUYER.0);
+    let desk = Desk::over(double.clone(), rail.clone()).await;
+    desk.paid(AMOUNT).await;
+    desk.market.run_until_idle().await.unwrap();
+    assert!(double.lock().world.charges[0]["metadata"]["tradepost_kept_for"].is_string());
     let agent = AgentId(Uuid::from_u128(1));
     rail.cards().set_up(agent).await.unwrap();
     let card = {

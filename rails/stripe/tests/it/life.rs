@@ -12,7 +12,7 @@ use tradepost::{
     policy::Policy,
     store::{EventBody, InstructionState, MemoryStore},
 };
-use tradepost_stripe::{HoldMode, StripeRail};
+use tradepost_stripe::{HoldMode, ReturnTo, StripeRail};
 use uuid::Uuid;
 
 use crate::{
@@ -264,16 +264,23 @@ async fn vp_43_a_challenge_that_nobody_answers_is_called_off() {
 /// no account, it was closed, or onboarding is not finished.
 #[tokio::test]
 async fn vp_35_a_worker_without_a_ready_account_keeps_the_money_in_the_wallet() {
-    for account in [None, Some("closed")] {
+    for account in ["none", "closed", "begun"] {
         let double = Double::start().await;
         let people = People::default();
         let rail = rail(&double, &people, HoldMode::Charge);
         people.buyer(&double, BUYER.0);
-        if account.is_some() {
-            people.worker(&double, WORKER.0);
-            let world = &mut double.lock().world;
-            let id = world.accounts[0]["id"].as_str().unwrap().to_owned();
-            world.close(&id);
+        match account {
+            "closed" => {
+                people.worker(&double, WORKER.0);
+                let world = &mut double.lock().world;
+                let id = world.accounts[0]["id"].as_str().unwrap().to_owned();
+                world.close(&id);
+            }
+            "begun" => {
+                let to = || "https://example.com".to_owned();
+                rail.connect().onboard(WORKER, ReturnTo { done: to(), again: to() }).await.unwrap();
+            }
+            _ => {}
         }
         let desk = Desk::over(double, rail).await;
         let job = desk.post(10_000).await;
@@ -281,7 +288,7 @@ async fn vp_35_a_worker_without_a_ready_account_keeps_the_money_in_the_wallet() 
         desk.market.agent(BUYER).approve(job.id).await.unwrap();
         assert_eq!(desk.market.available(WORKER).await.unwrap(), eur(9_000));
         assert!(desk.double.lock().world.transfers.is_empty());
-        desk.agrees("kept for the worker").await;
+        desk.agrees(&format!("kept for the worker: {account}")).await;
     }
 }
 

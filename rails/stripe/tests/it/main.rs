@@ -2,6 +2,7 @@
 //! and localstripe.
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub, reason = "a test says what it expects by failing")]
 
+mod accounts;
 mod bank;
 mod checker;
 mod conformance;

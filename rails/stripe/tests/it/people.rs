@@ -56,7 +56,7 @@ impl People {
 
     /// A worker with an account that takes transfers.
     pub fn worker(&self, double: &Double, id: Uuid) -> AgentId {
-        let account = double.lock().world.account();
+        let account = double.lock().world.account(id);
         self.learn(AgentId(id), Fact::Account(account));
         AgentId(id)
     }

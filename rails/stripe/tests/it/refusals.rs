@@ -17,7 +17,9 @@ use tradepost::{
     money::{Currency, Money},
     rail::{Cursor, Outcome, Party, Push, RailErrorKind, SettlementRail},
 };
-use tradepost_stripe::{HoldMode, Secret, StripeConfig, StripeError, StripeErrorKind, StripeRail};
+use tradepost_stripe::{
+    ACCOUNT_EVENTS, EVENTS, HoldMode, Secret, StripeConfig, StripeError, StripeErrorKind, StripeRail,
+};
 use uuid::Uuid;
 
 use crate::{
@@ -156,6 +158,10 @@ async fn webhooks_about_unknown_objects_move_nothing() {
     let before = desk.market.trial_balance().await.unwrap();
     let now = desk.double.lock().world.now;
     let stranger = Uuid::from_u128(77).to_string();
+    let ready_account = |marks: serde_json::Value| {
+        json!({ "id": "acct_77", "object": "account", "metadata": marks,
+                                                           "capabilities": { "transfers": "active" } })
+    };
     let object = |marks: serde_json::Value| json!({ "id": "pi_77", "object": "payment_intent", "metadata": marks });
     let told = [
         ("payment_intent.succeeded", object(json!({})), 0),
@@ -168,6 +174,10 @@ async fn webhooks_about_unknown_objects_move_nothing() {
         ),
         ("charge.dispute.funds_withdrawn", json!({ "id": "dp_77", "object": "dispute", "charge": "ch_77" }), 2),
         ("invoice.paid", json!({ "id": "in_77", "object": "invoice" }), 2),
+        ("account.updated", ready_account(json!({})), 2),
+        ("account.updated", ready_account(json!({ "tradepost_agent": "nonsense" })), 2),
+        ("account.updated", ready_account(json!({ "tradepost_agent": &stranger })), 2),
+        ("account.updated", json!({ "object": "account" }), 2),
     ];
     for (number, (type_, object, kept)) in told.into_iter().enumerate() {
         let event = json!({ "id": format!("evt_x{number}"), "object": "event", "type": type_, "created": now,
@@ -267,8 +277,11 @@ async fn webhooks_are_stripes_or_nothing() {
         let received_at = Timestamp::from_timestamp(now + seconds, 0).unwrap();
         bench.rail.receive(&Push { received_at, ..push(&event, now, WEBHOOK_SECRETS[0]) }).unwrap();
     }
-    for body in [json!({}), json!([]), json!("event"), json!({ "object": "event", "type": "charge.expired" })] {
+    for body in [json!({}), json!([]), json!("event")] {
         forged(&push(&body, now, WEBHOOK_SECRETS[0]));
+    }
+    for type_ in EVENTS.into_iter().chain(ACCOUNT_EVENTS) {
+        forged(&push(&json!({ "object": "event", "type": type_ }), now, WEBHOOK_SECRETS[0]));
     }
     let harmless = [
         json!({ "object": "event", "id": "evt_1", "type": "invoice.paid", "data": { "object": { "id": "in_1" } } }),

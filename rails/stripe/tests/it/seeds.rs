@@ -36,6 +36,8 @@ use crate::{
     people::{People, WEBHOOK_SECRETS, rail},
 };
 
+/// What Stripe sends at least, in cents.
+const LEAST: i64 = 50;
 /// How many failing seeds end a run: there is enough to look at.
 const ENOUGH: usize = 20;
 
@@ -139,6 +141,8 @@ async fn run_seed(seed: u64, double: &Double, people: &People, rail: StripeRail)
     desk.market.run_until_idle().await.unwrap();
     end_everything(seed, &mut dice, &desk, people, &jobs).await;
     assert_eq!(desk.market.balance(Account::Contested(RAIL), None).await.unwrap(), eur(0), "seed {seed}");
+    let waits = desk.market.available(WORKER).await.unwrap();
+    assert!(waits.minor() < LEAST, "seed {seed}: the account is ready, and {waits} wait for it");
     audit(seed, &desk);
     desk.agrees(&format!("seed {seed}")).await;
 }
@@ -213,6 +217,9 @@ async fn end_everything(seed: u64, dice: &mut StdRng, desk: &Desk, people: &Peop
         }
     }
     settle_everything(seed, desk).await;
+    // Now and then the accounts are looked at for which something waits.
+    desk.double.lock().world.pass(600);
+    settle_everything(seed, desk).await;
 }
 
 /// Something happens outside.
@@ -252,7 +259,7 @@ async fn happen(dice: &mut StdRng, desk: &Desk, has_account: bool) {
         4 | 5 => {
             let (events, now) = {
                 let world = &desk.double.lock().world;
-                (world.events.clone(), world.now)
+                ([&*world.events, &*world.account_events].concat(), world.now)
             };
             for _ in 0..events.len().min(4) {
                 let event = &events[dice.random_range(0..events.len())];

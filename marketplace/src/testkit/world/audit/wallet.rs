@@ -5,10 +5,11 @@ use super::Auditor;
 use crate::{
     actor::Actor,
     clock::Timestamp,
+    hold::{Contest, ContestStage},
     ids::{AgentId, InstructionId},
     ledger::{Account, RevenueKind},
     policy::Switch,
-    rail::{Custody, Order, RailProfile},
+    rail::{Custody, Landing, LegReceipt, ObservationBody, Order, Party, RailProfile},
     store::{Commit, EventBody, InstructionState, ObservationEvent, Observed, Record},
     wallet::{Payout, PayoutPurpose, SavedAddress, Wallet, WalletEvent},
 };
@@ -32,6 +33,9 @@ impl Auditor {
         }
         let mut expected = before.clone();
         expected.emergency.clone_from(&wallet.emergency);
+        if became_ready(wallet.agent, commit) {
+            expected.ready_at = Some(commit.at);
+        }
         let mut due: Vec<Moved> = Vec::new();
         let events = commit.events.iter().filter(|event| event.subject.id == wallet.id.0);
         for (event, actor) in events.filter_map(|event| Some((of_wallet(&event.body)?, &event.actor))) {
@@ -43,12 +47,19 @@ impl Auditor {
         if expected != *wallet {
             found.push(format!("it was to become {expected:?}"));
         }
+        let (available, pending) = (Account::Available(wallet.agent), Account::Pending(wallet.agent));
+        // What a contract moves in the same commit is audited with the contract.
+        let own = |(debit, credit, _): &Moved| {
+            commit.contract == wallet.id.0
+                || (*debit == available && [pending, Account::Debt(wallet.agent)].contains(credit))
+        };
         let mut moved: Vec<Moved> = commit
             .movement
             .transfers()
             .iter()
             .map(|transfer| (transfer.debit(), transfer.credit(), i128::from(transfer.amount().minor())))
             .filter(|(debit, credit, _)| !matches!((debit, credit), (Account::Cost(_), _) | (_, Account::Cost(_))))
+            .filter(own)
             .collect();
         due.retain(|(_, _, minor)| *minor != 0);
         moved.sort_unstable();
@@ -56,6 +67,14 @@ impl Auditor {
         let deposit = commit.events.iter().any(|event| matches!(event.body, EventBody::Observation(_)));
         if moved != due && !deposit {
             found.push(format!("{moved:?} was moved, due is {due:?}"));
+        }
+        // What waits leaves when the account is there: none of the other rules holds here while nobody interferes.
+        let (alone, paid) = (self.commits == self.began + 1, wallet.instructions > before.instructions);
+        let could = self.balance(available) >= i128::from(rail.amounts.min.max(1))
+            && self.balance(Account::Debt(wallet.agent)) == 0
+            && before.payouts.len() < Wallet::PAYOUTS as usize;
+        if alone && could && !paid && (became_ready(wallet.agent, commit) || kept_too_late(before, commit)) {
+            found.push("what waits for an account that is ready was not paid out".to_owned());
         }
         for problem in found {
             self.problem(format!("wallet of {}: {problem}; before {before:?}, after {wallet:?}", wallet.agent));
@@ -144,7 +163,12 @@ impl Auditor {
                             && (minor == most || !alone)
                     }),
                     PayoutPurpose::Earnings => {
-                        (own || actor.operator().is_some()) && to.is_none() && cost == 0 && (minor == most || !alone)
+                        let by_itself = *actor == Actor::Rail(rail.id)
+                            && (became_ready(agent, commit) || kept_too_late(before, commit));
+                        (own || actor.operator().is_some() || by_itself)
+                            && to.is_none()
+                            && cost == 0
+                            && (minor == most || !alone)
                     }
                 };
                 orders && repays && fits && *instruction == wallet_instruction(before)
@@ -230,6 +254,37 @@ impl Auditor {
         paying.sort_unstable();
         paying
     }
+}
+
+/// Whether a rail tells in this commit that an agent's account takes money.
+fn became_ready(whose: AgentId, commit: &Commit) -> bool {
+    commit.writes.iter().any(|write| match &write.record {
+        Record::Observation(observed) => observed.observation.body == ObservationBody::AccountReady { agent: whose },
+        _ => false,
+    })
+}
+
+/// Whether a share is kept in this commit that was asked for before the account was ready, and is nobody else's.
+fn kept_too_late(wallet: &Wallet, commit: &Commit) -> bool {
+    let open = |contest: &Contest| matches!(contest.stage, ContestStage::Open { .. });
+    let contested = commit.writes.iter().any(|write| match &write.record {
+        Record::Job(job) => job.returns.chargebacks.iter().any(open),
+        Record::Agreement(agreement) => agreement.returns.chargebacks.iter().any(open),
+        _ => false,
+    });
+    if contested {
+        return false;
+    }
+    let of_wallet = |leg: &LegReceipt| leg.to == Party::Worker(wallet.agent) && leg.landing == Landing::Held;
+    commit.writes.iter().any(|write| match &write.record {
+        Record::Instruction(record) => match &record.state {
+            InstructionState::Done(receipt) if receipt.legs.iter().any(of_wallet) => {
+                wallet.ready_at.is_some_and(|ready_at| ready_at >= record.given_at)
+            }
+            _ => false,
+        },
+        _ => false,
+    })
 }
 
 fn holds_wallets(rail: &RailProfile) -> bool {

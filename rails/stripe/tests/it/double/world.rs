@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use serde_json::{Map, Value, json};
+use uuid::Uuid;
 
 use super::{Trouble, error};
 
@@ -46,6 +47,8 @@ pub struct World {
     /// What each effect did to the platform's balance.
     pub booked: Vec<Value>,
     pub events: Vec<Value>,
+    /// What happened to connected accounts: told by webhook only.
+    pub account_events: Vec<Value>,
     processing: Vec<(String, Ending)>,
 }
 
@@ -69,6 +72,7 @@ impl World {
             setups: Vec::new(),
             booked: Vec::new(),
             events: Vec::new(),
+            account_events: Vec::new(),
             processing: Vec::new(),
         }
     }
@@ -152,7 +156,11 @@ impl World {
                 if trouble == Some(Trouble::RefundedOutside) {
                     self.refund_outside(id);
                 }
-                self.update("charges", id, params)
+                let answer = self.update("charges", id, params);
+                if answer.0 == 200 {
+                    self.happened("charge.updated", id);
+                }
+                answer
             }
             ["customers"] => {
                 let id = self.id("cus");
@@ -750,8 +758,10 @@ impl World {
         self.cards.iter_mut().for_each(|card| card["customer"] = Value::Null);
     }
 
-    pub fn account(&mut self) -> String {
-        let (_, account) = self.post("/v1/accounts", &Params::new(), None);
+    /// An account as the rail makes it for an agent, with onboarding finished.
+    pub fn account(&mut self, agent: Uuid) -> String {
+        let params = [("metadata[tradepost_agent]".into(), agent.to_string())].into();
+        let (_, account) = self.post("/v1/accounts", &params, None);
         let id: String = account["id"].as_str().unwrap().into();
         self.onboard(&id);
         id
@@ -764,6 +774,7 @@ impl World {
         for flag in ["charges_enabled", "payouts_enabled", "details_submitted"] {
             account[flag] = true.into();
         }
+        self.account_updated(id);
     }
 
     /// Stripe stops an account.
@@ -771,6 +782,14 @@ impl World {
         let account = self.accounts.iter_mut().find(|a| a["id"] == *id).unwrap();
         account["capabilities"]["transfers"] = "inactive".into();
         account["payouts_enabled"] = false.into();
+        self.account_updated(id);
+    }
+
+    fn account_updated(&mut self, id: &str) {
+        let account = self.accounts.iter().find(|a| a["id"] == *id).unwrap().clone();
+        let mut event = self.event("account.updated", account);
+        event["account"] = id.into();
+        self.account_events.push(event);
     }
 
     pub fn intent(&mut self, id: &str) -> &mut Value {
@@ -792,11 +811,15 @@ impl World {
 
     /// Writes an event about an object.
     pub fn tell(&mut self, type_: &str, object: Value) {
-        let event = self.id("evt");
-        self.events.push(json!({
-            "id": event, "object": "event", "api_version": null, "created": self.now, "type": type_,
+        let event = self.event(type_, object);
+        self.events.push(event);
+    }
+
+    fn event(&mut self, type_: &str, object: Value) -> Value {
+        json!({
+            "id": self.id("evt"), "object": "event", "api_version": null, "created": self.now, "type": type_,
             "data": { "object": object }, "livemode": false, "pending_webhooks": 1, "request": null,
-        }));
+        })
     }
 
     // ── how answers look ─────────────────────────────────────────────────────────────────────
