@@ -46,7 +46,7 @@ pub struct Proposal {
     /// Who signs receipts; `None` when what is recorded is to count.
     #[serde(default)]
     pub receipt_signer: Option<ReceiptSigner>,
-    /// The buyer's own account on the rail, in the rail's notation.
+    /// The buyer's own account on the rail, in the rail's notation; `None` for the one that the rail knows.
     #[serde(default)]
     pub account: Option<String>,
     /// The settlement terms and all else that the parties want to have agreed: an object whose form is
@@ -87,7 +87,7 @@ pub enum AgreementCommand {
     },
     /// The seller agrees (PG-03).
     Accept {
-        /// The seller's own account on the rail, in the rail's notation.
+        /// The seller's own account on the rail, in the rail's notation; `None` for the one that the rail knows.
         account: Option<String>,
     },
     /// The seller does not agree (PG-03).

@@ -14,7 +14,7 @@ use crate::{
     ids::AgreementId,
     ledger::Movement,
     money::Money,
-    policy::{AgreementPolicy, Bearer, Choice, Policy, PolicyVersion, Presence, Range, Span},
+    policy::{AgreementPolicy, Bearer, Choice, Policy, PolicyVersion, Presence, Range, Screening, Span},
     rail::{Capability, Custody, Instruction, RailProfile},
     store::Kept as _,
     text,
@@ -202,9 +202,7 @@ fn propose(id: AgreementId, proposal: &Proposal, ctx: &Context<'_>) -> Result<De
     text::line("unit", &proposal.unit, policy.unit)?;
     text::json("document", &proposal.document, policy.document_bytes)?;
     check_receipt_signer(proposal.receipt_signer.as_ref(), policy, ctx)?;
-    if ctx.rail.custody.is_per_hold() && !ctx.rail.can(Capability::Split) {
-        return Err(Rejection::Unsupported { rail: ctx.rail.id, capability: Capability::Split });
-    }
+    check_rail(policy, ctx.rail)?;
     let answer_within = chosen("answer_within", proposal.answer_within, policy.proposal)?;
     let terms = agreed(proposal, policy, ctx)?;
     let answer_by = ctx.now + answer_within.delta();
@@ -242,6 +240,17 @@ fn propose(id: AgreementId, proposal: &Proposal, ctx: &Context<'_>) -> Result<De
     let mut draft = Draft::of(agreement, COMMAND, ctx)?;
     draft.events.push(event);
     Ok(draft.finish())
+}
+
+/// What the rail has to be able to do.
+pub(super) fn check_rail(policy: &AgreementPolicy, rail: &RailProfile) -> Result<(), Rejection> {
+    let wallets = rail.custody == Custody::NonCustodial;
+    let screened = wallets && policy.screening == Screening::Required;
+    let needed = [(rail.custody.is_per_hold(), Capability::Split), (screened, Capability::Screen)];
+    match needed.into_iter().find(|(needed, capability)| *needed && !rail.can(*capability)) {
+        Some((_, capability)) => Err(Rejection::Unsupported { rail: rail.id, capability }),
+        None => Ok(()),
+    }
 }
 
 fn check_receipt_signer(

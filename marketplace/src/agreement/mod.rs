@@ -218,7 +218,8 @@ pub struct AgreementTerms {
     /// Who signs receipts; none when what is recorded counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub receipt_signer: Option<ReceiptSigner>,
-    /// The buyer's own account on the rail, in the rail's notation: a wallet's address.
+    /// The buyer's own account on the rail, in the rail's notation: a wallet's address. A rail that reserves the
+    /// money there does it from no other one (PG-02).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub buyer_account: Option<String>,
     /// The seller's.

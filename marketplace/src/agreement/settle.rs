@@ -1,7 +1,8 @@
 //! An agreement's money: reserving it, dividing it, and what follows from a rail's report.
 
 use super::{
-    ActivationStatus, AgreementEvent, AgreementStatus, AgreementTerms, ExpiryCause, SettlementStatus, decide::Draft,
+    ActivationStatus, AgreementEvent, AgreementStatus, AgreementTerms, ExpiryCause, SettlementStatus,
+    decide::{Draft, check_rail},
 };
 use crate::{
     clock::Timestamp,
@@ -35,6 +36,7 @@ impl Draft<'_> {
         if self.agreement.hold.state != HoldState::Empty {
             return Err(self.holding()?.wrong());
         }
+        check_rail(self.policy, self.ctx.rail)?;
         if !self.ctx.rail.custody.is_per_hold() {
             self.holding()?.reserve()?;
             self.activated(None);
@@ -55,6 +57,8 @@ impl Draft<'_> {
         let terms = &self.agreement.terms;
         HoldTerms {
             payee: Some(self.agreement.seller),
+            payer_account: terms.buyer_account.clone(),
+            payee_account: terms.seller_account.clone(),
             fee_ceiling: terms.rate,
             quantity: terms.quantity.unsigned_abs(),
             unit_price: Some(terms.unit_price),

@@ -48,7 +48,8 @@ pub struct AgreementPolicy {
     /// (PG-06).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub infrastructure_fee: Option<i64>,
-    /// Whether wallet addresses are screened before activation (PG-16).
+    /// Whether wallet addresses are screened before activation (PG-16). Where parties hold wallets of their own,
+    /// nothing is proposed on a rail that does not ([`Capability::Screen`](crate::rail::Capability::Screen)).
     pub screening: Screening,
 }
 

@@ -86,6 +86,9 @@ pub enum Capability {
     /// Take a fee from the payer apart from the hold, by a permit of its own (PG-06), and tell what became
     /// of it.
     SeparateFee,
+    /// Look the parties' wallets up before they sign, and decline for one that is listed; ask nobody to sign
+    /// while that cannot be found out (PG-16).
+    Screen,
 }
 
 /// A durable wish: what the outside world is to do. Its id is the idempotency key there.
@@ -255,6 +258,11 @@ impl Order {
 pub struct HoldTerms {
     /// Who may earn it. Such a rail refuses a hold without one.
     pub payee: Option<AgentId>,
+    /// The payer's own account, as the contract names it, in the rail's notation (an address); `None` for the one
+    /// that the rail knows (PG-02).
+    pub payer_account: Option<String>,
+    /// The payee's.
+    pub payee_account: Option<String>,
     /// The most that the platform's leg may be of what leaves for payee and platform together.
     pub fee_ceiling: Rate,
     /// How many units are agreed; a job is one.
@@ -278,6 +286,8 @@ impl Default for HoldTerms {
     fn default() -> Self {
         Self {
             payee: None,
+            payer_account: None,
+            payee_account: None,
             fee_ceiling: Rate::ZERO,
             quantity: 1,
             unit_price: None,

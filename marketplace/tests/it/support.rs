@@ -76,7 +76,11 @@ pub(crate) fn rail(custody: Custody, currency: Currency) -> RailProfile {
         id: RAIL,
         currency,
         custody,
-        capabilities: if custody.is_per_hold() { vec![Capability::Split] } else { Vec::new() },
+        capabilities: match custody {
+            Custody::Internal | Custody::Pooled => Vec::new(),
+            Custody::PerHold => vec![Capability::Split],
+            Custody::NonCustodial => vec![Capability::Split, Capability::Screen],
+        },
         amounts: Range { min: 1, max: 1_000_000_000_000 },
         hold_expiry: custody.is_per_hold().then_some(HOLD_LIVES),
         reversible_for: None,

@@ -223,7 +223,9 @@ impl EvmRail {
             None => Way::Possible, // what the receipt signer has not signed yet cannot be tried
         };
         let direct = match (&would, &call) {
-            (Way::Possible, None) => Way::Not { why: "it takes the receipt signer's signature: relay that".into() },
+            (Way::Possible, None) => {
+                Way::Not { why: "it takes the receipt signer's signature; whoever has it may send it".into() }
+            }
             (Way::Possible, Some(_)) if self.chain.balance(signer).await?.is_zero() => {
                 Way::Not { why: format!("{signer} has nothing to pay for gas with") }
             }
@@ -261,10 +263,28 @@ impl EvmRail {
         if let Some(sent) = self.relayer.find(&work).await? {
             return Ok(sent);
         }
-        let signer = signer_of(&funded, act);
-        self.check_signed(&[message], std::slice::from_ref(&signature), signer).await?;
-        let data = sponsored(&funded, act, nonce, U256::from(deadline), signature);
-        self.relayer.submit(&work, self.config.escrow, data.into()).await
+        let call = self.signed_call(hold, act, nonce, deadline, signature, self.relayer()).await?;
+        self.relayer.submit(&work, call.to, call.data).await
+    }
+
+    /// What [`EvmRail::relay`] would send, for `from` to send instead: nobody who has a signature needs the platform,
+    /// and a receipt is handed in by whoever has it.
+    ///
+    /// # Errors
+    /// What does not match in the signature, [`EvmError::Unknown`] for a hold that is not funded.
+    pub async fn signed_call(
+        &self,
+        hold: HoldId,
+        act: Act,
+        nonce: U256,
+        deadline: u64,
+        signature: Bytes,
+        from: Address,
+    ) -> Result<Call, EvmError> {
+        let (funded, deadline) = (self.funded_hold(hold).await?, U256::from(deadline));
+        let message = self.message(&funded, act, nonce, deadline);
+        self.check_signed(&[message], std::slice::from_ref(&signature), signer_of(&funded, act)).await?;
+        Ok(self.call(from, sponsored(&funded, act, nonce, deadline, signature)))
     }
 
     /// Sends the relayer its fees; `None` while there are none.

@@ -7,14 +7,18 @@
 //! earlier one's allowance; a fee for which nothing was sent holds up no other. A permit that somebody used first
 //! is no obstacle where the allowance is there; one that is good for nothing any more is asked for again
 //! ([`EvmRail::infra_fee`], [`EvmRail::pay_infra_fee`]). Whether a transfer took the fee is read from the token's
-//! own log, and a transfer that is lost from sight is not sent anew. At the permit's deadline, which is the
-//! agreement's expiry, nothing is sent any more; some time later the fee has failed for good unless a transfer
-//! is on its way. Whatever becomes of it, the hold stands.
+//! own log, and a transfer that is lost from sight is an incident and not sent anew. At the permit's deadline,
+//! which is the agreement's expiry, nothing is sent any more; some time later the fee has failed for good unless a
+//! transfer is on its way. Whatever becomes of it, the hold stands.
+//!
+//! Any number of processes carry fees on. What each sees may be old by the time it sends something, so that it
+//! looks once more where nobody can give anything in between ([`Unchanged`]).
 
 use std::collections::HashMap;
 
 use alloy_primitives::{Address, B256, Bytes, U256};
 use alloy_sol_types::SolCall;
+use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use tradepost::{
     ids::HoldId,
@@ -29,9 +33,10 @@ use crate::{
     error::EvmError,
     fund::signed_permit,
     hold::{Hold, Offer},
+    incident::Incident,
     notes,
     rail::EvmRail,
-    relay::Sent,
+    relay::{Condition, Sent, Times},
     sign::{Message, Signable},
 };
 
@@ -58,6 +63,9 @@ pub(crate) struct Fee {
     /// How many transfers from an allowance of the payer's own failed.
     #[serde(default)]
     allowances: u64,
+    /// The transfer that an operator was told is lost.
+    #[serde(default)]
+    lost: Option<B256>,
     end: Option<FeeEnd>,
 }
 
@@ -75,7 +83,7 @@ struct Progress {
     /// A transfer is on its way.
     under_way: bool,
     /// A transfer's nonce is gone, the transfer is not seen; it may have been.
-    lost: bool,
+    lost: Option<B256>,
     /// What it is tried with now was refused on chain.
     refused: bool,
     /// The payer's allowance is there for this fee: its permit or its transfer was sent.
@@ -136,7 +144,7 @@ impl EvmRail {
             return Err(EvmError::Terms { field: "infrastructure_fee", value: amount.to_string(), allowed });
         }
         let until = offers.first().map_or(0, |offer| offer.terms.expiry.to());
-        Ok(Fee { amount, payer, until, signed: None, spent: Vec::new(), allowances: 0, end: None })
+        Ok(Fee { amount, payer, until, signed: None, spent: Vec::new(), allowances: 0, lost: None, end: None })
     }
 
     pub(crate) fn fee_permit(&self, fee: &Fee, nonce: U256) -> Signable {
@@ -296,7 +304,7 @@ impl EvmRail {
                         false => progress.refused |= nonce == fee.nonce(),
                     }
                 }
-                Some(Sent::Lost { .. }) => progress.lost = true,
+                Some(Sent::Lost { transaction }) => progress.lost = Some(transaction),
                 Some(_) => progress.under_way = true,
                 None => {}
             }
@@ -305,7 +313,8 @@ impl EvmRail {
             Some((nonce, _)) => self.relayer.find(&work_of(hold, *nonce)[0]).await?.is_some(),
             None => false,
         };
-        progress.holds_allowance = progress.taken.is_none() && (progress.under_way || permitted);
+        let sends_more = progress.taken.is_none() && progress.lost.is_none();
+        progress.holds_allowance = progress.under_way || (permitted && sends_more);
         Ok(progress)
     }
 
@@ -332,13 +341,18 @@ impl EvmRail {
         if progress.under_way {
             return Ok(Course::Takes);
         }
+        if let Some(transaction) = progress.lost.filter(|transaction| fee.lost != Some(*transaction)) {
+            self.tell(&Incident::LostFee { hold, transaction });
+            let told = |note: &mut Hold| note.fee.iter_mut().for_each(|fee| fee.lost = Some(transaction));
+            self.change_hold(hold, told).await?;
+        }
         if block.time() >= fee.until.saturating_add(MARGIN) {
             let message = format!("no permit of the payer's brought it by {}", fee.until);
             let decline = Decline { code: "not_paid_in_time".into(), message };
             let amount = fee.amount;
             return self.end_fee(hold, EscrowNews::FeeFailed { amount, decline }).await.map(Course::Ended);
         }
-        if progress.lost || block.time() >= fee.until {
+        if progress.lost.is_some() || block.time() >= fee.until {
             return Ok(Course::Waits);
         }
         let nonce = fee.nonce();
@@ -349,12 +363,13 @@ impl EvmRail {
             return Ok(Course::Waits);
         }
         let [permit, take] = work_of(hold, nonce);
+        let unchanged = Unchanged { rail: self, hold, fee, block };
         let allowance = Token::allowanceCall { owner: fee.payer, spender: self.relayer.address() };
         if self.chain.read(self.config.token, &allowance, None).await? >= fee.units() {
             let (from, to, amount) = (fee.payer, self.relayer.address(), fee.units());
             let data = Token::transferFromCall { from, to, amount }.abi_encode();
-            // A transfer may be done once only. A balance that does not reach yet may still.
-            let sent = self.relayer.submit_once(&take, self.config.token, data.into()).await;
+            // A balance that does not reach yet may still.
+            let sent = self.relayer.submit_if(&take, self.config.token, data.into(), Times::Once, &unchanged).await;
             return given(sent).map(|given| if given { Course::Takes } else { Course::Waits });
         }
         let Some((_, signature)) = &fee.signed else { return Ok(Course::Waits) };
@@ -370,7 +385,9 @@ impl EvmRail {
                 let (value, deadline, v, r, s) = (p.value, p.deadline, p.v, p.r, p.s);
                 let data = Token::permitCall { owner, spender, value, deadline, v, r, s }.abi_encode();
                 let spent = self.token_nonce(owner).await? > nonce;
-                if given(self.relayer.submit(&permit, self.config.token, data.into()).await)? {
+                let sent =
+                    self.relayer.submit_if(&permit, self.config.token, data.into(), Times::Any, &unchanged).await;
+                if given(sent)? {
                     return Ok(Course::Takes);
                 }
                 if spent {
@@ -404,7 +421,37 @@ impl EvmRail {
     }
 }
 
-/// Whether it was given to the relayer. What the token refuses, or the relayer cannot pay for, is tried again.
+/// A fee stands as it was seen, and no other one of its payer's uses the allowance.
+struct Unchanged<'a> {
+    rail: &'a EvmRail,
+    hold: HoldId,
+    fee: &'a Fee,
+    block: &'a Block,
+}
+
+#[async_trait]
+impl Condition for Unchanged<'_> {
+    async fn holds(&self) -> Result<(), EvmError> {
+        let (payer, nonce) = (self.fee.payer, self.fee.nonce());
+        let changed = || EvmError::Contention { key: format!("the allowance of {payer}"), attempts: 1 };
+        let open: Vec<HoldId> = notes::read(&*self.rail.memory, OPEN).await?.unwrap_or_default();
+        let mut stands = false;
+        for hold in open {
+            let fee = self.rail.hold(hold).await?.and_then(|note| note.fee);
+            let Some(fee) = fee.filter(|fee| fee.payer == payer && fee.end.is_none()) else { continue };
+            let progress = self.rail.progress(hold, &fee, self.block).await?;
+            if hold == self.hold {
+                stands = fee.nonce() == nonce && progress.is_untouched();
+            } else if progress.holds_allowance {
+                return Err(changed());
+            }
+        }
+        stands.then_some(()).ok_or_else(changed)
+    }
+}
+
+/// Whether it was given to the relayer. What the token refuses, or the relayer cannot pay for, or another process
+/// was faster with, is tried again.
 fn given(sent: Result<Sent, EvmError>) -> Result<bool, EvmError> {
     match sent {
         Ok(_) => Ok(true),
@@ -413,7 +460,8 @@ fn given(sent: Result<Sent, EvmError>) -> Result<bool, EvmError> {
             | EvmError::GasPrice { .. }
             | EvmError::GasLimit { .. }
             | EvmError::Budget { .. }
-            | EvmError::Queue { .. },
+            | EvmError::Queue { .. }
+            | EvmError::Contention { .. },
         ) => Ok(false),
         Err(error) => Err(error),
     }
@@ -427,6 +475,13 @@ fn leave(hold: HoldId, error: EvmError) -> Result<(), EvmError> {
             tracing::warn!(%hold, %error, "an infrastructure fee waits");
             Ok(())
         }
+    }
+}
+
+impl Progress {
+    /// No transfer of it was ever on its way, or may have been.
+    const fn is_untouched(&self) -> bool {
+        self.taken.is_none() && !self.under_way && self.lost.is_none()
     }
 }
 

@@ -166,8 +166,13 @@ impl EvmRail {
     ) -> Result<Result<Wanted<'a>, Decline>, EvmError> {
         let decline = |code: &str, message: String| Ok(Err(Decline { code: code.into(), message }));
         let Some(payee) = terms.payee else { return decline("no_payee", "nobody may earn it yet".into()) };
-        let (Some(buyer), Some(seller)) = (self.wallet(payer).await?, self.wallet(payee).await?) else {
-            return decline("no_wallet", "payer or payee has no wallet".into());
+        let buyer = match self.wallet_named(payer, terms.payer_account.as_deref()).await? {
+            Ok(buyer) => buyer,
+            Err(none) => return Ok(Err(none)),
+        };
+        let seller = match self.wallet_named(payee, terms.payee_account.as_deref()).await? {
+            Ok(seller) => seller,
+            Err(none) => return Ok(Err(none)),
         };
         if buyer == seller {
             return decline("same_wallet", format!("payer and payee have the same wallet, {buyer}"));

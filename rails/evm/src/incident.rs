@@ -32,6 +32,14 @@ pub enum Incident {
         /// The transaction.
         transaction: B256,
     },
+    /// The transfer of an infrastructure fee is lost from sight: as far as the node shows, somebody else used its
+    /// nonce. It is not sent again, for the payer would pay twice; unless it turns up, the fee fails (PG-06).
+    LostFee {
+        /// The hold whose fee it is.
+        hold: HoldId,
+        /// The transfer.
+        transaction: B256,
+    },
     /// A wallet is on the sanctions list (PG-16).
     Listed {
         /// The wallet.
@@ -50,6 +58,9 @@ impl fmt::Display for Incident {
             }
             Self::Failed { instruction, transaction } => {
                 write!(f, "{transaction} for instruction {instruction} failed")
+            }
+            Self::LostFee { hold, transaction } => {
+                write!(f, "the transfer {transaction} of hold {hold}'s infrastructure fee is lost from sight")
             }
             Self::Listed { wallet } => write!(f, "{wallet} is on the sanctions list"),
         }

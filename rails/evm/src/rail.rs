@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use tradepost::{
     ids::HoldId,
     rail::{
-        Cursor, Holdings, Instruction, Observation, Observations, Order, Outcome, Push, RailError, RailErrorKind,
-        RailMemory, RailProfile, SettlementRail,
+        Capability, Cursor, Holdings, Instruction, Observation, Observations, Order, Outcome, Push, RailError,
+        RailErrorKind, RailMemory, RailProfile, SettlementRail,
     },
 };
 
@@ -111,6 +111,7 @@ impl EvmRail {
     #[must_use]
     pub fn with_screen(mut self, screen: impl Screen) -> Self {
         self.screen = Some(Box::new(screen));
+        self.profile.capabilities.push(Capability::Screen);
         self
     }
 

@@ -17,9 +17,11 @@
 //!    key: none of the attempts can ever count, and the work takes the next nonce. A node that lags looks the same
 //!    for a while, so it has to be seen at several blocks, each higher than the one before; and the attempts stay
 //!    known, in case they turn up after all.
-//! 7. Sending one piece of work twice must do no harm: what is authorised on chain by something that works once
-//!    is given by [`Relayer::submit`]. Anything else is given by [`Relayer::submit_once`]: it never takes another
-//!    nonce. It is [`Sent::Lost`] instead, and asked for at each look.
+//! 7. Sending one piece of work twice must do no harm: it is authorised on chain by something that works once.
+//!    Anything else is given as [`Times::Once`]: it never takes another nonce. It is [`Sent::Lost`] instead, and
+//!    asked for at each look.
+//! 8. Whether work may be given can depend on what else was given ([`Relayer::submit_if`]): that is asked between
+//!    reading the sequence and writing it, where nothing else comes in.
 
 use std::sync::Arc;
 
@@ -27,6 +29,7 @@ use alloy_consensus::{SignableTransaction, TxEip1559};
 use alloy_eips::eip2718::Encodable2718;
 use alloy_primitives::{Address, B256, Bytes, TxKind, U256, keccak256};
 use alloy_signer::Signer;
+use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use tradepost::rail::RailMemory;
 
@@ -99,6 +102,31 @@ struct Attempt {
     /// The newest block when it was signed, and its time.
     block: u64,
     time: u64,
+}
+
+/// How often a piece of work may be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Times {
+    /// A second time does nothing.
+    Any,
+    /// A second time would do harm.
+    Once,
+}
+
+/// What must be so when a piece of work is given.
+#[async_trait]
+pub(crate) trait Condition: Send + Sync {
+    /// Objects with an error. The relayer is given nothing else until this has answered and the work is written down.
+    async fn holds(&self) -> Result<(), EvmError>;
+}
+
+struct Always;
+
+#[async_trait]
+impl Condition for Always {
+    async fn holds(&self) -> Result<(), EvmError> {
+        Ok(())
+    }
 }
 
 /// What became of a piece of work.
@@ -182,15 +210,18 @@ impl Relayer {
 
     /// Gives a piece of work that does no harm if it is done twice, unless it was given before.
     pub(crate) async fn submit(&self, work: &str, to: Address, data: Bytes) -> Result<Sent, EvmError> {
-        self.give(work, to, data, false).await
+        self.submit_if(work, to, data, Times::Any, &Always).await
     }
 
-    /// Gives a piece of work that may be done once only, unless it was given before.
-    pub(crate) async fn submit_once(&self, work: &str, to: Address, data: Bytes) -> Result<Sent, EvmError> {
-        self.give(work, to, data, true).await
-    }
-
-    async fn give(&self, work: &str, to: Address, data: Bytes, once: bool) -> Result<Sent, EvmError> {
+    /// Gives a piece of work unless it was given before, or the condition objects.
+    pub(crate) async fn submit_if(
+        &self,
+        work: &str,
+        to: Address,
+        data: Bytes,
+        times: Times,
+        condition: &dyn Condition,
+    ) -> Result<Sent, EvmError> {
         for _ in 0..ATTEMPTS {
             if let Some(sent) = self.find(work).await? {
                 return Ok(sent);
@@ -204,6 +235,11 @@ impl Relayer {
             let (max_fee, tip) = self.fees(&head).await?;
             let on_chain = self.chain.nonce(self.address(), None).await?;
             let (text, before) = self.sequence().await?;
+            // Others may have given it meanwhile; from here on the sequence shows it.
+            if let Some(sent) = self.find(work).await? {
+                return Ok(sent);
+            }
+            condition.holds().await?;
             if before.slots.len() >= IN_FLIGHT {
                 return Err(EvmError::Queue { most: IN_FLIGHT });
             }
@@ -219,7 +255,7 @@ impl Relayer {
                 attempts: Vec::new(),
                 missed: (0, 0),
                 earlier: Vec::new(),
-                once,
+                once: times == Times::Once,
             };
             slot.attempts.push(self.attempt(&slot, max_fee, tip, &head).await?);
             next.slots.push(slot.clone());
@@ -285,7 +321,6 @@ impl Relayer {
         for mut slot in orphans {
             let Some(work) = &slot.work else { continue };
             if slot.once {
-                tracing::warn!(%work, nonce = slot.nonce, "somebody else used its nonce: it is not sent again");
                 notes::put(&*self.memory, &lost_key(work), &slot.hashes()).await?;
                 continue;
             }

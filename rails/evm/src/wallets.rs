@@ -1,7 +1,10 @@
 //! Whose wallet is whose, and which lanes a wallet's agreements occupy.
 
 use alloy_primitives::{Address, aliases::U96};
-use tradepost::ids::{AgentId, HoldId};
+use tradepost::{
+    ids::{AgentId, HoldId},
+    rail::Decline,
+};
 
 use crate::{abi::Escrow, error::EvmError, notes, rail::EvmRail};
 
@@ -25,6 +28,31 @@ impl EvmRail {
     /// The memory's failure.
     pub async fn wallet(&self, agent: AgentId) -> Result<Option<Address>, EvmError> {
         notes::read(&*self.memory, &format!("wallet/{agent}")).await
+    }
+
+    /// The wallet that an agent takes part with: the one that its contract names (PG-02), and that has to be the
+    /// linked one where one is linked; or else the linked one.
+    pub(crate) async fn wallet_named(
+        &self,
+        agent: AgentId,
+        named: Option<&str>,
+    ) -> Result<Result<Address, Decline>, EvmError> {
+        let linked = self.wallet(agent).await?;
+        let decline = |code: &str, message: String| Ok(Err(Decline { code: code.into(), message }));
+        let Some(named) = named else {
+            let none = || Decline { code: "no_wallet".into(), message: format!("agent {agent} has no wallet") };
+            return Ok(linked.ok_or_else(none));
+        };
+        let Some(wallet) = address_of(named) else {
+            return decline("bad_account", format!("{named:?} is no address with a right checksum"));
+        };
+        match (self.check_wallet(wallet), linked.filter(|linked| *linked != wallet)) {
+            (Err(error), _) => decline("bad_account", error.to_string()),
+            (Ok(()), Some(linked)) => {
+                decline("another_wallet", format!("the contract names {wallet}, agent {agent} is linked to {linked}"))
+            }
+            (Ok(()), None) => Ok(Ok(wallet)),
+        }
     }
 
     pub(crate) fn check_wallet(&self, address: Address) -> Result<(), EvmError> {
@@ -62,5 +90,15 @@ impl EvmRail {
             Ok((Some(lanes), number as u64))
         })
         .await
+    }
+}
+
+/// An address in either of its spellings: digits of one case, or of both by EIP-55, which shows slips.
+fn address_of(text: &str) -> Option<Address> {
+    let digits = text.strip_prefix("0x")?;
+    let mixed = digits.contains(|c: char| c.is_ascii_uppercase()) && digits.contains(|c: char| c.is_ascii_lowercase());
+    match mixed {
+        true => Address::parse_checksummed(text, None).ok(),
+        false => text.parse().ok(),
     }
 }

@@ -57,7 +57,7 @@ impl ScriptedRail {
             Custody::PerHold => {
                 vec![Capability::Split, Capability::Payout, Capability::Push, Capability::Reverse]
             }
-            Custody::NonCustodial => vec![Capability::Split, Capability::Push],
+            Custody::NonCustodial => vec![Capability::Split, Capability::Push, Capability::Screen],
         };
         RailProfile {
             id: RailId::new("scripted"),

@@ -167,6 +167,50 @@ fn pg_06_the_fee_is_waived_without_a_policy_or_a_rail_that_takes_it() {
     }
 }
 
+/// PG-16: where the policy demands it, a rail that screens nobody gets no wallet's agreement; one that stops to screen
+/// activates none.
+#[test]
+fn pg_16_a_rail_that_does_not_screen_wallets_is_refused() {
+    let unsupported = Rejection::Unsupported { rail: RAIL, capability: Capability::Screen };
+    let propose = |desk: &Desk| AgreementCommand::Propose {
+        id: AgreementId(Uuid::from_u128(9)),
+        proposal: Box::new(proposal(|minor| desk.money(minor))),
+    };
+    let blind = |mut desk: Desk| {
+        desk.rail.capabilities.retain(|capability| *capability != Capability::Screen);
+        desk
+    };
+    let desk = blind(Desk::new(paegents(), Custody::NonCustodial));
+    assert_eq!(desk.refused(by(buyer()), propose(&desk)), unsupported);
+    let desk = blind(Desk::new(paegents(), Custody::NonCustodial).accepted());
+    assert_eq!(desk.refused(by(buyer()), AgreementCommand::Activate), unsupported);
+    let mut policy = paegents();
+    section(&mut policy).screening = tradepost::policy::Screening::Off;
+    let desk = blind(Desk::new(policy, Custody::NonCustodial));
+    desk.ask(&by(buyer()), &propose(&desk)).unwrap();
+    // Nobody has a wallet of its own there.
+    for custody in [Custody::Internal, Custody::PerHold] {
+        assert_eq!(Desk::new(paegents(), custody).active().status(), AgreementStatus::Active);
+    }
+}
+
+#[test]
+fn pg_02_the_rail_is_told_which_accounts_the_parties_named() {
+    let names = ["0x00000000000000000000000000000000000000b1", "0x00000000000000000000000000000000000000a2"];
+    let mut named = proposal(|minor| Money::new(minor, paegents().currency));
+    named.account = Some(names[0].into());
+    let mut desk = Desk::new(paegents(), Custody::NonCustodial).propose(named);
+    desk.must(by(worker()), AgreementCommand::Accept { account: Some(names[1].into()) });
+    desk.must(by(buyer()), AgreementCommand::Activate);
+    for (desk, expected) in [
+        (&desk, names.map(|name| Some(name.to_owned()))),
+        (&Desk::new(paegents(), Custody::NonCustodial).active(), [None, None]),
+    ] {
+        let Order::Fund { terms, .. } = &desk.instructions[0].0.order else { panic!("nothing was asked") };
+        assert_eq!([terms.payer_account.clone(), terms.payee_account.clone()], expected);
+    }
+}
+
 #[test]
 fn a_rail_without_such_a_contract_tells_nothing_of_one() {
     let desk = Desk::new(paegents(), Custody::NonCustodial).metered(&meter(1));

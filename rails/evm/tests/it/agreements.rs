@@ -90,8 +90,33 @@ async fn pg_09_a_metered_agreement_lives_from_proposal_to_claimed_and_withdrawn_
             "escrow.withdraw_completed",
         ];
         assert_eq!(escrow, expected, "{by:?}");
+        let relayed = m.stage.sent_by(m.rail.relayer()).await;
+        assert_eq!(relayed, if by == By::Signature { 6 } else { 0 }, "{by:?}");
         m.agrees().await;
     }
+}
+
+/// PG-02: the buyer names its wallet in the proposal, the seller when it accepts; nobody has linked them.
+#[tokio::test]
+async fn pg_02_wallets_named_in_the_agreement_are_paid_from_and_to() {
+    let m = Market::open(Stage::new().await, policy("0")).await;
+    let [buyer, seller] = [3, 4].map(|number| tradepost::ids::AgentId(uuid::Uuid::from_u128(number)));
+    let account = |name: &str| key(name).address().to_string();
+    let proposal = serde_json::json!({ "seller": seller, "quantity": 100, "unit": "api_calls",
+        "unit_price": tradepost::money::Money::new(50_000, m.market.currency()), "account": account("b") });
+    let proposal = serde_json::from_value(proposal).unwrap();
+    let id = m.market.agent(buyer).propose_agreement(proposal).await.unwrap().id;
+    m.market.agent(seller).accept_agreement(id, Some(account("s"))).await.unwrap();
+    m.market.agent(buyer).activate_agreement(id).await.unwrap();
+    m.stage.mint(key("b").address(), 5_000_000).await;
+    let (who, instruction, ask) = m.asked(id).await.unwrap();
+    assert_eq!((who, ask.signer), (buyer, key("b").address()));
+    m.answer(who, instruction, &ask.sign("eip3009", &key("b")).unwrap()).await;
+    m.until_agreement(id, |agreement| agreement.status == AgreementStatus::Active).await;
+    m.act(id, Act::Release { cumulative: 5_000_000 }, "b", By::Signature).await.unwrap();
+    m.until_agreement(id, |one| one.settlement == Some(SettlementStatus::Settled)).await;
+    assert_eq!(m.stage.balance(key("s").address()).await, 5_000_000);
+    m.agrees().await;
 }
 
 /// PG-14, PG-19: whoever holds a receipt that the contract took can check it, and the engine takes no other.

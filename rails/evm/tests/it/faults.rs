@@ -5,13 +5,10 @@
 //! `EVM_SEEDS=5000 cargo test --release -p tradepost-evm --test it seeded` runs as many, `EVM_SEEDS=1000..2000` those,
 //! `EVM_SEEDS=17..18` one.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, fmt, sync::Arc};
 
-use alloy_primitives::{Bytes, U256};
 use alloy_signer_local::PrivateKeySigner;
-use alloy_sol_types::{SolCall, sol};
 use rand::{Rng, SeedableRng, rngs::StdRng};
-use serde_json::{Value, json};
 use tradepost::{
     ids::{AgentId, HoldId, InstructionId},
     money::{Currency, Money, Rate},
@@ -23,10 +20,6 @@ use tradepost::{
 use tradepost_evm::{Ask, EvmRail};
 
 use crate::stage::{Automine, Fault, Stage, key};
-
-sol! {
-    function feesOwed(address token, address receiver) returns (uint256);
-}
 
 const DEPTH: u64 = 64;
 const HOLDS: usize = 3;
@@ -45,29 +38,60 @@ struct Life {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn seeded_lives_lose_nothing_and_repeat_nothing() {
     let seeds = seeds(&std::env::var("EVM_SEEDS").unwrap_or_else(|_| "25".into()));
-    let (mut ran, mut paid) = (0u64, 0);
+    let (mut ran, mut tried) = (0u64, Tried::default());
     // A node each, for anvil loses logs of a chain that went back to a snapshot. The next one starts meanwhile.
     let mut next = tokio::spawn(Stage::new());
     for seed in seeds {
         let mut stage = std::mem::replace(&mut next, tokio::spawn(Stage::new())).await.unwrap();
         stage.config.confirmations = DEPTH;
-        paid += play(&mut stage, seed).await;
+        play(&mut stage, seed, &mut tried).await;
         ran += 1;
         if ran.is_multiple_of(100) {
-            println!("{ran} seeds up to {seed}, {paid} deposits divided");
+            println!("{ran} seeds up to {seed}: {tried}");
         }
     }
-    println!("{ran} seeds, {paid} deposits divided");
-    assert!(ran > 0 && (paid > 0 || ran == 1));
+    println!("{ran} seeds: {tried}");
+    assert!(ran > 0 && (tried.divided > 0 || ran == 1));
+    assert!(ran < 500 || tried.is_everything(), "not everything was tried: {tried}");
+}
+
+/// What the lives met, counted.
+#[derive(Default)]
+struct Tried {
+    divided: u64,
+    reorgs: u64,
+    depths: BTreeSet<u64>,
+    dropped: u64,
+    replaced: u64,
+    foreign: u64,
+    lost: u64,
+    restarts: u64,
+}
+
+impl Tried {
+    fn is_everything(&self) -> bool {
+        let each = [self.divided, self.reorgs, self.dropped, self.replaced, self.foreign, self.lost, self.restarts];
+        each.into_iter().all(|times| times > 0) && self.depths.len() as u64 == DEPTH
+    }
+}
+
+impl fmt::Display for Tried {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { divided, reorgs, depths, dropped, replaced, foreign, lost, restarts } = self;
+        let depths = depths.len();
+        write!(f, "{divided} deposits divided, {reorgs} reorgs of {depths} depths, ")?;
+        write!(f, "{dropped} transactions dropped, {replaced} replaced, {foreign} nonces used by others, ")?;
+        write!(f, "{lost} requests or answers lost, {restarts} restarts")
+    }
 }
 
 /// `25` for the first 25, `10..20` for those.
-fn seeds(text: &str) -> std::ops::Range<u64> {
-    let number = |text: &str| text.parse().unwrap_or_else(|_| panic!("EVM_SEEDS: {text:?} is no number"));
+pub fn seeds(text: &str) -> std::ops::Range<u64> {
+    let number = |text: &str| text.parse().unwrap_or_else(|_| panic!("{text:?} is no number of a seed"));
     text.split_once("..").map_or_else(|| 0..number(text), |(from, to)| number(from)..number(to))
 }
 
-async fn play(stage: &mut Stage, seed: u64) -> usize {
+async fn play(stage: &mut Stage, seed: u64, tried: &mut Tried) {
     let mut rng = StdRng::seed_from_u64(seed);
     stage.config.first_block = stage.height().await;
     stage.config.signing_window = Span::seconds(if rng.random_bool(0.3) { 200 } else { 3_000 });
@@ -78,13 +102,19 @@ async fn play(stage: &mut Stage, seed: u64) -> usize {
         lives.push(begin(stage, &rail, seed, number, &mut rng).await);
     }
     stage.mine(DEPTH + 6).await;
-    let fees_before = fees(stage).await;
     for _ in 0..60 {
         match rng.random_range(0..20) {
-            0 => rail = stage.rail(memory.clone()).await,
-            1 => stage.wire.plan("eth_sendRawTransaction", Fault::Lost),
-            2 => stage.wire.plan("eth_sendRawTransaction", Fault::Unanswered),
+            0 => {
+                rail = stage.rail(memory.clone()).await;
+                tried.restarts += 1;
+            }
+            fate @ (1 | 2) => {
+                let fault = if fate == 1 { Fault::Lost } else { Fault::Unanswered };
+                stage.wire.plan("eth_sendRawTransaction", fault);
+                tried.lost += 1;
+            }
             3 => {
+                tried.lost += 1;
                 let method =
                     ["eth_getLogs", "eth_getBlockByNumber", "eth_call", "eth_estimateGas"][rng.random_range(0..4)];
                 let fault = if rng.random_bool(0.5) { Fault::Lost } else { Fault::Unanswered };
@@ -92,11 +122,22 @@ async fn play(stage: &mut Stage, seed: u64) -> usize {
                 let _ = rail.work().await;
                 stage.wire.calm();
             }
-            4 => reorg(stage, rng.random_range(1..=DEPTH)).await,
+            4 => {
+                let depth = rng.random_range(1..=DEPTH);
+                stage.reorg(depth).await;
+                tried.reorgs += 1;
+                tried.depths.insert(depth);
+            }
             5 => stage.automine(Automine::Off).await,
             6 => stage.automine(Automine::On).await,
-            7 => drop(stage.ask::<Value>("anvil_dropAllTransactions", json!([])).await),
-            8 => drop(stage.submit(rail.relayer(), rail.relayer(), Vec::new()).await),
+            7 => {
+                tried.dropped += stage.waiting().await;
+                stage.drop_all().await;
+            }
+            8 => {
+                stage.submit(rail.relayer(), rail.relayer(), Vec::new()).await;
+                tried.foreign += 1;
+            }
             9 => stage.mine(rng.random_range(1..=DEPTH)).await,
             10 => drop(rail.observe(&Cursor::default()).await),
             _ => {
@@ -118,7 +159,8 @@ async fn play(stage: &mut Stage, seed: u64) -> usize {
         }
         stage.pass(5).await;
     }
-    check(stage, &rail, &lives, fees_before, seed).await
+    tried.divided += check(stage, &rail, &lives, seed).await;
+    tried.replaced += stage.wire.replaced();
 }
 
 impl Life {
@@ -195,7 +237,7 @@ async fn step(rail: &EvmRail, life: &mut Life, rng: &mut StdRng) {
     }
 }
 
-async fn check(stage: &Stage, rail: &EvmRail, lives: &[Life], fees_before: u128, seed: u64) -> usize {
+async fn check(stage: &Stage, rail: &EvmRail, lives: &[Life], seed: u64) -> u64 {
     let (mut held, mut divided, mut fees_due) = (0, 0, 0);
     for (number, life) in lives.iter().enumerate() {
         let what = format!("seed {seed}, hold {number}");
@@ -227,7 +269,7 @@ async fn check(stage: &Stage, rail: &EvmRail, lives: &[Life], fees_before: u128,
             }
         }
     }
-    assert_eq!(fees(stage).await - fees_before, fees_due, "seed {seed}: the fees");
+    assert_eq!(stage.fees_owed().await, fees_due, "seed {seed}: the fees");
     assert_eq!(rail.holdings().await.unwrap().total, usdc(held), "seed {seed}: what is held");
     story(rail, lives, seed).await;
     divided
@@ -257,17 +299,6 @@ async fn story(rail: &EvmRail, lives: &[Life], seed: u64) {
             }
         }
     }
-}
-
-async fn reorg(stage: &Stage, depth: u64) {
-    let _: Value = stage.ask("anvil_reorg", json!([depth, []])).await;
-}
-
-async fn fees(stage: &Stage) -> u128 {
-    let call = feesOwedCall { token: stage.config.token, receiver: stage.relayer.address() };
-    let data: Bytes = call.abi_encode().into();
-    let answer: Bytes = stage.ask("eth_call", json!([{ "to": stage.config.escrow, "data": data }, "latest"])).await;
-    U256::from_be_slice(&answer).to()
 }
 
 fn usdc(minor: i64) -> Money {

@@ -1,8 +1,12 @@
 //! PG-06: the infrastructure fee, by a permit of its own.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use alloy_primitives::{Bytes, U256};
@@ -20,7 +24,7 @@ use tradepost::{
     },
     store::{StoreError, StoreErrorKind},
 };
-use tradepost_evm::{Answer, Ask, EvmRail, InfraFee, InfraFeeState};
+use tradepost_evm::{Answer, Ask, EvmRail, Incident, InfraFee, InfraFeeState};
 
 use crate::{
     nodes::{approve, wallet_contract},
@@ -30,9 +34,13 @@ use crate::{
 const FEE: i64 = 250_000;
 
 async fn market() -> Market {
+    market_with(|rail| rail).await
+}
+
+async fn market_with(with: impl FnOnce(EvmRail) -> EvmRail) -> Market {
     let mut policy = Policy::paegents().unwrap();
     policy.agreements.as_mut().unwrap().infrastructure_fee = Some(FEE);
-    Market::open(Stage::new().await, policy).await
+    Market::open_with(Stage::new().await, policy, with).await
 }
 
 async fn fee(m: &Market, id: AgreementId) -> InfraFee {
@@ -187,11 +195,13 @@ async fn pg_06_an_allowance_is_tried_again_after_a_failure_on_chain() {
 }
 
 /// PG-06: a payer that allowed more than the fee pays it once, whatever the node shows of the transfer meanwhile: no
-/// receipts at all, or that it failed.
+/// receipts at all, or that it failed. A transfer that is lost from sight is an incident, told once.
 #[tokio::test]
 async fn pg_06_a_transfer_that_the_node_does_not_show_is_not_made_twice() {
     for shown in [json!(null), json!("0x0")] {
-        let m = market().await;
+        let incidents: Arc<Mutex<Vec<Incident>>> = Arc::default();
+        let heard = incidents.clone();
+        let m = market_with(|rail| rail.on_incident(move |one| heard.lock().unwrap().push(one.clone()))).await;
         let id = m.agree_on_units(100).await;
         let (who, instruction, ask) = m.asked(id).await.unwrap();
         let allow = stage::approveCall { spender: m.rail.relayer(), amount: U256::from(10 * FEE) };
@@ -209,6 +219,14 @@ async fn pg_06_a_transfer_that_the_node_does_not_show_is_not_made_twice() {
             m.stage.mine(1).await;
         }
         assert_eq!(m.stage.balance(m.rail.relayer()).await, u128::try_from(FEE).unwrap(), "{shown}");
+        let told = incidents.lock().unwrap().clone();
+        match shown.is_null() {
+            true => assert!(
+                matches!(told.as_slice(), [Incident::LostFee { hold, .. }] if *hold == HoldId::from(id)),
+                "{told:?}"
+            ),
+            false => assert!(told.is_empty(), "{told:?}"),
+        }
         m.stage.wire.calm();
         collected(&m, id).await;
         assert_eq!(m.stage.balance(m.rail.relayer()).await, u128::try_from(FEE).unwrap(), "{shown}");
@@ -217,30 +235,116 @@ async fn pg_06_a_transfer_that_the_node_does_not_show_is_not_made_twice() {
     }
 }
 
-/// A memory that does something while a key is written: it lets another rail work, or it fails.
+type Doing = Pin<Box<dyn Future<Output = ()> + Send>>;
+type Meanwhile = Box<dyn Fn() -> Doing + Send + Sync>;
+
+/// A memory that does something at one of the looks at a key, or when it is written.
 struct While {
     memory: Arc<VolatileMemory>,
     key: &'static str,
-    on: Arc<AtomicBool>,
-    /// Works once; without one, the write fails.
-    other: Option<EvmRail>,
+    /// After that many looks, or when it is written; never, if it is 0.
+    on: Arc<AtomicU32>,
+    at: At,
+}
+
+enum At {
+    /// Happens once, after a look.
+    Look(Meanwhile),
+    /// Happens once, before it is written.
+    Write(Meanwhile),
+    /// It cannot be written.
+    Gone,
 }
 
 #[async_trait::async_trait]
 impl RailMemory for While {
     async fn get(&self, key: &str) -> Result<Option<String>, StoreError> {
-        self.memory.get(key).await
+        let seen = self.memory.get(key).await;
+        if let At::Look(meanwhile) = &self.at
+            && key.starts_with(self.key)
+            && self.on.load(Ordering::SeqCst) > 0
+            && self.on.fetch_sub(1, Ordering::SeqCst) == 1
+        {
+            meanwhile().await;
+        }
+        seen
     }
 
     async fn swap(&self, key: &str, from: Option<&str>, to: &str) -> Result<bool, StoreError> {
-        if key.starts_with(self.key) && self.on.load(Ordering::SeqCst) {
-            let Some(other) = &self.other else {
-                return Err(StoreError::new(StoreErrorKind::Unavailable, "it is gone"));
-            };
-            self.on.store(false, Ordering::SeqCst);
-            assert!(other.work().await.is_err(), "it dies before it can tell");
+        if key.starts_with(self.key) && self.on.load(Ordering::SeqCst) > 0 {
+            match &self.at {
+                At::Look(_) => {}
+                At::Gone => return Err(StoreError::new(StoreErrorKind::Unavailable, "it is gone")),
+                At::Write(meanwhile) => {
+                    self.on.store(0, Ordering::SeqCst);
+                    meanwhile().await;
+                }
+            }
         }
         self.memory.swap(key, from, to).await
+    }
+}
+
+/// An order for a hold of a dollar with a fee besides, whose parties' wallets are linked and filled.
+async fn with_fee(stage: &Stage, rail: &EvmRail) -> Instruction {
+    let [payer, payee] = [1, 2].map(|number| AgentId(uuid::Uuid::from_u128(number)));
+    rail.link_wallet(payer, key("payer").address()).await.unwrap();
+    rail.link_wallet(payee, key("payee").address()).await.unwrap();
+    stage.mint(key("payer").address(), 2_000_000).await;
+    let contract = uuid::Uuid::from_u128(3);
+    let infrastructure_fee = Some(Money::new(FEE, Currency::USDC));
+    let terms = Box::new(HoldTerms { payee: Some(payee), infrastructure_fee, ..HoldTerms::default() });
+    let order = Order::Fund { hold: HoldId(contract), payer, amount: Money::new(1_000_000, Currency::USDC), terms };
+    Instruction { id: InstructionId::derive(contract, 0), contract, order, answer: None }
+}
+
+/// PG-06: of two processes one has not seen what the other does meanwhile: it takes the fee from the payer's
+/// allowance, which reaches for several; or the payer signs a permit, and it takes it by that. It is taken once.
+#[tokio::test]
+async fn pg_06_two_processes_take_one_fee() {
+    for signs in [false, true] {
+        let stage = Stage::new().await;
+        let memory = Arc::new(VolatileMemory::default());
+        let one = Arc::new(stage.rail(memory.clone()).await);
+        let mut fund = with_fee(&stage, &one).await;
+        let hold = HoldId(fund.contract);
+        let Outcome::NeedsAction(action) = one.execute(&fund).await.unwrap() else { panic!("nobody is asked") };
+        let ask = Ask::parse(&action.payload).unwrap();
+        let direct = ask.choices.iter().find_map(|choice| choice.direct.clone()).unwrap();
+        for (spender, amount) in [(stage.config.escrow, 1_000_000), (one.relayer(), 10 * FEE)] {
+            let allow = stage::approveCall { spender, amount: U256::from(amount) };
+            stage.send(direct.from, stage.config.token, allow.abi_encode()).await;
+        }
+        fund.answer = Some(Answer::Sent.to_text());
+        one.execute(&fund).await.unwrap();
+        stage.send(direct.from, direct.to, direct.data.to_vec()).await;
+        stage.mine(3).await;
+        // Its first look is at how far the fee is, the second is when it sends the transfer.
+        let looks = Arc::new(AtomicU32::new(2));
+        let other = one.clone();
+        let meanwhile = move || -> Doing {
+            let other = other.clone();
+            Box::pin(async move {
+                if signs {
+                    let fee = other.infra_fee(hold).await.unwrap().unwrap();
+                    let InfraFeeState::Pending { permit, .. } = fee.state else { panic!("{fee:?}") };
+                    other.pay_infra_fee(hold, permit.sign(&key("payer")).unwrap()).await.unwrap();
+                }
+                other.work().await.unwrap();
+            })
+        };
+        let at = At::Look(Box::new(meanwhile));
+        let two = While { memory: memory.clone(), key: "lost/fee/take/", on: looks.clone(), at };
+        let two = stage.rail(Arc::new(two)).await;
+        two.work().await.unwrap();
+        assert_eq!(looks.load(Ordering::SeqCst), 0, "the other process worked in between");
+        for _ in 0..8 {
+            stage.mine(1).await;
+            two.work().await.unwrap();
+        }
+        let state = two.infra_fee(hold).await.unwrap().unwrap().state;
+        assert!(matches!(state, InfraFeeState::Collected { .. }), "{signs}: {state:?}");
+        assert_eq!(stage.balance(two.relayer()).await, u128::try_from(FEE).unwrap(), "{signs}");
     }
 }
 
@@ -250,41 +354,39 @@ impl RailMemory for While {
 async fn pg_06_a_fee_that_ended_is_told_by_whoever_publishes_next() {
     let stage = Stage::new().await;
     let memory = Arc::new(VolatileMemory::default());
-    let [dies, meanwhile, hidden] = [false, false, false].map(|on| Arc::new(AtomicBool::new(on)));
-    let one = While { memory: memory.clone(), key: "page/", on: dies.clone(), other: None };
-    let one = stage.rail(Arc::new(one)).await;
-    let two = While { memory: memory.clone(), key: "chain", on: meanwhile.clone(), other: Some(one) };
+    let [dies, meanwhile, hidden] = [(); 3].map(|()| Arc::new(AtomicU32::new(0)));
+    let one = While { memory: memory.clone(), key: "page/", on: dies.clone(), at: At::Gone };
+    let one = Arc::new(stage.rail(Arc::new(one)).await);
+    let works = move || -> Doing {
+        let one = one.clone();
+        Box::pin(async move { assert!(one.work().await.is_err(), "it dies before it can tell") })
+    };
+    let at = At::Write(Box::new(works));
+    let two = While { memory: memory.clone(), key: "chain", on: meanwhile.clone(), at };
     let two = stage.rail(Arc::new(two)).await;
-    let [payer, payee] = [1, 2].map(|number| AgentId(uuid::Uuid::from_u128(number)));
-    two.link_wallet(payer, key("payer").address()).await.unwrap();
-    two.link_wallet(payee, key("payee").address()).await.unwrap();
-    stage.mint(key("payer").address(), 2_000_000).await;
+    let mut fund = with_fee(&stage, &two).await;
+    let hold = HoldId(fund.contract);
     let allow = stage::approveCall { spender: two.relayer(), amount: U256::from(FEE) };
     stage.send(key("payer").address(), stage.config.token, allow.abi_encode()).await;
-    let contract = uuid::Uuid::from_u128(3);
-    let infrastructure_fee = Some(Money::new(FEE, Currency::USDC));
-    let terms = Box::new(HoldTerms { payee: Some(payee), infrastructure_fee, ..HoldTerms::default() });
-    let order = Order::Fund { hold: HoldId(contract), payer, amount: Money::new(1_000_000, Currency::USDC), terms };
-    let mut fund = Instruction { id: InstructionId::derive(contract, 0), contract, order, answer: None };
     let Outcome::NeedsAction(action) = two.execute(&fund).await.unwrap() else { panic!("nobody is asked") };
     fund.answer = Some(Ask::parse(&action.payload).unwrap().sign("eip3009", &key("payer")).unwrap().to_text());
     two.execute(&fund).await.unwrap();
     stage.mine(3).await;
     two.work().await.unwrap();
     // The fee's transfer is sent. Its receipt is not there until the other process looks.
-    hidden.store(true, Ordering::SeqCst);
+    hidden.store(1, Ordering::SeqCst);
     let (hides, works) = (hidden.clone(), meanwhile.clone());
     stage.wire.lie("eth_getTransactionReceipt", move |_, answer| {
-        if hides.load(Ordering::SeqCst) && works.load(Ordering::SeqCst) {
+        if hides.load(Ordering::SeqCst) > 0 && works.load(Ordering::SeqCst) > 0 {
             *answer = Value::Null;
         }
     });
-    dies.store(true, Ordering::SeqCst);
-    meanwhile.store(true, Ordering::SeqCst);
+    dies.store(1, Ordering::SeqCst);
+    meanwhile.store(1, Ordering::SeqCst);
     stage.mine(3).await;
     two.work().await.unwrap();
-    assert!(!meanwhile.load(Ordering::SeqCst), "the other process worked in between");
-    let state = two.infra_fee(HoldId(contract)).await.unwrap().unwrap().state;
+    assert_eq!(meanwhile.load(Ordering::SeqCst), 0, "the other process worked in between");
+    let state = two.infra_fee(hold).await.unwrap().unwrap().state;
     assert!(matches!(state, InfraFeeState::Collected { .. }), "{state:?}");
     let (mut at, mut told) = (Cursor::default(), Vec::new());
     for _ in 0..8 {

@@ -69,9 +69,7 @@ async fn pg_10_a_job_is_paid_by_the_parties_own_transactions() {
     m.until(job, |job| job.hold.state == HoldState::Settled).await;
     assert_eq!(m.stage.balance(m.wallet(m.worker)).await, 10_000_000);
     m.agrees().await;
-    let sent: alloy_primitives::U64 =
-        m.stage.ask("eth_getTransactionCount", serde_json::json!([m.rail.relayer(), "latest"])).await;
-    assert_eq!(sent.to::<u64>(), 0);
+    assert_eq!(m.stage.sent_by(m.rail.relayer()).await, 0);
 }
 
 /// PG-17: the payer needs nobody to leave, and a platform that comes back finds out.

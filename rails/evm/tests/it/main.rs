@@ -10,6 +10,7 @@ mod conformance;
 mod faults;
 mod fees;
 mod lives;
+mod markets;
 mod metered;
 mod nodes;
 mod refusals;

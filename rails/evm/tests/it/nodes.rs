@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use alloy_primitives::{B256, Bytes, U64, keccak256};
+use alloy_primitives::{B256, Bytes, keccak256};
 use serde_json::{Value, json};
 use tradepost::{
     engine::Marketplace,
@@ -57,11 +57,6 @@ fn order(contract: u128) -> Instruction {
     let terms = Box::new(HoldTerms { payee: Some(agent(PARTIES[1])), ..HoldTerms::default() });
     let order = Order::Fund { hold: HoldId(contract), payer: agent(PARTIES[0]), amount: usdc(1_000_000), terms };
     Instruction { id: InstructionId::derive(contract, 0), contract, order, answer: None }
-}
-
-/// How many transactions the relayer has in the chain.
-async fn sent(stage: &Stage, rail: &EvmRail) -> u64 {
-    stage.ask::<U64>("eth_getTransactionCount", json!([rail.relayer(), "latest"])).await.to()
 }
 
 /// What `observe` tells from the beginning on.
@@ -121,7 +116,7 @@ async fn pg_05_a_node_that_lags_delays_and_repeats_nothing() {
     stage.wire.calm();
     stage.mine(4).await;
     rail.work().await.unwrap();
-    assert_eq!(sent(&stage, &rail).await, 1, "one transaction, whatever the node said meanwhile");
+    assert_eq!(stage.sent_by(rail.relayer()).await, 1, "one transaction, whatever the node said meanwhile");
     assert_eq!(stage.balance(stage.config.escrow).await, 1_000_000);
     assert_eq!(story(&rail).await.len(), 1);
 }
@@ -157,7 +152,7 @@ async fn pg_05_a_node_that_lies_about_receipts_is_not_believed() {
         }
         stage.wire.calm();
         assert!(matches!(rail.lookup(&fund).await.unwrap(), Some(Outcome::Done(_))), "{what}");
-        assert_eq!(sent(&stage, &rail).await, 1, "{what}");
+        assert_eq!(stage.sent_by(rail.relayer()).await, 1, "{what}");
     }
 }
 
@@ -258,7 +253,7 @@ async fn pg_10_wallets_that_are_contracts_sign_as_their_code_says() {
     fund.answer = Some(signed(&ask));
     let refused = rail.execute(&fund).await.unwrap_err();
     assert_eq!(refused.kind(), RailErrorKind::Refused, "the wallet has not approved it: {refused}");
-    assert_eq!(sent(&stage, &rail).await, 0);
+    assert_eq!(stage.sent_by(rail.relayer()).await, 0);
     approve(&stage, "payer", choice.sign[0].digest()).await;
     assert!(matches!(rail.execute(&fund).await.unwrap(), Outcome::Pending { .. }));
     stage.mine(4).await;

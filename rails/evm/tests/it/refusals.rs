@@ -10,7 +10,7 @@ use tradepost::{
     money::{Currency, Money},
     rail::{HoldTerms, Instruction, Order, Outcome, RailErrorKind, SettlementRail, VolatileMemory},
 };
-use tradepost_evm::{EvmConfig, EvmError, EvmRail, Incident, SanctionsOracle, Screen, ScreenError};
+use tradepost_evm::{Ask, EvmConfig, EvmError, EvmRail, Incident, SanctionsOracle, Screen, ScreenError};
 
 use crate::stage::{Stage, key};
 
@@ -47,13 +47,50 @@ async fn pg_17_addresses_that_cannot_be_parties_are_refused() {
         assert!(matches!(refused, Err(EvmError::Wallet { address, .. }) if address == wallet), "{refused:?}");
     }
     assert_eq!(rail.wallet(agent).await.unwrap(), None);
-    let declined =
-        |outcome: Outcome| if let Outcome::Declined(decline) = outcome { decline.code } else { panic!("{outcome:?}") };
     assert_eq!(declined(rail.execute(&fund(1, Some(2))).await.unwrap()), "no_wallet");
     assert_eq!(declined(rail.execute(&fund(3, None)).await.unwrap()), "no_payee");
     rail.link_wallet(AgentId(uuid::Uuid::from_u128(5)), key("one").address()).await.unwrap();
     rail.link_wallet(AgentId(uuid::Uuid::from_u128(6)), key("one").address()).await.unwrap();
     assert_eq!(declined(rail.execute(&fund(5, Some(6))).await.unwrap()), "same_wallet");
+}
+
+/// PG-02: who names an account in the contract takes part with that one, linked or not; with one that is not the
+/// linked one, or no wallet at all, nobody is asked to sign.
+#[tokio::test]
+async fn pg_02_the_accounts_that_a_contract_names_are_the_parties_wallets() {
+    let stage = Stage::new().await;
+    let rail = connect(&stage, |_| ()).await.unwrap();
+    let named = |number: u128, payer: &str, payee: &str| {
+        let mut fund = fund(number, Some(number + 1));
+        let Order::Fund { terms, .. } = &mut fund.order else { panic!("{fund:?}") };
+        (terms.payer_account, terms.payee_account) = (Some(payer.into()), Some(payee.into()));
+        fund
+    };
+    let (one, two) = (key("one").address(), key("two").address());
+    let (checked, plain) = (one.to_checksum(None), two.to_string().to_lowercase());
+    let Outcome::NeedsAction(action) = rail.execute(&named(1, &checked, &plain)).await.unwrap() else {
+        panic!("nobody is asked")
+    };
+    let ask = Ask::parse(&action.payload).unwrap();
+    assert_eq!((ask.signer, ask.choices[0].terms.buyer, ask.choices[0].terms.seller), (one, one, two));
+    let flipped = |c: char| if c.is_ascii_lowercase() { c.to_ascii_uppercase() } else { c.to_ascii_lowercase() };
+    let slip = format!("0x{}", checked[2..].chars().map(flipped).collect::<String>());
+    let zero = Address::ZERO.to_string();
+    for (number, account) in [(10, slip.as_str()), (20, zero.as_str()), (30, "0x12"), (40, "acct_1"), (50, &plain[2..])]
+    {
+        for (number, payer, payee) in [(number, account, plain.as_str()), (number + 5, plain.as_str(), account)] {
+            let outcome = rail.execute(&named(number, payer, payee)).await.unwrap();
+            assert_eq!(declined(outcome), "bad_account", "{account}");
+        }
+    }
+    for number in [60, 61] {
+        rail.link_wallet(AgentId(uuid::Uuid::from_u128(number)), key(&number.to_string()).address()).await.unwrap();
+    }
+    let [payer, payee] = ["60", "61"].map(|name| key(name).address().to_checksum(None));
+    assert_eq!(declined(rail.execute(&named(60, &payer, &plain)).await.unwrap()), "another_wallet");
+    let linked = named(60, &payer, &payee);
+    let other = Instruction { id: InstructionId::derive(linked.contract, 1), ..linked };
+    assert!(matches!(rail.execute(&other).await.unwrap(), Outcome::NeedsAction(_)));
 }
 
 /// PG-16: a hit blocks, and so does a list that cannot be read.
@@ -111,6 +148,11 @@ async fn pg_16_any_screen_that_fails_blocks() {
     }
     let error = rail.execute(&fund(1, Some(2))).await.unwrap_err();
     assert!(error.to_string().contains("offline"), "{error}");
+}
+
+fn declined(outcome: Outcome) -> String {
+    let Outcome::Declined(decline) = outcome else { panic!("{outcome:?}") };
+    decline.code
 }
 
 fn fund(payer: u128, payee: Option<u128>) -> Instruction {

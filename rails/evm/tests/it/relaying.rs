@@ -76,7 +76,7 @@ async fn pg_05_a_transaction_that_blocks_leave_out_is_replaced() {
     rail.execute(&fund).await.unwrap();
     assert!(matches!(sent(&rail).await, Sent::UnderWay { wait: Wait::SlowChain, attempts: 1, .. }));
     for _ in 0..3 {
-        let _: Value = stage.ask("anvil_dropAllTransactions", json!([])).await;
+        stage.drop_all().await;
         stage.mine(1).await;
     }
     let stuck = sent(&rail).await;
@@ -86,8 +86,7 @@ async fn pg_05_a_transaction_that_blocks_leave_out_is_replaced() {
     stage.automine(Automine::On).await;
     stage.mine(4).await;
     assert!(matches!(rail.lookup(&fund).await.unwrap(), Some(Outcome::Done(_))));
-    let nonce: U64 = stage.ask("eth_getTransactionCount", json!([rail.relayer(), "latest"])).await;
-    assert_eq!(nonce.to::<u64>(), 1, "one nonce for both attempts");
+    assert_eq!(stage.sent_by(rail.relayer()).await, 1, "one nonce for both attempts");
 }
 
 /// Somebody else used the key: the nonce is gone, the work is not.
@@ -97,7 +96,7 @@ async fn a_nonce_that_somebody_else_took_is_replaced_by_the_next() {
     let (rail, fund) = signed(&stage, GasPolicy::default()).await;
     stage.automine(Automine::Off).await;
     rail.execute(&fund).await.unwrap();
-    let _: Value = stage.ask("anvil_dropAllTransactions", json!([])).await;
+    stage.drop_all().await;
     stage.submit(rail.relayer(), rail.relayer(), Vec::new()).await;
     stage.automine(Automine::On).await;
     for _ in 0..8 {
@@ -105,6 +104,5 @@ async fn a_nonce_that_somebody_else_took_is_replaced_by_the_next() {
         rail.work().await.unwrap();
     }
     assert!(matches!(rail.lookup(&fund).await.unwrap(), Some(Outcome::Done(_))));
-    let nonce: U64 = stage.ask("eth_getTransactionCount", json!([rail.relayer(), "latest"])).await;
-    assert_eq!(nonce.to::<u64>(), 2);
+    assert_eq!(stage.sent_by(rail.relayer()).await, 2);
 }

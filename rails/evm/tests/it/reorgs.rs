@@ -2,7 +2,6 @@
 
 use std::sync::{Arc, Mutex};
 
-use alloy_primitives::U64;
 use serde_json::{Value, json};
 use tradepost::{
     ids::{AgentId, HoldId, InstructionId},
@@ -38,10 +37,6 @@ async fn signed(rail: &EvmRail, contract: u128) -> Instruction {
     fund
 }
 
-async fn reorg(stage: &Stage, depth: u64) {
-    let _: Value = stage.ask("anvil_reorg", json!([depth, []])).await;
-}
-
 /// PG-05: whatever depth a reorg has, up to the confirmations, the deposit is made once and told once. (The seeded
 /// lives meet every depth from 1 to 64.)
 #[tokio::test]
@@ -59,7 +54,7 @@ async fn pg_05_a_reorg_of_any_depth_that_is_waited_for_loses_nothing() {
             stage.mine(depth - 1).await;
         }
         rail.work().await.unwrap();
-        reorg(&stage, depth).await;
+        stage.reorg(depth).await;
         let undone = stage.balance(stage.config.escrow).await;
         let mut done = None;
         for _ in 0..20 {
@@ -92,7 +87,7 @@ async fn a_reorg_deeper_than_what_counts_is_an_incident_and_the_relayer_goes_on(
     stage.automine(Automine::Off).await;
     rail.execute(&second).await.unwrap();
     let height = stage.height().await;
-    reorg(&stage, 4).await;
+    stage.reorg(4).await;
     stage.mine(height - stage.height().await + 1).await;
     stage.automine(Automine::On).await;
     let mut done = false;
@@ -108,8 +103,7 @@ async fn a_reorg_deeper_than_what_counts_is_an_incident_and_the_relayer_goes_on(
     let told = incidents.lock().unwrap().clone();
     assert!(told.iter().any(|incident| matches!(incident, Incident::DeepReorg { .. })), "{told:?}");
     assert_eq!(stage.balance(stage.config.escrow).await, 1_000_000, "the first one's is undone for good");
-    let nonce: U64 = stage.ask("eth_getTransactionCount", json!([rail.relayer(), "latest"])).await;
-    assert_eq!(nonce.to::<u64>(), 2, "the first nonce is filled, the second is the deposit's");
+    assert_eq!(stage.sent_by(rail.relayer()).await, 2, "the first nonce is filled, the second is the deposit's");
 }
 
 /// A dropped transaction holds up those behind it until it is sent again: the same bytes, the same nonce.
@@ -135,6 +129,5 @@ async fn a_dropped_transaction_leaves_a_gap_that_is_closed_by_itself() {
         assert!(matches!(rail.lookup(fund).await.unwrap(), Some(Outcome::Done(_))));
     }
     assert_eq!(stage.balance(stage.config.escrow).await, 3_000_000);
-    let nonce: U64 = stage.ask("eth_getTransactionCount", json!([rail.relayer(), "latest"])).await;
-    assert_eq!(nonce.to::<u64>(), 3);
+    assert_eq!(stage.sent_by(rail.relayer()).await, 3);
 }

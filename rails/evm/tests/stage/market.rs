@@ -4,9 +4,11 @@ use std::{collections::HashMap, sync::Arc};
 
 use alloy_primitives::Address;
 use alloy_signer_local::PrivateKeySigner;
+use async_trait::async_trait;
 use serde_json::json;
 use tradepost::{
     agreement::{Agreement, Proposal, receipt::ReceiptSigner},
+    clock::{Clock, SystemClock},
     engine::Marketplace,
     ids::{AgentId, AgreementId, HoldId, JobId},
     job::{Delivery, Job, JobOrder},
@@ -16,7 +18,7 @@ use tradepost::{
     rail::{Party, StoreMemory},
     store::{InstructionState, MemoryStore, Store},
 };
-use tradepost_evm::{Act, Answer, Ask, EvmError, EvmRail, EvmReceipts, Sent};
+use tradepost_evm::{Act, Answer, Ask, EvmError, EvmRail, EvmReceipts, Screen, ScreenError, Sent};
 
 use super::{Stage, key};
 
@@ -32,6 +34,16 @@ pub enum By {
     OwnTransaction,
 }
 
+/// A list with nobody on it (PG-16 wants one to be asked).
+struct NobodyListed;
+
+#[async_trait]
+impl Screen for NobodyListed {
+    async fn is_listed(&self, _wallet: Address) -> Result<bool, ScreenError> {
+        Ok(false)
+    }
+}
+
 pub struct Market {
     pub stage: Stage,
     pub market: Marketplace,
@@ -39,6 +51,24 @@ pub struct Market {
     pub buyer: AgentId,
     pub worker: AgentId,
     pub keys: HashMap<AgentId, PrivateKeySigner>,
+    store: MemoryStore,
+    policy: Policy,
+    clock: Arc<dyn Clock>,
+}
+
+async fn build(
+    stage: &Stage,
+    store: &MemoryStore,
+    policy: &Policy,
+    clock: &Arc<dyn Clock>,
+    with: impl FnOnce(EvmRail) -> EvmRail,
+) -> (Marketplace, Arc<EvmRail>) {
+    let market = store.open_market("stage").await.unwrap();
+    let memory = StoreMemory::new(Arc::new(store.clone()), market, stage.config.id);
+    let rail = Arc::new(with(stage.rail(Arc::new(memory)).await.with_screen(NobodyListed)));
+    let receipts = EvmReceipts::new(stage.config.settlement_domain());
+    let builder = Marketplace::builder("stage", store.clone(), policy.clone()).clock(clock.clone());
+    (builder.rail(rail.clone()).receipts(receipts).build().await.unwrap(), rail)
 }
 
 impl Market {
@@ -47,20 +77,30 @@ impl Market {
     }
 
     pub async fn open_with(stage: Stage, policy: Policy, with: impl FnOnce(EvmRail) -> EvmRail) -> Self {
+        Self::open_at(stage, policy, Arc::new(SystemClock), with).await
+    }
+
+    pub async fn open_at(
+        stage: Stage,
+        policy: Policy,
+        clock: Arc<dyn Clock>,
+        with: impl FnOnce(EvmRail) -> EvmRail,
+    ) -> Self {
         let store = MemoryStore::default();
-        let market = store.open_market("stage").await.unwrap();
-        let memory = StoreMemory::new(Arc::new(store.clone()), market, stage.config.id);
-        let rail = Arc::new(with(stage.rail(Arc::new(memory)).await));
-        let receipts = EvmReceipts::new(stage.config.settlement_domain());
-        let builder = Marketplace::builder("stage", store, policy).rail(rail.clone()).receipts(receipts);
-        let market = builder.build().await.unwrap();
+        let (market, rail) = build(&stage, &store, &policy, &clock, with).await;
         let [buyer, worker] = [1, 2].map(|number| AgentId(uuid::Uuid::from_u128(number)));
         let keys = HashMap::from([(buyer, key("the buyer")), (worker, key("the worker"))]);
         for (agent, key) in &keys {
             rail.link_wallet(*agent, key.address()).await.unwrap();
         }
         stage.mint(keys[&buyer].address(), 100_000_000).await;
-        Self { stage, market, rail, buyer, worker, keys }
+        Self { stage, market, rail, buyer, worker, keys, store, policy, clock }
+    }
+
+    /// Another process goes on with the same store.
+    pub async fn restart(&mut self) {
+        let built = build(&self.stage, &self.store, &self.policy, &self.clock, |rail| rail).await;
+        (self.market, self.rail) = built;
     }
 
     pub fn wallet(&self, agent: AgentId) -> Address {
@@ -107,7 +147,14 @@ impl Market {
             (By::OwnTransaction, Some(call)) => {
                 self.stage.send(call.from, call.to, call.data.to_vec()).await;
             }
-            _ => {
+            // A receipt is handed in by the worker, who has it from the meter.
+            (By::OwnTransaction, None) => {
+                let (signature, sender) = (options.sign.sign(&key).unwrap(), self.wallet(self.worker));
+                let given =
+                    self.rail.signed_call(hold, act, options.nonce, options.deadline, signature, sender).await?;
+                self.stage.send(given.from, given.to, given.data.to_vec()).await;
+            }
+            (By::Signature, _) => {
                 let signature = options.sign.sign(&key).unwrap();
                 let sent = self.rail.relay(hold, act, options.nonce, options.deadline, signature).await?;
                 assert!(matches!(sent, Sent::UnderWay { .. }), "{sent:?}");

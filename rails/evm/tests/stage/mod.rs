@@ -37,6 +37,7 @@ sol! {
     function transfer(address to, uint256 amount) returns (bool);
     function permit(address owner, address spender, uint256 value, uint256 deadline, uint8 v, bytes32 r, bytes32 s);
     function revokeNonces(uint256 word, uint256 mask);
+    function feesOwed(address token, address receiver) returns (uint256);
     function isNonceUsed(address signer, uint256 nonce) returns (bool);
 }
 
@@ -51,6 +52,8 @@ impl Anvil {
         let mut child = Command::new(program())
             .args(["--port", "0", "--chain-id", &chain_id.to_string(), "--no-request-size-limit"])
             .args(["--code-size-limit", "60000", "--hardfork", "cancun"])
+            // Keys of its own are derived slowly; states of long ago are written to the disk.
+            .args(["--accounts", "1", "--prune-history", "300"])
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
             .spawn()
@@ -141,8 +144,7 @@ impl Stage {
         U256::from_be_slice(&answer).to()
     }
 
-    /// A transaction of any account's own, the key of which nobody needs; its hash.
-    /// Sends a transaction and waits for its block.
+    /// A transaction of any account's own, the key of which nobody needs; its hash, once it is in a block.
     pub async fn send(&self, from: Address, to: Address, data: Vec<u8>) -> B256 {
         let hash = self.submit(from, to, data).await;
         self.mined(hash).await;
@@ -172,6 +174,31 @@ impl Stage {
     async fn mined(&self, hash: B256) {
         let receipt = async || -> Option<Value> { self.ask("eth_getTransactionReceipt", json!([hash])).await };
         assert!(eventually(receipt).await.is_some(), "{hash} is in no block");
+    }
+
+    /// The fees that the contract owes the relayer.
+    pub async fn fees_owed(&self) -> u128 {
+        let call = feesOwedCall { token: self.config.token, receiver: self.relayer.address() };
+        let data: Bytes = call.abi_encode().into();
+        let answer: Bytes = self.ask("eth_call", json!([{ "to": self.config.escrow, "data": data }, "latest"])).await;
+        U256::from_be_slice(&answer).to()
+    }
+
+    /// The newest blocks are undone, and others without transactions come instead; what was in them is lost.
+    pub async fn reorg(&self, depth: u64) {
+        let _: Value = self.ask("anvil_reorg", json!([depth, []])).await;
+    }
+
+    /// How many transactions are in no block yet.
+    pub async fn waiting(&self) -> u64 {
+        let pool: Value = self.ask("txpool_status", json!([])).await;
+        let count = |which: &str| serde_json::from_value::<U64>(pool[which].clone()).unwrap().to::<u64>();
+        count("pending") + count("queued")
+    }
+
+    /// What is in no block yet is forgotten.
+    pub async fn drop_all(&self) {
+        let _: Value = self.ask("anvil_dropAllTransactions", json!([])).await;
     }
 
     pub async fn mine(&self, blocks: u64) {
@@ -209,6 +236,11 @@ impl Stage {
             s,
         };
         self.send(DEPLOYER, self.config.token, call.abi_encode()).await;
+    }
+
+    /// How many transactions an account has in the chain.
+    pub async fn sent_by(&self, account: Address) -> u64 {
+        self.ask::<U64>("eth_getTransactionCount", json!([account, "latest"])).await.to()
     }
 
     pub async fn height(&self) -> u64 {

@@ -2,12 +2,15 @@
 //! whose answers can be other ones than the node gave.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, HashSet, VecDeque},
     sync::{Arc, Mutex},
     task::{Context, Poll},
 };
 
+use alloy_consensus::{Transaction, TxEnvelope};
+use alloy_eips::eip2718::Decodable2718;
 use alloy_json_rpc::{RequestPacket, ResponsePacket, ResponsePayload};
+use alloy_primitives::Bytes;
 use alloy_rpc_client::RpcClient;
 use alloy_transport::{TransportError, TransportErrorKind, TransportFut};
 use alloy_transport_http::Http;
@@ -33,12 +36,15 @@ pub struct Wire {
     /// The method (any, if empty) and what happens to it, in this order.
     planned: Arc<Mutex<VecDeque<(&'static str, Fault)>>>,
     asked: Arc<Mutex<u64>>,
+    /// The transactions that were sent, by nonce.
+    sent: Arc<Mutex<HashMap<u64, HashSet<Bytes>>>>,
     lies: Arc<Mutex<Vec<(&'static str, Lie)>>>,
 }
 
 impl Wire {
     pub fn to(url: alloy_transport_http::reqwest::Url) -> Self {
-        Self { http: Http::new(url), planned: Arc::default(), asked: Arc::default(), lies: Arc::default() }
+        let (planned, asked, sent, lies) = Default::default();
+        Self { http: Http::new(url), planned, asked, sent, lies }
     }
 
     pub fn client(&self) -> RpcClient {
@@ -64,6 +70,18 @@ impl Wire {
         *self.asked.lock().unwrap()
     }
 
+    /// How many transactions took another one's nonce.
+    pub fn replaced(&self) -> u64 {
+        self.sent.lock().unwrap().values().map(|sent| sent.len() as u64 - 1).sum()
+    }
+
+    fn note_sent(&self, request: &RequestPacket) {
+        let Some(one) = request.as_single().filter(|one| one.method() == "eth_sendRawTransaction") else { return };
+        let (bytes,): (Bytes,) = serde_json::from_str(one.params().unwrap().get()).unwrap();
+        let nonce = TxEnvelope::decode_2718(&mut bytes.as_ref()).unwrap().nonce();
+        self.sent.lock().unwrap().entry(nonce).or_default().insert(bytes);
+    }
+
     fn lies_about(&self, request: &RequestPacket) -> (Value, Vec<Lie>) {
         let Some(one) = request.as_single() else { return (Value::Null, Vec::new()) };
         let params = one.params().map(|raw| serde_json::from_str(raw.get()).unwrap()).unwrap_or_default();
@@ -74,6 +92,7 @@ impl Wire {
 
     fn fate(&self, request: &RequestPacket) -> Option<Fault> {
         *self.asked.lock().unwrap() += 1;
+        self.note_sent(request);
         let method = request.as_single().map(|one| one.method().to_owned()).unwrap_or_default();
         let mut planned = self.planned.lock().unwrap();
         let at = planned.iter().position(|(wanted, _)| wanted.is_empty() || *wanted == method)?;
