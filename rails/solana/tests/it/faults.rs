@@ -42,6 +42,8 @@ const AT_ONCE: usize = 4;
 const FLOAT: u64 = 30_000_000;
 /// What the payer of all deposits has.
 const WEALTH: u64 = 1_000_000_000;
+/// How often something is tried before it has failed.
+const PATIENCE: u32 = 400;
 /// What is no address.
 const NOBODY: &str = "nobody";
 
@@ -301,13 +303,18 @@ impl Run {
                 tokio::task::yield_now().await;
             }
         }
-        let rail = loop {
+        for attempt in 0.. {
+            assert!(attempt < PATIENCE, "the process does not come up again");
             match self.world.try_rail().await {
-                Ok(rail) => break rail,
+                Ok(rail) => {
+                    self.rail = Arc::new(rail);
+                    break;
+                }
                 Err(_) => self.counts.errors += 1,
             }
-        };
-        self.rail = Arc::new(rail);
+            // A node may lag so far behind that it does not know the mint yet.
+            self.world.front().node().tick();
+        }
         self.market = open(&self.store, &self.rail, &self.clock).await;
         self.counts.restarts += 1;
     }
@@ -337,7 +344,7 @@ impl Run {
 
     async fn finish(&mut self) {
         for round in 0.. {
-            assert!(round < 400, "it does not come to its end");
+            assert!(round < PATIENCE, "it does not come to its end");
             self.world.front().node().tick();
             self.clock.advance(chrono::TimeDelta::hours(1)); // whatever waits for its next try
             self.tend().await;
