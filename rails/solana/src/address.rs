@@ -49,6 +49,13 @@ pub enum AddressError {
         /// The address.
         address: Pubkey,
     },
+    /// A deposit address of an agent's: what comes in there would have the treasury as its source, which would be
+    /// the agent's emergency address for ever.
+    #[error("{address} is a deposit address of this platform")]
+    Deposit {
+        /// The address.
+        address: Pubkey,
+    },
     /// The token's issuer froze the receiver's token account.
     #[error("the token account {account} of {address} is frozen by the token's issuer")]
     Frozen {
@@ -78,6 +85,7 @@ impl AddressError {
             Self::TokenAccount { .. } => "token_account",
             Self::NotAWallet { .. } => "not_a_wallet",
             Self::Treasury { .. } => "treasury",
+            Self::Deposit { .. } => "deposit_address",
             Self::Frozen { .. } => "account_frozen",
             Self::GivenAway { .. } => "given_away",
         };

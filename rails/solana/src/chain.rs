@@ -126,7 +126,16 @@ impl Chain {
 
     /// The last slot that counts, and its block's height.
     pub(crate) async fn tip(&self) -> Result<Tip, RailError> {
-        let info = self.rpc.get_epoch_info_with_commitment(self.finality.commitment()).await.map_err(failed)?;
+        self.tip_by(self.finality.commitment()).await
+    }
+
+    /// The last confirmed slot, and its block's height: what was just signed comes after it.
+    pub(crate) async fn newest(&self) -> Result<Tip, RailError> {
+        self.tip_by(CommitmentConfig::confirmed()).await
+    }
+
+    async fn tip_by(&self, commitment: CommitmentConfig) -> Result<Tip, RailError> {
+        let info = self.rpc.get_epoch_info_with_commitment(commitment).await.map_err(failed)?;
         Ok(Tip { slot: info.absolute_slot, height: info.block_height })
     }
 

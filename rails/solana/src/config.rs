@@ -32,17 +32,18 @@ impl Finality {
     }
 }
 
-/// Withdrawals signed on durable nonces instead of blockhashes, so that they stay good until they land: for
+/// Transactions signed on durable nonces instead of blockhashes, so that they stay good until they land: for
 /// signers that take longer than the minute or so that a blockhash lives.
 ///
 /// Each lane is a nonce account of the treasury's, and carries one transaction at a time. The rail makes the
-/// accounts by itself; the README says where they are and how to get them back.
+/// accounts by itself; the README says where they are and how to get them back. The transaction that makes the first
+/// ones is the only one that has to be signed within a blockhash's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DurableNonces {
     /// How many transactions may be on their way at once: 1 to 16. Each lane costs the rent of a nonce account
     /// once, about 0.0015 SOL.
     pub lanes: u8,
-    /// A transaction that has not landed this many slots after it was signed is called off: its nonce is advanced,
+    /// A transaction that has not landed this many slots after it was first sent is called off: its nonce is advanced,
     /// and once that is final its withdrawals are signed anew. 1500 slots are about ten minutes.
     pub call_off_after: u64,
 }
@@ -58,7 +59,7 @@ pub struct SolanaConfig {
     pub mint: Pubkey,
     /// The cluster, by the hash of its genesis. A node of another cluster is refused.
     pub genesis: Hash,
-    /// Deposits are read from this slot on: any slot before the first address was handed out.
+    /// Deposits are read from this slot on: any slot before the first address was handed out that the node still has.
     pub first_slot: u64,
     /// When a transaction counts (finalized).
     pub finality: Finality,
@@ -68,10 +69,13 @@ pub struct SolanaConfig {
     pub approval_above: Option<i64>,
     /// How many withdrawals share a transaction at most (10); what does not fit goes into the next.
     pub batch: usize,
-    /// Durable nonces for withdrawals (`None`: a transaction lives as long as its blockhash).
+    /// Durable nonces (`None`: a transaction lives as long as its blockhash).
     pub durable_nonces: Option<DurableNonces>,
     /// What the treasury bids for a compute unit, in millionths of a lamport (0: no bid, base fee only).
     pub priority_fee: u64,
+    /// How many compute units a bid is for beyond those that the simulation took, in percent of them (10): the accounts
+    /// may look otherwise by then.
+    pub spare_units: u8,
     /// A deposit address is swept once it holds this much, in minor units (1 USDC): less is credited
     /// like any deposit, and waits until a sweep is worth its fee.
     pub sweep_from: i64,
@@ -113,6 +117,7 @@ impl SolanaConfig {
             batch: 10,
             durable_nonces: None,
             priority_fee: 0,
+            spare_units: 10,
             sweep_from: 1_000_000,
             low_sol: 100_000_000,
             low_token: 0,

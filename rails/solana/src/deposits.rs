@@ -8,7 +8,9 @@
 //!
 //! Each block names the one before it by its hash. The cursor carries the last hash read, and a block
 //! that does not follow it is refused: a node that lacks a part of the history, lags, or is of another
-//! cluster can stop the reading, and cannot make it skip a deposit.
+//! cluster can stop the reading, and cannot make it skip a deposit. Before the first block is read there is
+//! no hash, so the node has to be of the configured cluster, and its history to reach back to where the
+//! reading begins.
 //!
 //! The end of the reading is fixed before the list of addresses is brought up to date: an address
 //! handed out later cannot have got anything in a block that counted before.
@@ -45,6 +47,9 @@ impl SolanaRail {
             return Ok(nothing);
         }
         let slots = self.chain.blocks(from, self.config.blocks_per_poll.max(1)).await?;
+        if place.is_none() {
+            self.begins_at(from).await?;
+        }
         let blocks = stream::iter(slots.into_iter().filter(|slot| (from..=tip).contains(slot)))
             .map(|slot| async move { Ok::<_, RailError>((slot, self.chain.block(slot).await?)) })
             .buffered(AT_ONCE);
@@ -67,6 +72,18 @@ impl SolanaRail {
             Some(last) if last.slot >= from => Ok(Observations { items, next: cursor(&last) }),
             _ => Ok(nothing),
         }
+    }
+
+    /// Fails if the node is none whose first block can be believed. Asked after the blocks were listed: what the node
+    /// still has now, it had then.
+    async fn begins_at(&self, from: u64) -> Result<(), RailError> {
+        self.chain.is_of(&self.config.genesis).await?;
+        let first = self.chain.first_slot().await?;
+        if first <= from {
+            return Ok(());
+        }
+        let what = format!("deposits are to be read from slot {from} on, and the node's history begins at {first}");
+        Err(RailError::new(RailErrorKind::NotSent, what))
     }
 
     fn deposits_of(&self, slot: u64, block: &UiConfirmedBlock) -> Result<Vec<Observation>, RailError> {

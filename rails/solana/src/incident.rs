@@ -74,6 +74,15 @@ pub enum Incident {
         /// What the chain said.
         reason: String,
     },
+    /// The signer took longer than the transaction's blockhash lives, about a minute. Nothing was sent; it is signed
+    /// again. With [`DurableNonces`](crate::DurableNonces) only the first lanes are signed by a blockhash.
+    #[error("the signer took until block height {height} for what could land up to {last_height}")]
+    SignedTooLate {
+        /// The last block height that could have taken it.
+        last_height: u64,
+        /// The height when it was signed.
+        height: u64,
+    },
     /// A transaction on a durable nonce has not landed for long, so it is called off and signed anew.
     #[error("{signature}, signed in slot {signed_in}, has not landed and is called off")]
     CalledOff {

@@ -69,6 +69,9 @@ pub(crate) struct Batch {
     pub(crate) life: Life,
     /// The node's slot just before it was signed.
     pub(crate) signed_in: u64,
+    /// And just before it was first sent: the signer may take its time.
+    #[serde(default)]
+    pub(crate) sent_in: u64,
     pub(crate) what: What,
 }
 

@@ -21,13 +21,17 @@ impl SolanaRail {
     /// warnings, to whoever types it in. The same check is made again with each withdrawal.
     ///
     /// # Errors
-    /// The node's failure; inside, why money cannot be sent there.
+    /// The node's or the memory's failure; inside, why money cannot be sent there.
     pub async fn check_address(&self, text: &str) -> Result<Result<CheckedAddress, AddressError>, RailError> {
         let wallet = match parse(text, &self.treasury, &self.config.mint) {
             Ok(wallet) => wallet,
             Err(error) => return Ok(Err(error)),
         };
         let token_account = token_account(&wallet, &self.config.mint);
+        self.agents.refresh(&*self.memory).await?;
+        if self.agents.owner_of(&token_account).is_some() {
+            return Ok(Err(AddressError::Deposit { address: wallet }));
+        }
         let (_, found) = self.chain.accounts(&[wallet, token_account]).await?;
         if let Err(error) = check_found(wallet, token_account, found[0].as_ref(), found[1].as_ref()) {
             return Ok(Err(error));

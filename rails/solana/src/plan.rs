@@ -48,10 +48,19 @@ struct Candidate {
 pub(crate) struct Plan {
     pub(crate) instructions: Vec<Instruction>,
     pub(crate) what: What,
+    /// Whose signatures it needs beside the treasury's.
     pub(crate) keys: Vec<(Key, Pubkey)>,
+    /// What its simulation took.
     pub(crate) units: u64,
     /// The nonce that it is signed on; a recent blockhash if none.
     pub(crate) lane: Option<Lane>,
+}
+
+impl Plan {
+    /// What the treasury alone signs, not simulated yet.
+    pub(crate) const fn new(instructions: Vec<Instruction>, what: What, lane: Option<Lane>) -> Self {
+        Self { instructions, what, keys: Vec::new(), units: 0, lane }
+    }
 }
 
 impl SolanaRail {
@@ -89,7 +98,7 @@ impl SolanaRail {
         loop {
             let stand = Stand::read(&*self.memory).await?;
             let lane = self.free_lane(&stand.outgoing, lanes);
-            if lane.is_none() && self.config.durable_nonces.is_some() {
+            if self.waits_for(lane.as_ref()) {
                 return Ok(None);
             }
             let mut candidates = Vec::new();
@@ -186,18 +195,22 @@ impl SolanaRail {
             placed.push(Placed { id, failures, place: first + longer.len() - 1, minor: one.minor, rent });
             (instructions, free, lamports) = (longer, free - one.minor, lamports - rent);
         }
-        let plan = Plan { instructions, what: What::Pay(placed), keys: Vec::new(), units: 0, lane };
-        Ok((!plan.instructions.is_empty()).then_some(plan))
+        Ok((!instructions.is_empty()).then(|| Plan::new(instructions, What::Pay(placed), lane)))
     }
 
     /// Some deposits that are worth a sweep.
     pub(crate) async fn plan_sweep(
         &self,
         stand: &Stand,
+        lanes: &Lanes,
         lamports: u64,
         treasury_exists: bool,
         deposits: impl Iterator<Item = (&DepositAddress, &Option<Account>)>,
     ) -> Result<Option<Plan>, RailError> {
+        let lane = self.free_lane(&stand.outgoing, lanes);
+        if self.waits_for(lane.as_ref()) {
+            return Ok(None);
+        }
         let (mut instructions, mut numbers, mut keys) = (Vec::new(), Vec::new(), Vec::new());
         if !treasury_exists {
             instructions.push(self.create(&self.treasury));
@@ -215,7 +228,7 @@ impl SolanaRail {
             }
             let mut longer = instructions.clone();
             longer.push(self.transfer(&address.token_account, &self.treasury_account, &address.wallet, held)?);
-            if !self.fits(None, &longer) {
+            if !self.fits(lane.as_ref(), &longer) {
                 break;
             }
             instructions = longer;
@@ -226,12 +239,12 @@ impl SolanaRail {
         if numbers.is_empty() || lamports < fees {
             return Ok(None); // low SOL was told
         }
-        let run = self.chain.simulate(&self.unsigned(&self.whole(None, &instructions, UNITS))).await?;
+        let run = self.chain.simulate(&self.unsigned(&self.whole(lane.as_ref(), &instructions, UNITS))).await?;
         if let Some(error) = run.error {
             self.tell(&Incident::SweepFailed { addresses: numbers.len(), reason: error.to_string() });
             return Ok(None);
         }
-        Ok(Some(Plan { instructions, what: What::Sweep(numbers), keys, units: run.units, lane: None }))
+        Ok(Some(Plan { keys, units: run.units, ..Plan::new(instructions, What::Sweep(numbers), lane) }))
     }
 }
 

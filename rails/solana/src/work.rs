@@ -243,7 +243,7 @@ impl SolanaRail {
         {
             return self.sign_and_send(plan, slot, stand).await;
         }
-        match self.plan_sweep(&stand, lamports, found[1].is_some(), deposits.iter().zip(&swept)).await? {
+        match self.plan_sweep(&stand, &lanes, lamports, found[1].is_some(), deposits.iter().zip(&swept)).await? {
             Some(plan) => self.sign_and_send(plan, slot, stand).await,
             None => Ok(0),
         }
@@ -251,8 +251,7 @@ impl SolanaRail {
 
     /// Signs, writes down, and only then sends. Nothing is sent if another process was faster.
     async fn sign_and_send(&self, plan: Plan, slot: u64, stand: Stand) -> Result<usize, RailError> {
-        // A tenth more than the simulation took: the accounts may look otherwise by then.
-        let units = plan.units.saturating_mul(11) / 10;
+        let units = plan.units.saturating_mul(100 + u64::from(self.config.spare_units)) / 100;
         let instructions = self.whole(plan.lane.as_ref(), &plan.instructions, units);
         let (hash, life) = match &plan.lane {
             Some(Lane { number, nonce, .. }) => (*nonce, Life::Nonce { lane: *number, nonce: nonce.to_string() }),
@@ -265,8 +264,15 @@ impl SolanaRail {
             }
         };
         let transaction = self.signed(&instructions, hash, &plan.keys).await?;
+        let Tip { slot: sent_in, height } = self.chain.newest().await?;
+        if let Life::Height { last_height } = life
+            && height >= last_height
+        {
+            self.tell(&Incident::SignedTooLate { last_height, height });
+            return Ok(0);
+        }
         let signature = transaction.signatures.first().map(ToString::to_string).unwrap_or_default();
-        let batch = Batch { signature, bytes: to_text(&transaction)?, life, signed_in: slot, what: plan.what };
+        let batch = Batch { signature, bytes: to_text(&transaction)?, life, signed_in: slot, sent_in, what: plan.what };
         if self.place(stand, batch).await? {
             self.chain.send(&transaction).await;
             return Ok(1);

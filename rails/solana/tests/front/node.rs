@@ -162,6 +162,14 @@ impl Node {
         signature
     }
 
+    /// Makes this of an account, as no transaction could.
+    pub fn put(&mut self, key: Pubkey, account: Account) {
+        let (slot, before) = (self.slot(), self.svm.get_account(&key));
+        let past = self.accounts.entry(key).or_insert_with(|| vec![(0, before)]);
+        past.push((slot, Some(account.clone())));
+        self.svm.set_account(key, account).unwrap();
+    }
+
     /// Whether a transaction is in a block, and failed.
     pub fn is_failed(&self, signature: &Signature) -> bool {
         self.landed.get(signature).is_some_and(|(_, error)| error.is_some())

@@ -221,6 +221,7 @@ impl Harness for Kit {
     }
 }
 
+/// JP-24, JP-26: the contract of rails, with every fault that the simulated cluster plays.
 #[tokio::test]
 async fn the_rail_keeps_its_contract_on_the_simulated_cluster() {
     let kit = Kit::new(World::simulated(5).await).await;
@@ -230,6 +231,7 @@ async fn the_rail_keeps_its_contract_on_the_simulated_cluster() {
     assert_eq!(report.ran(), 24, "{report}");
 }
 
+/// JP-24, JP-26: the same on a validator, which does as it is told.
 #[tokio::test]
 async fn the_rail_keeps_its_contract_on_a_validator() {
     let validator = validator::start().await;

@@ -4,7 +4,6 @@ use std::fmt;
 
 use solana_client::rpc_config::RpcTransactionConfig;
 use solana_commitment_config::CommitmentConfig;
-use solana_keypair::Keypair;
 use solana_signature::Signature;
 use solana_signer::Signer as _;
 use solana_system_interface::instruction::advance_nonce_account;
@@ -60,11 +59,11 @@ pub async fn measure(world: &mut World) -> Costs {
 
     // Each instruction alone, as somebody else would make it. Finding an account's address takes more
     // units for some wallets than for others, so it is the same wallet that is measured twice.
-    let someone = Keypair::new();
+    let someone = world.keypair();
     world.issue(&someone.pubkey(), 1_000_000).await;
-    let receiver = Keypair::new();
+    let receiver = world.keypair();
     let created = world.send(&[world.create_account(&receiver.pubkey())], &[]).await;
-    let wallets: Vec<_> = (0..10).map(|_| Keypair::new().pubkey()).collect();
+    let wallets: Vec<_> = (0..10).map(|_| world.keypair().pubkey()).collect();
     for five in wallets.chunks(5) {
         let create: Vec<_> = five.iter().map(|wallet| world.create_account(wallet)).collect();
         world.send(&create, &[]).await;
@@ -127,8 +126,8 @@ async fn units(world: &World, signature: &Signature) -> u64 {
     }
 }
 
-/// At most 1.05 times the signatures' fee, ten batched at most half of ten single, compute units at most
-/// 1.1 times those of the instructions.
+/// JP-26: at most 1.05 times the signatures' fee, ten batched at most half of ten single, compute units at most 1.1
+/// times those of the instructions.
 #[cfg(test)]
 #[tokio::test]
 async fn withdrawals_cost_what_they_must() {

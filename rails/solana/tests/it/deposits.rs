@@ -22,7 +22,7 @@ use tradepost::{
     rail::{Cursor, Observation, ObservationBody, RailErrorKind, SettlementRail},
 };
 use tradepost_solana::{
-    DepositAddress, Finality, Incident, Key, SeedSigner, Signer, SignerError, SolanaRail, WatchOnly,
+    DepositAddress, Finality, Incident, Key, SeedSigner, Signer, SignerError, SolanaConfig, SolanaRail, WatchOnly,
 };
 
 use crate::{front::Fault, world::World};
@@ -74,7 +74,7 @@ fn told(items: &[Observation]) -> Vec<(String, AgentId, i64, String)> {
     items.iter().map(deposit).collect()
 }
 
-/// The address that wallets show for the phrase `abandon … about` at `m/44'/501'/0'/0'`.
+/// JP-24: the address that wallets show for the phrase `abandon … about` at `m/44'/501'/0'/0'`.
 #[tokio::test]
 async fn keys_are_those_that_any_wallet_derives() {
     let seed = "5eb00bbddcf069084889a8ab9155568165f5c453ccb85e70811aaed6f6da5fc1\
@@ -140,8 +140,8 @@ async fn every_transfer_of_a_transaction_is_a_deposit_of_its_own() {
     assert_eq!(scene.rail.holdings().await.unwrap().total.minor(), 12_000_001);
 }
 
-/// A transfer that another program makes is a deposit like any other: here the money that was sent to
-/// the token account as if it were a wallet, and was brought back.
+/// JP-24: a transfer that another program makes is a deposit like any other: here the money that was sent to the token
+/// account as if it were a wallet, and was brought back.
 #[tokio::test]
 async fn transfers_through_other_programs_are_found() {
     let scene = Scene::new(22).await;
@@ -160,7 +160,7 @@ async fn transfers_through_other_programs_are_found() {
     assert_eq!((found[0].1, found[0].2), (scene.agent, 3_000_000));
 }
 
-/// An address that a transaction names by a lookup table, as wallets make them.
+/// JP-24: an address that a transaction names by a lookup table, as wallets make them.
 #[tokio::test]
 async fn addresses_out_of_lookup_tables_are_found() {
     let scene = Scene::new(30).await;
@@ -205,6 +205,7 @@ async fn a_deposit_counts_once_its_block_does() {
     assert_eq!(after, [[0, 0], [0, 1], [0, 1], [1, 1], [1, 1]]);
 }
 
+/// JP-24: another mint, the other token program, a transfer to itself and one that fails bring nothing in.
 #[tokio::test]
 async fn look_alikes_self_transfers_and_failures_are_no_deposits() {
     let scene = Scene::new(23).await;
@@ -243,8 +244,8 @@ async fn look_alikes_self_transfers_and_failures_are_no_deposits() {
     assert_eq!(world.incidents(), [], "all of it is understood");
 }
 
-/// A gap after downtime is caught up, over skipped slots, in pages of any size; what is read twice is
-/// told twice with the same ids.
+/// JP-24: a gap after downtime is caught up, over skipped slots, in pages of any size; what is read twice is told twice
+/// with the same ids.
 #[tokio::test]
 async fn a_gap_is_caught_up() {
     let scene = Scene::new(24).await;
@@ -271,8 +272,8 @@ async fn a_gap_is_caught_up() {
     }
 }
 
-/// A node that is behind, that has forgotten, or that is of another chain stops the reading; it cannot
-/// make it skip anything.
+/// JP-24: a node that is behind, that has forgotten, or that is of another chain stops the reading; it cannot make it
+/// skip anything.
 #[tokio::test]
 async fn a_node_that_lags_or_forgets_hides_nothing() {
     let scene = Scene::new(25).await;
@@ -295,7 +296,29 @@ async fn a_node_that_lags_or_forgets_hides_nothing() {
     assert_eq!(told(&items)[0].0, format!("{signature}:0"));
 }
 
-/// What a page of blocks breaks off at is asked for again, and what was read before it is kept.
+/// JP-24: before the first block is read nothing says what it has to follow, so it is read from a node that has it, of
+/// the configured cluster.
+#[tokio::test]
+async fn the_reading_begins_where_it_should() {
+    let scene = Scene::new(32).await;
+    let signature = scene.send(5_000_000).await;
+    for _ in 0..10 {
+        scene.world.block().await;
+    }
+    let slot = scene.world.front().node().slot();
+    scene.world.front().node().oldest = slot - 5;
+    let error = scene.rail.observe(&Cursor::default()).await.unwrap_err();
+    assert_eq!(error.kind(), RailErrorKind::NotSent, "{error}");
+    scene.world.front().node().oldest = 0;
+    scene.world.front().node().other_genesis = Some(SolanaConfig::mainnet(0).genesis);
+    let error = scene.rail.observe(&Cursor::default()).await.unwrap_err();
+    assert_eq!(error.kind(), RailErrorKind::Refused, "{error}");
+    scene.world.front().node().other_genesis = None;
+    let expected = (format!("{signature}:0"), scene.agent, 5_000_000, scene.someone.pubkey().to_string());
+    assert_eq!(scene.deposits().await, [expected]);
+}
+
+/// JP-24: what a page of blocks breaks off at is asked for again, and what was read before it is kept.
 #[tokio::test]
 async fn a_broken_connection_loses_nothing() {
     let scene = Scene::new(26).await;
@@ -339,7 +362,7 @@ impl Signer for Numbered {
     }
 }
 
-/// A poll costs two requests and one for each new block, however many addresses there are.
+/// JP-24: a poll costs two requests and one for each new block, however many addresses there are.
 #[tokio::test]
 async fn ten_thousand_idle_addresses_cost_no_request() {
     let scene = Scene::new(27).await;
@@ -370,7 +393,7 @@ async fn ten_thousand_idle_addresses_cost_no_request() {
     );
 }
 
-/// A process without keys sees what another handed out, and can neither hand out nor move anything.
+/// JP-24: a process without keys sees what another handed out, and can neither hand out nor move anything.
 #[tokio::test]
 async fn a_process_that_only_watches() {
     let scene = Scene::new(28).await;
@@ -394,7 +417,7 @@ async fn a_process_that_only_watches() {
     assert_eq!(world.tokens(&treasury).await, 0);
 }
 
-/// What this version cannot read is told to an operator, and never credited by guess.
+/// JP-24: what this version cannot read is told to an operator, and never credited by guess.
 #[tokio::test]
 async fn movements_that_are_not_understood_are_told() {
     let scene = Scene::new(29).await;

@@ -7,10 +7,12 @@
 
 use std::{
     collections::BTreeMap,
+    panic::AssertUnwindSafe,
     sync::{Arc, Mutex},
 };
 
 use async_trait::async_trait;
+use futures::{FutureExt, StreamExt, stream};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use solana_keypair::Keypair;
 use solana_pubkey::Pubkey;
@@ -34,24 +36,34 @@ use crate::{front::Chances, world::World};
 
 /// How many runs the ordinary test makes.
 const RUNS: u64 = 16;
+/// How many run at once: some wait for each other's answers now and then.
+const AT_ONCE: usize = 4;
 /// What the treasury begins with, so that withdrawals do not wait for sweeps only.
 const FLOAT: u64 = 30_000_000;
 /// What the payer of all deposits has.
 const WEALTH: u64 = 1_000_000_000;
+/// How often something is tried before it has failed.
+const PATIENCE: u32 = 400;
 /// What is no address.
 const NOBODY: &str = "nobody";
 
+/// JP-24, JP-26, JP-27: every deposit counts once, every withdrawal and every panic is paid once or never.
 #[tokio::test]
 async fn seeded_runs_lose_nothing_and_pay_nothing_twice() {
     let number = |name: &str, default: u64| std::env::var(name).map_or(default, |text| text.parse().unwrap());
     let (first, runs) = (number("SOLANA_FAULT_FIRST", 0), number("SOLANA_FAULT_RUNS", RUNS));
-    let mut all = Counts::default();
-    for seed in first..first + runs {
-        let counts = Box::pin(run(seed)).await;
+    let run_caught = |seed| AssertUnwindSafe(Box::pin(run(seed))).catch_unwind().map(move |ended| (seed, ended));
+    let mut ended = stream::iter(first..first + runs).map(run_caught).buffered(AT_ONCE);
+    let (mut all, mut failed) = (Counts::default(), Vec::new());
+    while let Some((seed, counts)) = ended.next().await {
         println!("seed {seed}: {counts:?}");
-        all.add(counts);
+        match counts {
+            Ok(counts) => all.add(counts),
+            Err(_) => failed.push(seed),
+        }
     }
     println!("{runs} runs from seed {first}: {all:?}");
+    assert_eq!(failed, Vec::<u64>::new(), "these seeds failed");
     assert!(all.deposits > runs && all.paid > runs && all.signed > all.landed_of_paid, "the runs try nothing: {all:?}");
     assert!(all.errors > runs, "nothing went wrong: {all:?}");
 }
@@ -158,7 +170,7 @@ impl Run {
             let agent = world.agent();
             agents.push((agent, rail.deposit_address(agent).await.unwrap().wallet));
         }
-        let someone = Keypair::new();
+        let someone = world.keypair();
         world.issue(&someone.pubkey(), WEALTH).await;
         world.issue(&rail.treasury(), FLOAT).await;
         let (amount, rail_id) = (Money::new(FLOAT.cast_signed(), market.currency()), rail.profile().id);
@@ -291,13 +303,18 @@ impl Run {
                 tokio::task::yield_now().await;
             }
         }
-        let rail = loop {
+        for attempt in 0.. {
+            assert!(attempt < PATIENCE, "the process does not come up again");
             match self.world.try_rail().await {
-                Ok(rail) => break rail,
+                Ok(rail) => {
+                    self.rail = Arc::new(rail);
+                    break;
+                }
                 Err(_) => self.counts.errors += 1,
             }
-        };
-        self.rail = Arc::new(rail);
+            // A node may lag so far behind that it does not know the mint yet.
+            self.world.front().node().tick();
+        }
         self.market = open(&self.store, &self.rail, &self.clock).await;
         self.counts.restarts += 1;
     }
@@ -326,9 +343,8 @@ impl Run {
     }
 
     async fn finish(&mut self) {
-        let seed = self.world.seed[0];
         for round in 0.. {
-            assert!(round < 400, "seed {seed}: it does not come to its end");
+            assert!(round < PATIENCE, "it does not come to its end");
             self.world.front().node().tick();
             self.clock.advance(chrono::TimeDelta::hours(1)); // whatever waits for its next try
             self.tend().await;

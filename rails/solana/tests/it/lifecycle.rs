@@ -241,6 +241,7 @@ async fn jp_26_what_cannot_be_paid_comes_back_and_what_is_too_large_waits_for_an
     assert_eq!((compared.differences, compared.in_flight), (vec![], vec![]));
 }
 
+/// JP-26: what the platform puts in, so that withdrawals need not wait for sweeps, is in nobody's wallet.
 #[tokio::test]
 async fn a_float_in_the_treasury_is_in_the_books_as_the_platforms_own() {
     let town = Town::new(World::simulated(62).await).await;

@@ -6,21 +6,23 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use async_trait::async_trait;
+use solana_account::Account;
 use solana_keypair::Keypair;
 use solana_pubkey::Pubkey;
 use solana_signature::Signature;
 use solana_signer::Signer as _;
 use solana_system_interface::instruction as system;
-use spl_token_interface::{ID as TOKEN, instruction as token};
+use spl_token_interface::ID as TOKEN;
 use tokio::sync::Notify;
 use tradepost::rail::{Instruction, SettlementRail, VolatileMemory};
 use tradepost_solana::{DurableNonces, Incident, Key, SeedSigner, Signer, SignerError, SolanaRail};
 
 use crate::{
-    withdrawals::{declined_as, is_done, written_down},
+    withdrawals::{is_done, one_goes_bad, written_down},
     world::World,
 };
 
@@ -53,7 +55,7 @@ async fn signatures(world: &World) -> Vec<String> {
     written_down(world).await.into_iter().map(|(signature, _)| signature).collect()
 }
 
-/// Nothing gets through for three times as long as a blockhash lives; what lands then is what was signed first.
+/// JP-26: nothing gets through for three times as long as a blockhash lives; what lands then is what was signed first.
 #[tokio::test]
 async fn a_withdrawal_outlives_its_blockhash() {
     let (world, rail) = on_nonces(80, 2, 1_000).await;
@@ -76,7 +78,7 @@ async fn a_withdrawal_outlives_its_blockhash() {
     assert_eq!(world.incidents(), []);
 }
 
-/// The nonce accounts follow from the treasury's address alone, are the treasury's, and cost a rent each, once:
+/// JP-26: the nonce accounts follow from the treasury's address alone, are the treasury's, and cost a rent each, once:
 /// a rail that has lost its memory finds them again.
 #[tokio::test]
 async fn lanes_are_found_again_by_the_seed_alone() {
@@ -107,7 +109,7 @@ async fn lanes_are_found_again_by_the_seed_alone() {
     assert_eq!(world.incidents(), []);
 }
 
-/// Somebody has sent lamports to where the account is to be: it is made all the same.
+/// JP-26: somebody has sent lamports to where the account is to be: it is made all the same.
 #[tokio::test]
 async fn an_address_that_was_paid_to_before_is_made_a_lane() {
     let mut world = World::simulated(82).await;
@@ -123,7 +125,7 @@ async fn an_address_that_was_paid_to_before_is_made_a_lane() {
     assert!(is_done(&rail, &payout).await);
 }
 
-/// As many transactions at once as there are lanes, also in one block; a lane carries one at a time.
+/// JP-26: as many transactions at once as there are lanes, also in one block; a lane carries one at a time.
 #[tokio::test]
 async fn lanes_carry_one_transaction_each() {
     let (mut world, _) = on_nonces(83, 3, 1_000).await;
@@ -146,8 +148,8 @@ async fn lanes_carry_one_transaction_each() {
     assert_eq!(world.tokens(&wallet).await, 15_000_000);
 }
 
-/// A nonce that was used is offered by a node that lags. The same withdrawal signed on it would be the same bytes
-/// as the one before, and take that one's effect for its own.
+/// JP-26: a nonce that was used is offered by a node that lags. The same withdrawal signed on it would be the same
+/// bytes as the one before, and take that one's effect for its own.
 #[tokio::test]
 async fn a_nonce_that_was_used_is_not_signed_on_again() {
     let (world, rail) = on_nonces(84, 1, 1_000).await;
@@ -169,8 +171,8 @@ async fn a_nonce_that_was_used_is_not_signed_on_again() {
     assert_eq!(world.tokens(&wallet).await, 6_000_000);
 }
 
-/// What does not land is called off, and signed anew only after that is final. The first bytes, which the network
-/// had kept all the while, come too late.
+/// JP-26: what does not land is called off, and signed anew only after that is final. The first bytes, which the
+/// network had kept all the while, come too late.
 #[tokio::test]
 async fn what_does_not_land_is_called_off_and_signed_anew_once() {
     let (world, rail) = on_nonces(85, 1, 10).await;
@@ -193,7 +195,7 @@ async fn what_does_not_land_is_called_off_and_signed_anew_once() {
     );
 }
 
-/// It lands while it is called off, whichever of the two the chain takes first: it counts, once.
+/// JP-26: it lands while it is called off, whichever of the two the chain takes first: it counts, once.
 #[tokio::test]
 async fn what_lands_while_it_is_called_off_counts_once() {
     let mut called_off = 0;
@@ -212,7 +214,7 @@ async fn what_lands_while_it_is_called_off_counts_once() {
     assert!(called_off > 0, "none was called off");
 }
 
-/// A nonce that somebody else advances is gone like any other: the lookup proves that the bytes never landed.
+/// JP-26: a nonce that somebody else advances is gone like any other: the lookup proves that the bytes never landed.
 #[tokio::test]
 async fn a_nonce_advanced_by_hand_is_proof_enough() {
     let (world, rail) = on_nonces(87, 1, 1_000).await;
@@ -251,28 +253,17 @@ async fn a_nonce_advanced_by_hand_is_proof_enough() {
     assert_eq!(world.tokens(&wallet).await, 5_000_000);
 }
 
-/// A transaction that fails has used its nonce up: nothing of it took effect, and the lane goes on.
+/// JP-26: a transaction that fails has used its nonce up: nothing of it took effect, and the lane goes on.
 #[tokio::test]
 async fn a_failure_advances_the_nonce_too() {
     let (world, rail) = on_nonces(88, 1, 1_000).await;
-    let (bad, good) = (Keypair::new().pubkey(), Keypair::new().pubkey());
-    world.send(&[world.create_account(&bad)], &[]).await;
-    let payouts = [world.payout(bad, 2_000_000), world.payout(good, 1_000_000)];
-    for payout in &payouts {
-        rail.execute(payout).await.unwrap();
-    }
-    world.front().node().hold_next = 8;
-    rail.work().await.unwrap();
-    let issuer = world.issuer.pubkey();
-    let freeze = token::freeze_account(&TOKEN, &world.account_of(&bad), &world.mint, &issuer, &[]).unwrap();
-    world.send(&[freeze], &[]).await;
+    one_goes_bad(&world, &rail).await;
+    let (next, _) = accepted(&world, &rail, 3_000_000).await;
     world.settle(&rail).await;
-    assert_eq!(declined_as(&rail, &payouts[0]).await, "account_frozen");
-    assert!(is_done(&rail, &payouts[1]).await);
-    assert_eq!((world.tokens(&bad).await, world.tokens(&good).await), (0, 1_000_000));
+    assert!(is_done(&rail, &next).await);
 }
 
-/// An account whose authority was given away is told and left alone; the other lane goes on, and this one does
+/// JP-26: an account whose authority was given away is told and left alone; the other lane goes on, and this one does
 /// when it is back.
 #[tokio::test]
 async fn a_lane_that_is_not_the_treasurys_is_told() {
@@ -298,7 +289,7 @@ async fn a_lane_that_is_not_the_treasurys_is_told() {
     assert_eq!(world.rpc.get_balance(&account).await.unwrap(), RENT);
 }
 
-/// Switched off with a transaction under way: that one is followed to its end, the next goes by a blockhash.
+/// JP-26: switched off with a transaction under way: that one is followed to its end, the next goes by a blockhash.
 #[tokio::test]
 async fn nonces_can_be_switched_off_and_on_with_money_under_way() {
     let (mut world, rail) = on_nonces(90, 2, 1_000).await;
@@ -324,11 +315,58 @@ async fn nonces_can_be_switched_off_and_on_with_money_under_way() {
     assert_eq!(world.tokens(&wallet).await, 5_000_000);
 }
 
+/// JP-26: an account that cannot be read proves nothing of what was signed on its nonce. It is told, and nothing is
+/// signed anew before it can be read again.
+#[tokio::test]
+async fn a_nonce_account_that_cannot_be_read_proves_nothing() {
+    let (world, rail) = on_nonces(93, 1, 10).await;
+    let (payout, wallet) = accepted(&world, &rail, 5_000_000).await;
+    world.front().node().hold_next = 150;
+    rail.work().await.unwrap();
+    let first = written_down(&world).await;
+    let account = rail.nonce_accounts()[0];
+    let good = world.rpc.get_multiple_accounts(&[account]).await.unwrap().remove(0).unwrap();
+    let garbled = Account { data: vec![9; good.data.len()], ..good.clone() };
+    let anothers = Account { owner: TOKEN, ..good.clone() };
+    for bad in [garbled, anothers] {
+        world.front().node().put(account, bad);
+        for _ in 0..30 {
+            world.block().await;
+            rail.work().await.unwrap();
+            assert_eq!(written_down(&world).await, first);
+        }
+        let told = world.incidents();
+        assert!(!told.is_empty());
+        assert!(told.iter().all(|told| *told == Incident::NonceUnusable { lane: 0, account }), "{told:?}");
+    }
+    world.front().node().put(account, good);
+    world.settle(&rail).await;
+    assert!(is_done(&rail, &payout).await);
+    for _ in 0..150 {
+        world.block().await;
+    }
+    assert!(world.front().node().is_settled(), "the first bytes came too late");
+    assert_eq!(world.tokens(&wallet).await, 5_000_000);
+}
+
 /// A keeper of keys that takes its time, as one that asks a person does.
 struct Slow {
     keys: SeedSigner,
     waits: AtomicBool,
+    asked: Notify,
     go: Notify,
+}
+
+impl Slow {
+    async fn rail(world: &World) -> (SolanaRail, Arc<Self>) {
+        let keys = SeedSigner::new(&world.seed).unwrap();
+        let slow = Self { keys, waits: AtomicBool::default(), asked: Notify::new(), go: Notify::new() };
+        let slow = Arc::new(slow);
+        let memory = world.memory.clone();
+        let rail = SolanaRail::connect(world.config.clone(), world.rpc.clone(), slow.clone(), memory).await.unwrap();
+        let incidents = world.incidents.clone();
+        (rail.on_incident(move |incident| incidents.lock().unwrap().push(incident.clone())), slow)
+    }
 }
 
 #[async_trait]
@@ -339,40 +377,93 @@ impl Signer for Slow {
 
     async fn sign(&self, key: Key, message: &[u8]) -> Result<Signature, SignerError> {
         if self.waits.load(Ordering::Relaxed) {
+            self.asked.notify_one();
             self.go.notified().await;
         }
         self.keys.sign(key, message).await
     }
 }
 
-/// Signing takes longer than a blockhash lives, and other withdrawals are accepted meanwhile.
+/// A round whose first signature takes three times as long as a blockhash lives, and what happens meanwhile; how many
+/// transactions were sent.
+async fn slowly<T>(world: &World, rail: &SolanaRail, slow: &Slow, meanwhile: impl Future<Output = T>) -> (usize, T) {
+    slow.waits.store(true, Ordering::Relaxed);
+    let (valid_for, before) = (world.front().node().valid_for, signatures(world).await);
+    let (worked, made) = futures::join!(rail.work(), async {
+        tokio::time::timeout(Duration::from_secs(60), slow.asked.notified()).await.expect("nothing is to be signed");
+        for _ in 0..3 * valid_for {
+            world.block().await;
+        }
+        // What is on its way is written down once it is signed, not before.
+        assert_eq!(signatures(world).await, before);
+        let made = meanwhile.await;
+        slow.waits.store(false, Ordering::Relaxed);
+        slow.go.notify_one();
+        made
+    });
+    (worked.unwrap().sent, made)
+}
+
+/// JP-26: signing takes longer than a blockhash lives, and other withdrawals are accepted meanwhile.
 #[tokio::test]
 async fn a_signer_may_take_its_time() {
     let (world, _) = on_nonces(91, 1, 1_000).await;
-    let keys = SeedSigner::new(&world.seed).unwrap();
-    let slow = Arc::new(Slow { keys, waits: AtomicBool::new(true), go: Notify::new() });
-    let rail = SolanaRail::connect(world.config.clone(), world.rpc.clone(), slow.clone(), world.memory.clone());
-    let rail = rail.await.unwrap();
+    let (rail, slow) = Slow::rail(&world).await;
     let (first, wallet) = accepted(&world, &rail, 5_000_000).await;
-    let (valid_for, mut second) = (world.front().node().valid_for, None);
-    let (worked, ()) = futures::join!(rail.work(), async {
-        // What is on its way is written down once it is signed, not before.
-        for _ in 0..3 * valid_for {
-            world.block().await;
-            assert_eq!(signatures(&world).await, Vec::<String>::new());
-            tokio::task::yield_now().await;
-        }
-        second = Some(accepted(&world, &rail, 6_000_000).await.0);
-        slow.waits.store(false, Ordering::Relaxed);
-        slow.go.notify_one();
-    });
-    assert_eq!(worked.unwrap().sent, 1);
+    let (sent, (second, _)) = slowly(&world, &rail, &slow, accepted(&world, &rail, 6_000_000)).await;
+    assert_eq!(sent, 1);
     world.settle(&rail).await;
-    assert!(is_done(&rail, &first).await && is_done(&rail, &second.unwrap()).await);
+    assert!(is_done(&rail, &first).await && is_done(&rail, &second).await);
     assert_eq!(world.tokens(&wallet).await, 5_000_000);
 }
 
-/// Four processes on three lanes.
+/// The same of all else that is signed: further lanes, sweeps (JP-24), and what calls a withdrawal off. How long signing
+/// takes does not count as time on the way.
+#[tokio::test]
+async fn all_else_may_take_its_time_too() {
+    let (mut world, _) = on_nonces(94, 1, 10).await;
+    world.config.durable_nonces = Some(DurableNonces { lanes: 2, call_off_after: 10 });
+    let (rail, slow) = Slow::rail(&world).await;
+    assert_eq!(slowly(&world, &rail, &slow, async {}).await.0, 1);
+    world.settle(&rail).await;
+    assert_eq!(world.rpc.get_balance(&rail.nonce_accounts()[1]).await.unwrap(), RENT);
+
+    let deposit = rail.deposit_address(world.agent()).await.unwrap().wallet;
+    world.issue(&deposit, 5_000_000).await;
+    assert_eq!(slowly(&world, &rail, &slow, async {}).await.0, 1);
+    world.settle(&rail).await;
+    assert_eq!(world.tokens(&rail.treasury()).await, 1_005_000_000);
+    assert_eq!(world.incidents(), []);
+
+    world.front().node().hold_next = 200;
+    let (payout, wallet) = accepted(&world, &rail, 5_000_000).await;
+    rail.work().await.unwrap();
+    for _ in 0..20 {
+        world.block().await;
+    }
+    assert_eq!(slowly(&world, &rail, &slow, async {}).await.0, 1);
+    world.settle(&rail).await;
+    assert!(is_done(&rail, &payout).await);
+    assert_eq!(world.tokens(&wallet).await, 5_000_000);
+    let told = world.incidents();
+    assert!(matches!(told[..], [Incident::CalledOff { .. }]), "{told:?}");
+}
+
+/// JP-26: the first lanes have to be signed within a blockhash's life: what comes later is told, and neither written
+/// down nor sent.
+#[tokio::test]
+async fn the_first_lanes_need_a_quick_signer() {
+    let mut world = World::simulated(95).await;
+    world.config.durable_nonces = Some(DurableNonces { lanes: 2, call_off_after: 1_000 });
+    let (rail, slow) = Slow::rail(&world).await;
+    assert_eq!(slowly(&world, &rail, &slow, async {}).await.0, 0);
+    let told = world.incidents();
+    assert!(matches!(told[..], [Incident::SignedTooLate { last_height, height }] if height >= last_height), "{told:?}");
+    assert_eq!(signatures(&world).await, Vec::<String>::new());
+    open(&world, &rail).await;
+}
+
+/// JP-26: four processes on three lanes.
 #[tokio::test]
 async fn any_number_of_processes_share_the_lanes() {
     let (world, _) = on_nonces(92, 3, 15).await;

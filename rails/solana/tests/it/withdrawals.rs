@@ -54,7 +54,7 @@ pub async fn written_down(world: &World) -> Vec<(String, String)> {
     batches.iter().map(|batch| (text(batch, "signature"), text(batch, "bytes"))).collect()
 }
 
-/// The bytes are written down before they are sent, and the same bytes are sent until they land.
+/// JP-26: the bytes are written down before they are sent, and the same bytes are sent until they land.
 #[tokio::test]
 async fn what_is_sent_was_written_down_and_is_sent_again_unchanged() {
     let (world, rail) = funded(40).await;
@@ -78,7 +78,7 @@ async fn what_is_sent_was_written_down_and_is_sent_again_unchanged() {
     assert_eq!(world.tokens(&wallet).await, 5_000_000);
 }
 
-/// Signed anew only once the finalized height is past the last one that could take the old bytes.
+/// JP-26: signed anew only once the finalized height is past the last one that could take the old bytes.
 #[tokio::test]
 async fn a_new_signature_only_when_the_old_one_can_never_land() {
     let (world, rail) = funded(41).await;
@@ -103,7 +103,7 @@ async fn a_new_signature_only_when_the_old_one_can_never_land() {
     assert_eq!(world.tokens(&wallet).await, 5_000_000);
 }
 
-/// It landed, but the node is behind or has forgotten: nothing is signed anew by such a node's word.
+/// JP-26: it landed, but the node is behind or has forgotten: nothing is signed anew by such a node's word.
 #[tokio::test]
 async fn a_node_that_does_not_know_is_not_believed() {
     let (world, rail) = funded(42).await;
@@ -138,7 +138,7 @@ async fn a_node_that_does_not_know_is_not_believed() {
     assert_eq!(world.tokens(&wallet).await, 5_000_000);
 }
 
-/// The status comes from a node that is behind the one that told the height: it proves nothing.
+/// JP-26: the status comes from a node that is behind the one that told the height: it proves nothing.
 #[tokio::test]
 async fn a_status_from_before_the_height_proves_nothing() {
     let (world, rail) = funded(43).await;
@@ -160,7 +160,7 @@ async fn a_status_from_before_the_height_proves_nothing() {
     assert!(is_done(&rail, &payout).await);
 }
 
-/// Behind the address that was connected to is a node of another cluster by now. That it knows nothing of a
+/// JP-26: behind the address that was connected to is a node of another cluster by now. That it knows nothing of a
 /// transaction proves nothing.
 #[tokio::test]
 async fn another_clusters_node_is_not_believed() {
@@ -199,7 +199,7 @@ impl Signer for Forgetful {
     }
 }
 
-/// A signature that does not hold is neither written down nor sent.
+/// JP-26: a signature that does not hold is neither written down nor sent.
 #[tokio::test]
 async fn a_signer_is_checked() {
     let (world, good) = funded(56).await;
@@ -214,7 +214,7 @@ async fn a_signer_is_checked() {
     assert!(is_done(&good, &payout).await);
 }
 
-/// Two withdrawals of one amount to one wallet would be the same bytes under one blockhash.
+/// JP-26: two withdrawals of one amount to one wallet would be the same bytes under one blockhash.
 #[tokio::test]
 async fn twins_are_two_transactions() {
     let (mut world, _) = funded(44).await;
@@ -232,7 +232,7 @@ async fn twins_are_two_transactions() {
     assert_eq!(world.tokens(&wallet).await, 6_000_000);
 }
 
-/// Any number of processes may work on one queue.
+/// JP-26: any number of processes may work on one queue.
 #[tokio::test]
 async fn four_processes_pay_each_once() {
     let (world, _) = funded(45).await;
@@ -256,7 +256,7 @@ async fn four_processes_pay_each_once() {
     }
 }
 
-/// Fees per withdrawal are the signature's, rent is booked apart; ten in one transaction share it.
+/// JP-26: fees per withdrawal are the signature's, rent is booked apart; ten in one transaction share it.
 #[tokio::test]
 async fn ten_at_once_cost_one_signature() {
     let (world, rail) = funded(46).await;
@@ -277,7 +277,7 @@ async fn ten_at_once_cost_one_signature() {
     assert_eq!(left, 50 * SOL - all.fee - all.rent, "what was spent is what is told");
 }
 
-/// The receiver closes its token account between the check and the block: it is made anew, once.
+/// JP-26: the receiver closes its token account between the check and the block: it is made anew, once.
 #[tokio::test]
 async fn an_account_that_is_closed_meanwhile_is_made_again() {
     let (world, rail) = funded(47).await;
@@ -301,10 +301,8 @@ async fn an_account_that_is_closed_meanwhile_is_made_again() {
     assert!(matches!(told[..], [Incident::WithdrawalFailed { failures: 1, .. }]), "{told:?}");
 }
 
-/// One that goes bad on its way is declined, and the others of its transaction are paid.
-#[tokio::test]
-async fn a_frozen_receiver_does_not_stop_the_others() {
-    let (world, rail) = funded(48).await;
+/// Of two withdrawals in a transaction one goes bad on its way: it is declined, and the other is paid.
+pub async fn one_goes_bad(world: &World, rail: &SolanaRail) -> Instruction {
     let (bad, good) = (Keypair::new().pubkey(), Keypair::new().pubkey());
     let issuer = world.issuer.pubkey();
     world.send(&[world.create_account(&bad)], &[]).await;
@@ -313,17 +311,26 @@ async fn a_frozen_receiver_does_not_stop_the_others() {
         rail.execute(payout).await.unwrap();
     }
     world.front().node().hold_next = 8;
-    rail.work().await.unwrap();
+    assert_eq!(rail.work().await.unwrap().sent, 1);
     let freeze = token::freeze_account(&TOKEN, &world.account_of(&bad), &world.mint, &issuer, &[]).unwrap();
     world.send(&[freeze], &[]).await;
     world.settle(&rail).await;
     assert_eq!(declined_as(&rail, &payouts[0]).await, "account_frozen");
     assert!(is_done(&rail, &payouts[1]).await);
     assert_eq!((world.tokens(&bad).await, world.tokens(&good).await), (0, 1_000_000));
-    assert_eq!(rail.execute(&payouts[0]).await.unwrap(), rail.lookup(&payouts[0]).await.unwrap().unwrap());
+    let [declined, _] = payouts;
+    declined
 }
 
-/// The issuer froze the treasury, or it is short of something: withdrawals wait, and it is told which.
+/// JP-26: what is declined stays so, however often it is asked for.
+#[tokio::test]
+async fn a_frozen_receiver_does_not_stop_the_others() {
+    let (world, rail) = funded(48).await;
+    let declined = one_goes_bad(&world, &rail).await;
+    assert_eq!(rail.execute(&declined).await.unwrap(), rail.lookup(&declined).await.unwrap().unwrap());
+}
+
+/// JP-26: the issuer froze the treasury, or it is short of something: withdrawals wait, and it is told which.
 #[tokio::test]
 async fn a_treasury_in_trouble_is_told_and_waited_for() {
     let (mut world, rail) = funded(49).await;
@@ -335,6 +342,14 @@ async fn a_treasury_in_trouble_is_told_and_waited_for() {
     world.send(&[freeze], &[]).await;
     assert_eq!(rail.work().await.unwrap().sent, 0);
     assert_eq!(world.incidents(), [Incident::TreasuryFrozen { account }]);
+    // A node that cannot be reached, or has no time, is another matter.
+    for (fault, busy) in [(Fault::LoseRequest, false), (Fault::Busy, true)] {
+        world.front().next(None, fault);
+        let error = rail.work().await.unwrap_err();
+        assert_eq!(matches!(error.kind(), RailErrorKind::Busy(_)), busy, "{error}");
+        assert_eq!(matches!(error.kind(), RailErrorKind::NotSent), !busy, "{error}");
+        assert_eq!(world.incidents(), []);
+    }
     let thaw = token::thaw_account(&TOKEN, &account, &world.mint, &issuer, &[]).unwrap();
     world.send(&[thaw], &[]).await;
     // More than there is waits; what fits goes by.
@@ -361,7 +376,7 @@ async fn a_treasury_in_trouble_is_told_and_waited_for() {
     assert!(matches!(told[..], [Incident::LowSol { floor, .. }] if floor == 60 * SOL), "{told:?}");
 }
 
-/// A withdrawal above the limit waits for an operator, who approves it or says why not.
+/// JP-26: a withdrawal above the limit waits for an operator, who approves it or says why not.
 #[tokio::test]
 async fn a_large_one_waits_for_an_operator() {
     let (mut world, _) = funded(50).await;
@@ -395,6 +410,7 @@ async fn a_large_one_waits_for_an_operator() {
     assert_eq!(world.tokens(&wallets[2]).await, 0);
 }
 
+/// JP-26: what is no address to pay to is declined, each by a reason of its own; what is only odd is a warning.
 #[tokio::test]
 async fn addresses_that_money_must_not_go_to() {
     let (mut world, rail) = funded(51).await;
@@ -414,6 +430,8 @@ async fn addresses_that_money_must_not_go_to() {
     );
     world.send(&[freeze, give.unwrap()], &[&given]).await;
     let nobody = world.account_of(&Keypair::new().pubkey());
+    // Handed out by another process.
+    let deposit = world.rail().await.deposit_address(world.agent()).await.unwrap().wallet;
     let bad = [
         (String::new(), "not_base58"),
         ("0x52908400098527886E0F7030069857D2E4169EE7".into(), "not_base58"),
@@ -424,6 +442,7 @@ async fn addresses_that_money_must_not_go_to() {
         (TOKEN.to_string(), "not_a_wallet"),
         (rail.treasury().to_string(), "treasury"),
         (world.account_of(&rail.treasury()).to_string(), "treasury"),
+        (deposit.to_string(), "deposit_address"),
         (frozen.to_string(), "account_frozen"),
         (given.pubkey().to_string(), "given_away"),
     ];
@@ -453,7 +472,7 @@ async fn addresses_that_money_must_not_go_to() {
     assert_eq!(checked.warnings, [AddressWarning::Shared]);
 }
 
-/// Amounts outside the profile, orders of other custodies, other clusters and other mints are refused.
+/// JP-26: amounts outside the profile, orders of other custodies, other clusters and other mints are refused.
 #[tokio::test]
 async fn what_is_not_this_rails_is_refused() {
     let (world, rail) = funded(52).await;
@@ -476,19 +495,26 @@ async fn what_is_not_this_rails_is_refused() {
     }
 }
 
-/// With a bid for compute units, the limit is what the simulation took and a tenth.
+/// JP-26: with a bid for compute units, the limit is what the simulation took and the share that is configured.
 #[tokio::test]
 async fn a_bid_is_paid_for_what_is_used_only() {
     let (mut world, _) = funded(53).await;
     world.config.priority_fee = 1_000_000; // one lamport a unit
-    let rail = world.rail().await;
     let wallet = Keypair::new().pubkey();
-    let payout = world.payout(wallet, 5_000_000);
-    rail.execute(&payout).await.unwrap();
-    world.settle(&rail).await;
-    assert!(is_done(&rail, &payout).await);
-    let fee = rail.spent(payout.id).await.unwrap().unwrap().fee;
-    assert!((5_001..5_000 + 60_000).contains(&fee), "{fee} lamports");
+    world.send(&[world.create_account(&wallet)], &[]).await;
+    let mut bids = Vec::new();
+    for spare in [0, 10, 100] {
+        world.config.spare_units = spare;
+        let rail = world.rail().await;
+        let payout = world.payout(wallet, 5_000_000);
+        rail.execute(&payout).await.unwrap();
+        world.settle(&rail).await;
+        assert!(is_done(&rail, &payout).await);
+        bids.push(rail.spent(payout.id).await.unwrap().unwrap().fee - 5_000);
+    }
+    let used = bids[0];
+    assert!((1..1_000).contains(&used), "{used} units");
+    assert_eq!(bids, [used, used * 110 / 100, used * 2]);
 }
 
 /// Sweeps: batched, the treasury pays, dust stays, holdings do not change (JP-24).

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use rand::{Rng, SeedableRng, rngs::StdRng};
 use solana_client::{nonblocking::rpc_client::RpcClient, rpc_config::RpcSendTransactionConfig};
 use solana_commitment_config::CommitmentConfig;
 use solana_derivation_path::DerivationPath;
@@ -67,6 +68,7 @@ pub struct World {
     pub config: SolanaConfig,
     pub incidents: Arc<Mutex<Vec<Incident>>>,
     ids: Mutex<u64>,
+    keys: Mutex<StdRng>,
 }
 
 impl World {
@@ -74,21 +76,21 @@ impl World {
     pub async fn simulated(seed: u64) -> Self {
         let front = Front::start(seed).await;
         let url = front.url().to_owned();
-        Self::begin(Cluster::Simulated(front), url, seed).await
+        Self::begin(Cluster::Simulated(front), url, seed, StdRng::seed_from_u64(seed ^ 0x6e7)).await
     }
 
-    /// A validator that runs already.
+    /// A validator that runs already, and may have seen other tests.
     pub async fn validator(url: &str) -> Self {
-        Self::begin(Cluster::Validator, url.to_owned(), std::process::id().into()).await
+        Self::begin(Cluster::Validator, url.to_owned(), std::process::id().into(), StdRng::from_os_rng()).await
     }
 
-    async fn begin(cluster: Cluster, url: String, seed: u64) -> Self {
+    async fn begin(cluster: Cluster, url: String, seed: u64, mut keys: StdRng) -> Self {
         let timeout = Duration::from_secs(10);
         let rpc = RpcClient::new_with_timeout_and_commitment(url, timeout, CommitmentConfig::finalized());
         let rpc = Arc::new(rpc);
         let genesis = rpc.get_genesis_hash().await.unwrap();
         let first_slot = rpc.get_slot().await.unwrap();
-        let mint = Keypair::new();
+        let mint = Keypair::new_from_array(keys.random());
         let mut bytes = [7; 64];
         bytes[..8].copy_from_slice(&seed.to_le_bytes());
         let mut config = SolanaConfig::local(mint.pubkey(), genesis, first_slot);
@@ -96,13 +98,14 @@ impl World {
         let world = Self {
             cluster,
             rpc,
-            issuer: Keypair::new(),
+            issuer: Keypair::new_from_array(keys.random()),
             mint: mint.pubkey(),
             memory: Arc::new(VolatileMemory::default()),
             seed: bytes,
             config,
             incidents: Arc::default(),
             ids: Mutex::new(seed << 20),
+            keys: Mutex::new(keys),
         };
         world.airdrop(&world.issuer.pubkey(), 100 * SOL).await;
         let rent = world.rpc.get_minimum_balance_for_rent_exemption(Mint::LEN).await.unwrap();
@@ -230,6 +233,11 @@ impl World {
         let processed = CommitmentConfig::processed();
         let found = steady!(self.rpc.get_account_with_commitment(&account, processed)).value;
         found.map_or(0, |found| token_account(&found.data).amount)
+    }
+
+    /// Somebody new: on the simulated cluster the same one in every run.
+    pub fn keypair(&self) -> Keypair {
+        Keypair::new_from_array(self.keys.lock().unwrap().random())
     }
 
     pub fn id(&self) -> Uuid {
