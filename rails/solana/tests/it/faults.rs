@@ -64,6 +64,9 @@ async fn seeded_runs_lose_nothing_and_pay_nothing_twice() {
     }
     println!("{runs} runs from seed {first}: {all:?}");
     assert_eq!(failed, Vec::<u64>::new(), "these seeds failed");
+    if (1..RUNS).contains(&runs) {
+        return; // a seed that somebody looks into may try little
+    }
     assert!(all.deposits > runs && all.paid > runs && all.signed > all.landed_of_paid, "the runs try nothing: {all:?}");
     assert!(all.errors > runs, "nothing went wrong: {all:?}");
 }
