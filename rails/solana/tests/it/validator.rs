@@ -42,6 +42,8 @@ pub async fn start() -> Validator {
         .args(["--gossip-port", &gossip.to_string()])
         // Slots of 50 ms instead of 400: finality is 32 of them.
         .args(["--ticks-per-slot", "8"])
+        // The kit reads from the first block on; unasked the validator forgets it after some thousand slots.
+        .args(["--limit-ledger-size", "50000000"])
         .args(["--dynamic-port-range", &format!("{}-{}", gossip + 1, gossip + 39)])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
