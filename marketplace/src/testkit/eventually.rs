@@ -8,7 +8,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// Looks again and again until there is something, for a minute at most: what there is, or nothing.
-pub async fn eventually<T>(mut look: impl AsyncFnMut() -> Option<T>) -> Option<T> {
+pub async fn eventually<T, F>(mut look: impl FnMut() -> F) -> Option<T>
+where
+    F: Future<Output = Option<T>>,
+{
     let looking = async {
         loop {
             if let Some(found) = look().await {

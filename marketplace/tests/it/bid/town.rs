@@ -1,6 +1,6 @@
 //! A marketplace on a scripted rail, on each of the three stores.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use tradepost::{
     agent::{Profile, Registration},
@@ -91,13 +91,13 @@ impl Town {
         for job in self.market.jobs(of).await.unwrap() {
             known += self.market.job_history(job.id).await.unwrap().len();
         }
-        let mut before = Vec::new();
+        let before = Mutex::new(Vec::new());
         let everything = async || {
             let events = self.market.subscribe("test").await.unwrap().next(u32::MAX).await.unwrap();
             let names: Vec<_> = events.iter().map(|logged| logged.event.body.name()).collect();
             let of_jobs = events.iter().filter(|logged| logged.event.subject.kind == Kind::Job).count();
-            let last = std::mem::replace(&mut before, names);
-            (of_jobs >= known && last == before).then_some(last)
+            let last = std::mem::replace(&mut *before.lock().unwrap(), names.clone());
+            (of_jobs >= known && last == names).then_some(names)
         };
         eventually(everything).await.expect("the log has what the jobs tell of")
     }
