@@ -11,8 +11,9 @@ use tradepost::{
     ledger::Account,
     money::{Currency, Money},
     policy::{Policy, Span},
-    rail::{Custody, Order},
+    rail::{Cursor, Custody, Landing, Order, Push, SettlementRail as _},
     store::{Commit, CommitError, Journal, Key, KeyRecord, StoreError, Stored},
+    testkit::{Answer, Script},
 };
 
 use super::bank::*;
@@ -112,6 +113,8 @@ enum Rival {
     Withdraws,
     Posts,
     LimitsSpending,
+    /// The rail tells something.
+    Tells(Push),
 }
 
 /// The bank's store, as an embedder's transaction that is overtaken.
@@ -154,6 +157,7 @@ impl Journal for Overtaken<'_> {
                 let (operator, limit) = (self.bank.market.operator("Ada"), Some(self.bank.money(1_000_000)));
                 operator.set_spending_limit(buyer(), limit).await.unwrap();
             }
+            Some(Rival::Tells(push)) => self.bank.receive(&push).await,
             None => {}
         }
         self.bank.store.commit(commit).await
@@ -219,5 +223,25 @@ async fn vp_08_a_job_overtaken_by_the_first_limit_is_held_to_it() {
     let refused = rejected(answer);
     assert!(matches!(refused, Rejection::SpendingLimit { limit, .. } if limit == bank.money(1_000_000)), "{refused:?}");
     assert_eq!(bank.available(buyer()).await, 10_000_000);
+    bank.check().await;
+}
+
+/// VP-35: the rail tells that the account is ready just before a share is booked that was decided on without that
+/// word, and finds nothing in the wallet. The share is decided anew, and leaves.
+#[tokio::test]
+async fn vp_35_a_share_overtaken_by_the_accounts_readiness_leaves_too() {
+    let bank = Bank::in_memory(voxpact(), Custody::PerHold).await;
+    bank.world.next(Script::default()); // the funding
+    bank.world.next(Script { answer: Answer::LostAfter, landing: Landing::Held, ..Script::default() });
+    let job = bank.hire(10_000).await;
+    let division = bank.market.instructions(job).await.unwrap()[1].instruction.clone();
+    let truth = bank.way_outside().lookup(&division).await.unwrap().unwrap();
+    let (_, so_far) = bank.pushes(&Cursor::default());
+    bank.world.account_ready(worker());
+    let journal = bank.overtaken(Rival::Tells(bank.pushes(&so_far).0.remove(0)));
+    let operator = bank.market.operator("Ada").within(&journal);
+    operator.resolve(division.id, truth, "the bank says so").await.unwrap();
+    bank.settle().await;
+    assert_eq!((bank.world.outside(worker()), bank.available(worker()).await), (9_000, 0));
     bank.check().await;
 }
