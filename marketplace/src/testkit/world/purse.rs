@@ -7,7 +7,7 @@ use super::{World, deed::Deed, player::Task};
 use crate::{
     actor::Actor,
     engine::Marketplace,
-    ids::JobId,
+    ids::{AgentId, JobId},
     job::{HoldState, JobCommand, JobStatus},
     ledger::Account,
     money::Money,
@@ -23,8 +23,8 @@ impl World {
             _ => self.agent(),
         };
         self.memory.at_wallet = Some(agent);
-        if self.plan.custody == Custody::PerHold && self.rng.random_range(0..5) == 0 {
-            self.outside(0).account_ready(agent);
+        if self.plan.custody == Custody::PerHold && self.rng.random_range(0..3) == 0 {
+            self.account_ready(agent);
         }
         let own = Actor::Agent(agent);
         let clerk = Actor::Operator("Olga".into());
@@ -62,6 +62,16 @@ impl World {
             }
         };
         self.act_on(market, actor, deed, task)
+    }
+
+    /// A rail tells that somebody's account is ready: most often of one for whom a share is on its way.
+    fn account_ready(&mut self, anybody: AgentId) {
+        let awaiting: Vec<AgentId> = {
+            let auditor = &self.stage.act().auditor;
+            let awaits = |agent: &&AgentId| auditor.balance(Account::Pending(**agent)) > 0;
+            self.plan.agents.iter().filter(awaits).copied().collect()
+        };
+        self.outside(0).account_ready(awaiting.choose(&mut self.rng).copied().unwrap_or(anybody));
     }
 
     /// An operator gives back what was paid out, or a payer's bank takes it, or decides.

@@ -71,8 +71,12 @@ impl Bank {
 
     /// What has happened outside since, as messages that were pushed here.
     pub(super) fn pushes(&self, after: &Cursor) -> (Vec<Push>, Cursor) {
-        let rail = ScriptedRail::new(self.profile.clone(), self.world.clone(), self.clock.clone());
-        rail.pushes(after).unwrap()
+        self.way_outside().pushes(after).unwrap()
+    }
+
+    /// Another way to the world than the market's.
+    pub(super) fn way_outside(&self) -> ScriptedRail {
+        ScriptedRail::new(self.profile.clone(), self.world.clone(), self.clock.clone())
     }
 
     pub(super) async fn receive(&self, push: &Push) {

@@ -12,8 +12,9 @@ use tradepost::{
     ledger::Account,
     money::{Currency, Money},
     policy::{Policy, Span},
-    rail::{Custody, Order},
+    rail::{Cursor, Custody, Landing, Order, Push, SettlementRail as _},
     store::{Commit, CommitError, Journal, Key, KeyRecord, Query, StoreError, Stored},
+    testkit::{Answer, Script},
 };
 use uuid::Uuid;
 
@@ -108,7 +109,7 @@ async fn jp_25_no_withdrawal_goes_to_an_address_that_was_changed_at_the_same_mom
 }
 
 /// What a rival does just before a commit is written.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 enum Rival {
     Panics,
     ChangesTheAddress,
@@ -116,6 +117,8 @@ enum Rival {
     Posts,
     Cancels,
     LimitsSpending,
+    /// The rail tells something.
+    Tells(Push),
 }
 
 /// The bank's store, as an embedder's transaction that is overtaken before one of its commits.
@@ -185,6 +188,7 @@ impl Journal for Overtaken<'_> {
                 let (operator, limit) = (self.bank.market.operator("Ada"), Some(self.bank.money(1_000_000)));
                 operator.set_spending_limit(buyer(), limit).await.unwrap();
             }
+            Some(Rival::Tells(push)) => self.bank.receive(&push).await,
             None => {}
         }
         self.bank.store.commit(commit).await
@@ -273,7 +277,7 @@ async fn vp_08_a_first_limit_overtaken_by_a_job_counts_it_on_every_store() {
                 for _ in 0..known + i32::from(calls_off) {
                     bank.posted(2_000_000).await.unwrap();
                 }
-                let journal = bank.overtaken_after(commits, rival);
+                let journal = bank.overtaken_after(commits, rival.clone());
                 let limit = Some(bank.money(4 * JOB));
                 let set =
                     bank.market.operator("Ada").within(&journal).set_spending_limit(buyer(), limit).await.unwrap();
@@ -291,4 +295,24 @@ async fn vp_08_a_first_limit_overtaken_by_a_job_counts_it_on_every_store() {
             }
         }
     }
+}
+
+/// VP-35: the rail tells that the account is ready just before a share is booked that was decided on without that
+/// word, and finds nothing in the wallet. The share is decided anew, and leaves.
+#[tokio::test]
+async fn vp_35_a_share_overtaken_by_the_accounts_readiness_leaves_too() {
+    let bank = Bank::in_memory(voxpact(), Custody::PerHold).await;
+    bank.world.next(Script::default()); // the funding
+    bank.world.next(Script { answer: Answer::LostAfter, landing: Landing::Held, ..Script::default() });
+    let job = bank.hire(10_000).await;
+    let division = bank.market.instructions(job).await.unwrap()[1].instruction.clone();
+    let truth = bank.way_outside().lookup(&division).await.unwrap().unwrap();
+    let (_, so_far) = bank.pushes(&Cursor::default());
+    bank.world.account_ready(worker());
+    let journal = bank.overtaken(Rival::Tells(bank.pushes(&so_far).0.remove(0)));
+    let operator = bank.market.operator("Ada").within(&journal);
+    operator.resolve(division.id, truth, "the bank says so").await.unwrap();
+    bank.settle().await;
+    assert_eq!((bank.world.outside(worker()), bank.available(worker()).await), (9_000, 0));
+    bank.check().await;
 }
