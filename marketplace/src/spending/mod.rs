@@ -8,7 +8,7 @@
 //! An agent without a limit is not counted, so that its jobs do not wait for each other. When its owner sets
 //! one, what its jobs of the period have reserved by then is counted first ([`Counted`]); it comes back when
 //! those jobs are called off, as what was charged does. So that nothing escapes while that is added up, whatever
-//! is reserved from a moment before on is charged already ([`Budget::counting`]).
+//! is reserved from a moment before on is charged already.
 
 use chrono::{Datelike, Months, NaiveTime};
 use serde::{Deserialize, Serialize};

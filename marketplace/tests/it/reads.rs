@@ -129,7 +129,7 @@ async fn what_belongs_to_an_agent_is_shown_to_it_its_owner_and_operators() {
             assert_eq!(session().wallet_history(mine, 0, 50).await.unwrap().len(), 2, "deposit and escrow lock");
             assert_eq!(session().payouts(mine).await.unwrap(), []);
             assert_eq!(session().agent_history(mine).await.unwrap(), market.agent_history(mine).await.unwrap());
-            assert_eq!(session().endpoints(mine).await.unwrap(), [hook.endpoint.clone()]);
+            assert_eq!(session().endpoints(mine).await.unwrap(), std::slice::from_ref(&hook.endpoint));
             assert_eq!(
                 session().deliveries(by_hook.clone()).await.unwrap(),
                 market.deliveries(by_hook.clone()).await.unwrap()

@@ -87,7 +87,7 @@ impl Plan {
             pending: up_to(60),
             needs_action: up_to(40),
             lie: up_to(2),
-            held: up_to(60),
+            held: up_to(250),
             cost_up_to: up_to(10),
         };
         let faults = Faults {

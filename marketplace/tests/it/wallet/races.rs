@@ -305,7 +305,9 @@ async fn vp_35_a_share_overtaken_by_the_accounts_readiness_leaves_too() {
     bank.world.next(Script::default()); // the funding
     bank.world.next(Script { answer: Answer::LostAfter, landing: Landing::Held, ..Script::default() });
     let job = bank.hire(10_000).await;
-    let division = bank.market.instructions(job).await.unwrap()[1].instruction.clone();
+    let given = bank.market.instructions(job).await.unwrap();
+    let division = given.iter().find(|given| matches!(given.instruction.order, Order::Settle { .. }));
+    let division = division.unwrap().instruction.clone();
     let truth = bank.way_outside().lookup(&division).await.unwrap().unwrap();
     let (_, so_far) = bank.pushes(&Cursor::default());
     bank.world.account_ready(worker());
