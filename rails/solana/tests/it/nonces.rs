@@ -388,7 +388,8 @@ impl Signer for Slow {
 /// transactions were sent.
 async fn slowly<T>(world: &World, rail: &SolanaRail, slow: &Slow, meanwhile: impl Future<Output = T>) -> (usize, T) {
     slow.waits.store(true, Ordering::Relaxed);
-    let (valid_for, before) = (world.front().node().valid_for, signatures(world).await);
+    let valid_for = world.front().node().valid_for;
+    let before = signatures(world).await;
     let (worked, made) = futures::join!(rail.work(), async {
         tokio::time::timeout(Duration::from_secs(60), slow.asked.notified()).await.expect("nothing is to be signed");
         for _ in 0..3 * valid_for {

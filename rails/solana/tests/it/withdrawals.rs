@@ -314,9 +314,9 @@ pub async fn one_goes_bad(world: &World, rail: &SolanaRail) -> Instruction {
     assert_eq!(rail.work().await.unwrap().sent, 1);
     let freeze = token::freeze_account(&TOKEN, &world.account_of(&bad), &world.mint, &issuer, &[]).unwrap();
     world.send(&[freeze], &[]).await;
-    world.settle(&rail).await;
-    assert_eq!(declined_as(&rail, &payouts[0]).await, "account_frozen");
-    assert!(is_done(&rail, &payouts[1]).await);
+    world.settle(rail).await;
+    assert_eq!(declined_as(rail, &payouts[0]).await, "account_frozen");
+    assert!(is_done(rail, &payouts[1]).await);
     assert_eq!((world.tokens(&bad).await, world.tokens(&good).await), (0, 1_000_000));
     let [declined, _] = payouts;
     declined
