@@ -92,13 +92,16 @@ impl Operation for Limiting {
         on.market.may(self.name(), may, "the agent's owner or an operator", on.actor)?;
         let (allowance, version) =
             on.allowance(agent).await?.ok_or(Rejection::NotOffered { what: "spending limits" })?;
+        let counts = allowance.counts(on.now);
         let Allowance { budget, policy } = allowance;
         let budget = budget.at(on.now, &policy);
         let mut commit = on.commit(budget.key(), version);
         let wanted = limit.map_or(SpendingLimit::Unlimited, SpendingLimit::Most);
         if step == Step::Counts {
             budget.with_limit(wanted, None)?; // what is refused changes nothing
-            commit.write_silently(budget.counting(on.now), version);
+            // Another may have set a limit meanwhile: what that one counted stays.
+            let counting = if counts { budget } else { budget.counting(on.now) };
+            commit.write_silently(counting, version);
             return Ok(commit);
         }
         let counted = match budget.most(&policy) {

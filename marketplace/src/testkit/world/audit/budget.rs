@@ -68,7 +68,8 @@ impl Auditor {
             let known = before.filter(|before| before.since == budget.since);
             let counts = known.map_or(0, charged) == spent && budget.counted.is_some_and(|c| c.amount.is_zero());
             let kept = before.map_or(SpendingLimit::Default, |before| before.limit);
-            if !(of_job || counts && most(budget.limit, &policy).is_none()) || kept != budget.limit {
+            let same = before == Some(budget);
+            if !(of_job || same || counts && most(budget.limit, &policy).is_none()) || kept != budget.limit {
                 self.problem(format!("a budget was changed: {before:?} became {budget:?}"));
             }
         }
