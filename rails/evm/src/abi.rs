@@ -73,6 +73,9 @@ sol! {
     /// The buyer takes the rest back.
     #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
     struct BuyerWithdrawIntent { uint256 agreementId; uint256 nonce; uint256 deadline; }
+    /// What was signed with these nonces and not used yet is taken back.
+    #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+    struct RevokeNoncesIntent { uint256 word; uint256 mask; uint256 nonce; uint256 deadline; }
     /// EIP-3009.
     #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
     struct ReceiveWithAuthorization {
@@ -130,6 +133,10 @@ sol! {
         function batch(bytes[] calls);
         function statusOf(Agreement terms) returns (EscrowStatus status);
         function isLaneFree(address buyer, uint96 lane) returns (bool free);
+        function revokeNonces(uint256 word, uint256 mask);
+        function revokeNoncesWithSig(
+            address signer, uint256 word, uint256 mask, uint256 nonce, uint256 deadline, bytes signature
+        );
         function isNonceUsed(address signer, uint256 nonce) returns (bool used);
         function activationDomainSeparator() returns (bytes32 separator);
         function settlementDomainSeparator() returns (bytes32 separator);

@@ -6,15 +6,15 @@ use alloy_sol_types::SolCall;
 use serde::{Deserialize, Serialize};
 use tradepost::{
     clock::Timestamp,
-    ids::HoldId,
+    ids::{AgentId, HoldId},
     money::Money,
     rail::{Decline, Receipt},
 };
 
 use crate::{
     abi::{
-        BuyerWithdrawIntent, CloseIntent, Escrow, ReleaseIntent, RulingIntent, SellerClaimIntent, UsageReceipt,
-        WaiveIntent, stage,
+        BuyerWithdrawIntent, CloseIntent, Escrow, ReleaseIntent, RevokeNoncesIntent, RulingIntent, SellerClaimIntent,
+        UsageReceipt, WaiveIntent, stage,
     },
     ask::{Call, Role},
     error::EvmError,
@@ -214,6 +214,30 @@ impl EvmRail {
         };
         let sign = self.message(&funded, act, nonce, U256::from(deadline));
         let call = direct(&funded, act).map(|data| self.call(signer, data));
+        self.ways(signer, nonce, deadline, sign, call).await
+    }
+
+    /// The ways of taking back what an agent's wallet signed with a nonce, before somebody uses it.
+    ///
+    /// # Errors
+    /// [`EvmError::Unknown`] for an agent without a wallet; the node's failure.
+    pub async fn revocation(&self, agent: AgentId, signed: U256) -> Result<Options, EvmError> {
+        let signer = self.wallet_of(agent).await?;
+        let (nonce, deadline) = (self.next_nonces(1).await?, self.deadline().await?);
+        let sign = self.revocation_message(signed, nonce, deadline);
+        let (word, mask) = place_of(signed);
+        let call = self.call(signer, Escrow::revokeNoncesCall { word, mask }.abi_encode());
+        self.ways(signer, nonce, deadline, sign, Some(call)).await
+    }
+
+    async fn ways(
+        &self,
+        signer: Address,
+        nonce: U256,
+        deadline: u64,
+        sign: Signable,
+        call: Option<Call>,
+    ) -> Result<Options, EvmError> {
         let would = match &call {
             Some(call) => match self.chain.call(Some(signer), call.to, call.data.clone(), None).await {
                 Ok(_) => Way::Possible,
@@ -258,13 +282,46 @@ impl EvmRail {
         signature: Bytes,
     ) -> Result<Sent, EvmError> {
         let funded = self.funded_hold(hold).await?;
-        let message = self.message(&funded, act, nonce, U256::from(deadline));
+        let until = U256::from(deadline);
+        let message = self.message(&funded, act, nonce, until);
+        let data = sponsored(&funded, act, nonce, until, signature.clone());
+        self.sponsor(&message, signature, signer_of(&funded, act), data).await
+    }
+
+    /// Relays a wallet's signature that takes back what it signed with a nonce. The same one again gives what
+    /// became of it.
+    ///
+    /// # Errors
+    /// [`EvmError::Unknown`] for an agent without a wallet; those of [`EvmRail::relay`].
+    pub async fn relay_revocation(
+        &self,
+        agent: AgentId,
+        signed: U256,
+        nonce: U256,
+        deadline: u64,
+        signature: Bytes,
+    ) -> Result<Sent, EvmError> {
+        let signer = self.wallet_of(agent).await?;
+        let message = self.revocation_message(signed, nonce, deadline);
+        let ((word, mask), deadline) = (place_of(signed), U256::from(deadline));
+        let revoke =
+            Escrow::revokeNoncesWithSigCall { signer, word, mask, nonce, deadline, signature: signature.clone() };
+        self.sponsor(&message, signature, signer, revoke.abi_encode()).await
+    }
+
+    async fn sponsor(
+        &self,
+        message: &Signable,
+        signature: Bytes,
+        signer: Address,
+        data: Vec<u8>,
+    ) -> Result<Sent, EvmError> {
         let work = format!("act/{}", message.digest());
         if let Some(sent) = self.relayer.find(&work).await? {
             return Ok(sent);
         }
-        let call = self.signed_call(hold, act, nonce, deadline, signature, self.relayer()).await?;
-        self.relayer.submit(&work, call.to, call.data).await
+        self.check_signed(std::slice::from_ref(message), &[signature], signer).await?;
+        self.relayer.submit(&work, self.config.escrow, data.into()).await
     }
 
     /// What [`EvmRail::relay`] would send, for `from` to send instead: nobody who has a signature needs the platform,
@@ -307,6 +364,16 @@ impl EvmRail {
         self.hold(hold).await?.and_then(|note| note.funded).ok_or_else(unknown)
     }
 
+    async fn wallet_of(&self, agent: AgentId) -> Result<Address, EvmError> {
+        let unknown = || EvmError::Unknown { what: "wallet of agent", id: agent.to_string() };
+        self.wallet(agent).await?.ok_or_else(unknown)
+    }
+
+    fn revocation_message(&self, signed: U256, nonce: U256, deadline: u64) -> Signable {
+        let ((word, mask), deadline) = (place_of(signed), U256::from(deadline));
+        Signable::new(self.config.settlement_domain(), RevokeNoncesIntent { word, mask, nonce, deadline })
+    }
+
     async fn deadline(&self) -> Result<u64, EvmError> {
         Ok(self.chain.head().await?.time() + u64::from(self.config.signing_window.as_seconds()))
     }
@@ -331,6 +398,11 @@ impl EvmRail {
         };
         Signable::new(self.config.settlement_domain(), message)
     }
+}
+
+/// Where the contract keeps a nonce: which word, and the bit in it.
+fn place_of(nonce: U256) -> (U256, U256) {
+    (nonce >> 8, U256::ONE << (nonce & U256::from(0xff)))
 }
 
 fn signer_of(funded: &Funded, act: Act) -> Address {

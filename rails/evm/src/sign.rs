@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 use crate::abi;
 pub use crate::abi::{
     BuyerActivationIntent, BuyerWithdrawIntent, CloseIntent, Permit, ReceiveWithAuthorization, ReleaseIntent,
-    RulingIntent, SellerClaimIntent, SettlementTerms, UsageReceipt, WaiveIntent,
+    RevokeNoncesIntent, RulingIntent, SellerClaimIntent, SettlementTerms, UsageReceipt, WaiveIntent,
 };
 
 /// Half the order of the curve: of the two forms of a signature, only the one with `s` up to here is accepted.
@@ -104,6 +104,8 @@ messages! {
     SellerClaimIntent,
     /// The payer takes the rest back.
     BuyerWithdrawIntent,
+    /// Whoever signed something takes it back before it is used.
+    RevokeNoncesIntent,
 }
 
 /// A message with the domain it is signed under. Its JSON is what `eth_signTypedData_v4` takes.

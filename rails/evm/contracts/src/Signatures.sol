@@ -20,11 +20,13 @@ abstract contract Signatures {
     /// @notice `signer` marked the nonces in `mask` of bitmap word `word` as used.
     event NoncesRevoked(address indexed signer, uint256 word, uint256 mask);
 
-    /// @notice Used nonces: nonce n is bit `n & 255` of word `n >> 8`.
-    mapping(address signer => mapping(uint256 word => uint256 bits)) public nonceBitmap;
+    /// @dev Nonce n is bit `n & 255` of word `n >> 8`.
+    mapping(address signer => mapping(uint256 word => uint256 bits)) private _usedNonces;
 
     bytes32 private constant DOMAIN_TYPEHASH =
         keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)");
+    bytes32 private constant REVOKE_TYPEHASH =
+        keccak256("RevokeNoncesIntent(uint256 word,uint256 mask,uint256 nonce,uint256 deadline)");
     bytes32 private constant VERSION_HASH = keccak256("1");
 
     bytes32 private immutable _activationName;
@@ -54,22 +56,40 @@ abstract contract Signatures {
 
     /// @notice Whether `signer` can no longer use `nonce`.
     function isNonceUsed(address signer, uint256 nonce) external view returns (bool) {
-        return nonceBitmap[signer][nonce >> 8] & (1 << (nonce & 0xff)) != 0;
+        return _usedNonces[signer][nonce >> 8] & (1 << (nonce & 0xff)) != 0;
     }
 
     /// @notice Revoke the caller's own nonces before anyone uses them.
     /// @param word Index of the bitmap word: nonce / 256.
     /// @param mask The nonces within the word; bits that are already set stay set.
     function revokeNonces(uint256 word, uint256 mask) external {
-        nonceBitmap[msg.sender][word] |= mask;
-        emit NoncesRevoked(msg.sender, word, mask);
+        _revokeNonces(msg.sender, word, mask);
+    }
+
+    /// @notice `revokeNonces` by the signer's `RevokeNoncesIntent`.
+    function revokeNoncesWithSig(
+        address signer,
+        uint256 word,
+        uint256 mask,
+        uint256 nonce,
+        uint256 deadline,
+        bytes calldata signature
+    ) external {
+        bytes32 message = keccak256(abi.encode(REVOKE_TYPEHASH, word, mask, nonce, deadline));
+        _useSettlementSignature(signer, message, nonce, deadline, signature);
+        _revokeNonces(signer, word, mask);
+    }
+
+    function _revokeNonces(address signer, uint256 word, uint256 mask) private {
+        _usedNonces[signer][word] |= mask;
+        emit NoncesRevoked(signer, word, mask);
     }
 
     function _useNonce(address signer, uint256 nonce) internal {
         uint256 bit = 1 << (nonce & 0xff);
-        uint256 bits = nonceBitmap[signer][nonce >> 8];
+        uint256 bits = _usedNonces[signer][nonce >> 8];
         if (bits & bit != 0) revert NonceAlreadyUsed(signer, nonce);
-        nonceBitmap[signer][nonce >> 8] = bits | bit;
+        _usedNonces[signer][nonce >> 8] = bits | bit;
     }
 
     function _useSettlementSignature(

@@ -7,10 +7,10 @@ import {TradepostEscrow} from "../src/TradepostEscrow.sol";
 import {Agreement, Status} from "../src/Types.sol";
 import {Wallet} from "./mocks/BadTokens.sol";
 
-/// @notice Relayed actions (PG-10): sponsoring adds no power. Each of the ten signed forms is tried with a
+/// @notice Relayed actions (PG-10): sponsoring adds no power. Each of the eleven signed forms is tried with a
 /// signature of every wrong kind, then with the right one, then with the same one again.
 contract SignaturesTest is Base {
-    uint256 private constant FORMS = 10;
+    uint256 private constant FORMS = 11;
     uint256 private constant HALF_ORDER = 0x7fffffffffffffffffffffffffffffff5d576e7357a4501ddfe92f46681b20a0;
 
     Agreement private a;
@@ -149,7 +149,22 @@ contract SignaturesTest is Base {
             escrow.releaseFundsWithSig(which, 1e6, nonces[i], deadline, signMessage(m, buyerKey));
             assertTrue(escrow.isNonceUsed(buyer, nonces[i]));
         }
-        assertEq(escrow.nonceBitmap(buyer, x >> 8) & (1 << (x % 256)), 1 << (x % 256));
+    }
+
+    /// Who takes back what was signed may do so by a signature too, and what was used stays used.
+    function testFuzz_PG10_noncesAreRevokedBySignature(uint248 word, uint256 mask, uint8 place) public {
+        vm.assume(word != 0);
+        uint256 nonce = uint256(word) << 8 | place;
+        escrow.revokeNoncesWithSig(
+            buyer, word, mask, 1, deadline, signMessage(revocation(word, mask, 1, deadline), buyerKey)
+        );
+        bytes memory good = signMessage(revocation(word, 0, nonce, deadline), buyerKey);
+        if (mask >> place & 1 == 1) {
+            vm.expectRevert(abi.encodeWithSelector(Signatures.NonceAlreadyUsed.selector, buyer, nonce));
+        }
+        escrow.revokeNoncesWithSig(buyer, word, 0, nonce, deadline, good);
+        assertTrue(escrow.isNonceUsed(buyer, nonce) && escrow.isNonceUsed(buyer, 1));
+        assertFalse(escrow.isNonceUsed(seller, nonce), "another's nonces are another's");
     }
 
     // ------------------------------------------------------------------------------------ the forms
@@ -183,7 +198,10 @@ contract SignaturesTest is Base {
         if (form == 6 || form == 7) {
             return (seller, sellerKey, plainMessage("SellerClaimIntent", id, nonce, until));
         }
-        return (buyer, buyerKey, plainMessage("BuyerWithdrawIntent", id, nonce, until));
+        if (form == 8 || form == 9) {
+            return (buyer, buyerKey, plainMessage("BuyerWithdrawIntent", id, nonce, until));
+        }
+        return (buyer, buyerKey, revocation(~nonce >> 8, 3, nonce, until));
     }
 
     function execute(uint256 form, uint256 nonce, uint256 until, bytes memory signature) private {
@@ -197,7 +215,24 @@ contract SignaturesTest is Base {
         else if (form == 6) escrow.claimEarnedWithSig(a, nonce, until, signature);
         else if (form == 7) escrow.claimWithSig(id, nonce, until, signature);
         else if (form == 8) escrow.withdrawRestWithSig(a, nonce, until, signature);
-        else escrow.withdrawWithSig(id, nonce, until, signature);
+        else if (form == 9) escrow.withdrawWithSig(id, nonce, until, signature);
+        else escrow.revokeNoncesWithSig(buyer, ~nonce >> 8, 3, nonce, until, signature);
+    }
+
+    function revocation(uint256 word, uint256 mask, uint256 nonce, uint256 until)
+        private
+        pure
+        returns (bytes32)
+    {
+        return keccak256(
+            abi.encode(
+                keccak256("RevokeNoncesIntent(uint256 word,uint256 mask,uint256 nonce,uint256 deadline)"),
+                word,
+                mask,
+                nonce,
+                until
+            )
+        );
     }
 
     function refused(uint256 form, uint256 nonce, uint256 until, bytes memory signature, bytes memory reason)

@@ -33,6 +33,8 @@ struct Life {
     fund: Instruction,
     settle: Option<Instruction>,
     ends: Vec<(InstructionId, Outcome)>,
+    /// What the rail said last of what has no end yet.
+    last: String,
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -190,7 +192,7 @@ async fn begin(stage: &Stage, rail: &EvmRail, seed: u64, number: usize, rng: &mu
     let order = Order::Fund { hold: HoldId(contract), payer: parties.0, amount: usdc(DEPOSIT), terms: Box::new(terms) };
     let fund = Instruction { id: InstructionId::derive(contract, 0), contract, order, answer: None };
     let shares = [seller_share, fee, DEPOSIT - seller_share - fee];
-    Life { buyer, seller, parties, shares, fund, settle: None, ends: Vec::new() }
+    Life { buyer, seller, parties, shares, fund, settle: None, ends: Vec::new(), last: String::new() }
 }
 
 /// What the engine would do next.
@@ -210,16 +212,17 @@ async fn step(rail: &EvmRail, life: &mut Life, rng: &mut StdRng) {
         None if over(life, life.fund.id) => return,
         None => life.fund.clone(),
     };
-    let asked = if rng.random_bool(0.5) || current.answer.is_some() {
-        rail.execute(&current).await.ok()
+    let known = if rng.random_bool(0.5) || current.answer.is_some() {
+        None
     } else {
         rail.lookup(&current).await.ok().flatten()
     };
-    let asked = match asked {
-        None => rail.execute(&current).await.ok(),
-        asked => asked,
+    let asked = match known {
+        None => rail.execute(&current).await,
+        Some(outcome) => Ok(outcome),
     };
-    let answer = match asked {
+    life.last = format!("{asked:?}");
+    let answer = match asked.ok() {
         Some(Outcome::NeedsAction(action)) => {
             let ask = Ask::parse(&action.payload).unwrap();
             let key = if ask.signer == life.buyer.address() { &life.buyer } else { &life.seller };
@@ -241,7 +244,7 @@ async fn check(stage: &Stage, rail: &EvmRail, lives: &[Life], seed: u64) -> u64 
     let (mut held, mut divided, mut fees_due) = (0, 0, 0);
     for (number, life) in lives.iter().enumerate() {
         let what = format!("seed {seed}, hold {number}");
-        assert!(!life.open(), "{what}: no end: {:?}", life.ends);
+        assert!(!life.open(), "{what}: no end: {:?}, last {}", life.ends, life.last);
         for (id, outcome) in &life.ends {
             let instruction = if *id == life.fund.id { &life.fund } else { life.settle.as_ref().unwrap() };
             assert_eq!(rail.lookup(instruction).await.unwrap().as_ref(), Some(outcome), "{what}: the end stands");

@@ -177,6 +177,43 @@ async fn pg_19_bad_receipts_and_signatures_are_refused_with_what_does_not_match(
     assert_eq!(reverted(answer), "SignatureExpired");
 }
 
+/// PG-10: what a wallet signed and nobody has used, it takes back: by its own transaction or by a signature.
+#[tokio::test]
+async fn pg_10_what_was_signed_is_taken_back_before_it_is_used() {
+    let m = Metered::new().await;
+    let buyer = m.parties.0;
+    for by_signature in [true, false] {
+        let act = Act::Release { cumulative: 1_000_000 };
+        let release = m.rail.options(m.hold, act).await.unwrap();
+        let signed = release.sign.sign(&key("buyer")).unwrap();
+        m.stage.enrich(key("buyer").address()).await;
+        let revocation = m.rail.revocation(buyer, release.nonce).await.unwrap();
+        assert_eq!((revocation.signer, revocation.recommended), (key("buyer").address(), Some(Mode::Sponsored)));
+        if by_signature {
+            let (nonce, deadline) = (revocation.nonce, revocation.deadline);
+            let wrong = revocation.sign.sign(&key("seller")).unwrap();
+            let refused = m.rail.relay_revocation(buyer, release.nonce, nonce, deadline, wrong).await.map(drop);
+            let told = matches!(&refused, Err(EvmError::Signature { what: "RevokeNoncesIntent", .. }));
+            assert!(told, "{refused:?}");
+            let good = revocation.sign.sign(&key("buyer")).unwrap();
+            m.rail.relay_revocation(buyer, release.nonce, nonce, deadline, good).await.unwrap();
+            m.stage.mine(1).await;
+        } else {
+            let call = revocation.call.unwrap();
+            m.stage.send(call.from, call.to, call.data.to_vec()).await;
+        }
+        let late = m.rail.relay(m.hold, act, release.nonce, release.deadline, signed).await.map(drop);
+        assert!(
+            matches!(&late, Err(EvmError::Reverted(revert)) if revert.name == "NonceAlreadyUsed"),
+            "{by_signature}: {late:?}"
+        );
+    }
+    let nobody = m.rail.revocation(AgentId(uuid::Uuid::from_u128(9)), U256::ONE).await.map(drop);
+    assert!(matches!(nobody, Err(EvmError::Unknown { what: "wallet of agent", .. })), "{nobody:?}");
+    m.sponsored(Act::Release { cumulative: 1_000_000 }, "buyer").await.unwrap();
+    assert_eq!(m.stage.balance(key("seller").address()).await, 1_000_000, "what is signed anew counts");
+}
+
 /// PG-08: the state, what was earned, claimed, withdrawn, can be claimed and withdrawn, and the window's end, at each
 /// step of a life.
 #[tokio::test]

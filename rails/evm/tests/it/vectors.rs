@@ -39,6 +39,6 @@ fn pg_04_every_message_is_signed_as_another_implementation_signs_it() {
     }
     names.sort_unstable();
     let all = "BuyerActivationIntent BuyerWithdrawIntent CloseIntent Permit ReceiveWithAuthorization ReleaseIntent \
-               RulingIntent SellerClaimIntent UsageReceipt WaiveIntent";
+               RevokeNoncesIntent RulingIntent SellerClaimIntent UsageReceipt WaiveIntent";
     assert_eq!(names.join(" "), all);
 }
