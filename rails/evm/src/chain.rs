@@ -60,6 +60,13 @@ impl Log {
         (self.block_number.to(), self.log_index.to())
     }
 
+    #[cfg(test)]
+    pub(crate) fn of(data: alloy_primitives::LogData, transaction_hash: B256, block: u64) -> Self {
+        let (topics, data) = data.split();
+        let (address, block_number, log_index) = (Address::ZERO, U64::from(block), U64::ZERO);
+        Self { topics, data, transaction_hash, address, block_number, log_index }
+    }
+
     /// The agreement it is about.
     pub(crate) fn agreement(&self) -> Option<B256> {
         self.topics.get(1).copied()

@@ -20,14 +20,15 @@ use tradepost::{
 };
 
 use crate::{
-    abi::{Escrow, EscrowStatus, stage},
+    abi::{Escrow, EscrowStatus},
     chain::{Block, Log},
     error::EvmError,
     hold::{End, Funded, Funding, Hold, Offer},
     incident::Incident,
     notes,
-    rail::EvmRail,
+    rail::{EvmRail, SHARDS},
     receipts::signature_in,
+    standing::{Phase, Standing},
 };
 
 /// The page before the first.
@@ -143,13 +144,19 @@ impl EvmRail {
         }
         if stand.block < read {
             self.tell(&Incident::DeepReorg { read, back_to: stand.block });
+            for (hold, _) in self.all_open_holds().await? {
+                self.change_hold(hold, |note| {
+                    note.standing = note.standing.take().filter(|standing| standing.block <= stand.block);
+                })
+                .await?;
+            }
         }
         Ok(stand)
     }
 
     /// What happened in the blocks just read; kept in the holds' notes.
     async fn news(&self, logs: &[Log], stand: &Stand, block: &Block) -> Result<Vec<Observation>, EvmError> {
-        let (mut items, mut touched, mut ours) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut items, mut touched, mut ours) = (Vec::new(), Vec::<HoldId>::new(), Vec::new());
         for log in logs {
             let Some(agreement) = log.agreement() else { continue };
             let Some(hold) = self.hold_of(agreement).await? else { continue }; // somebody else's
@@ -162,18 +169,16 @@ impl EvmRail {
                 touched.push(hold);
             }
         }
-        for shard in 0..crate::rail::SHARDS {
-            for (hold, final_at) in self.open_holds(shard).await? {
-                if final_at <= block.time() && !touched.contains(&hold) {
-                    touched.push(hold);
-                }
+        for (hold, final_at) in self.all_open_holds().await? {
+            if final_at <= block.time() && !touched.contains(&hold) {
+                touched.push(hold);
             }
         }
         for hold in touched {
             let Some(note) = self.hold(hold).await? else { continue };
             let end = match note.end {
                 Some(end) => Some(end),
-                None => self.take_in_end(hold, &note, block).await?,
+                None => self.take_in_end(hold, &note, &ours, stand, block).await?,
             };
             match end {
                 Some(end) if end.at > stand.block => items.push(end.observation),
@@ -257,14 +262,20 @@ impl EvmRail {
     async fn take_in_funding(&self, hold: HoldId, agreement: B256, log: &Log) -> Result<Option<Observation>, EvmError> {
         let (_, funded) = self
             .change_hold(hold, |note| {
-                if let Some(funded) = &note.funded {
-                    return (funded.agreement == agreement).then(|| funded.clone());
+                let block = log.place().0;
+                if let Some(funded) = &mut note.funded {
+                    if funded.agreement != agreement {
+                        return None;
+                    }
+                    // Told before; a reorg may have put it into another block.
+                    funded.block = block;
+                    return Some(funded.clone());
                 }
                 let waits = |one: &&Funding| one.offers.iter().any(|offer| offer.agreement == agreement);
                 let funding = note.fundings.iter().find(waits).filter(|funding| funding.declined.is_none())?;
                 let offer = funding.offers.iter().find(|offer| offer.agreement == agreement)?;
-                let funded = self.funded(funding, offer, log.place().0)?;
-                note.funded = Some(funded.clone());
+                let funded = self.funded(funding, offer, block)?;
+                (note.funded, note.standing) = (Some(funded.clone()), Some(Standing::at(block.saturating_sub(1))));
                 Some(funded)
             })
             .await?;
@@ -298,60 +309,70 @@ impl EvmRail {
     }
 
     /// Whether a hold has ended, and how.
-    async fn take_in_end(&self, hold: HoldId, note: &Hold, block: &Block) -> Result<Option<End>, EvmError> {
+    async fn take_in_end(
+        &self,
+        hold: HoldId,
+        note: &Hold,
+        logs: &[(HoldId, &Log)],
+        stand: &Stand,
+        block: &Block,
+    ) -> Result<Option<End>, EvmError> {
         let Some(funded) = &note.funded else { return Ok(None) };
-        let status = self.status_at(funded, block.number()).await?;
-        if matches!(status.status, stage::OPEN | stage::CLOSING) {
-            let final_at = status.finalAt.saturating_to();
-            self.open_hold(hold, final_at).await?;
-            return Ok(None);
+        let mut standing = self.standing(note.standing.clone(), funded, stand.block).await?;
+        let its_own = |log: &&Log| log.agreement() == Some(funded.agreement);
+        standing.read(logs.iter().map(|(_, log)| *log).filter(its_own), block.number());
+        if !standing.funded {
+            return Ok(None); // a deep reorg undid the deposit
         }
-        let Some((shares, reference)) = self.shares(funded, &status, block.number()).await? else {
-            let what = format!("{} is settled, but its payments do not add up", funded.agreement);
-            return Err(EvmError::Contradiction(what));
+        let shares = match standing.phase(&funded.terms, block.time()) {
+            Phase::Undecided { final_at } => {
+                self.open_hold(hold, final_at).await?;
+                None
+            }
+            Phase::Final => Some(standing.shares(&funded.terms).ok_or_else(|| {
+                EvmError::Contradiction(format!("{} is final, but its payments do not add up", funded.agreement))
+            })?),
         };
+        let transaction = standing.transaction.map(|transaction| transaction.to_string());
+        let reference = transaction.unwrap_or_else(|| funded.receipt.reference.clone());
         let (_, end) = self
             .change_hold(hold, |note| {
-                if let Some(end) = &note.end {
-                    return end.clone();
+                if note.standing.as_ref().is_none_or(|noted| noted.block < standing.block) {
+                    note.standing = Some(standing.clone());
                 }
-                let end = self.end(hold, note, shares, &reference, block.number());
-                note.end = Some(end.clone());
-                end
+                if note.end.is_none() {
+                    note.end = shares.map(|shares| self.end(hold, note, shares, &reference, block.number()));
+                }
+                note.end.clone()
             })
             .await?;
-        Ok(Some(end))
+        Ok(end)
     }
 
-    /// Who got what of an agreement that is final: seller, platform, buyer; and the newest transaction of it.
-    async fn shares(
+    /// Where a hold stands on the blocks read so far: as noted, or else as the chain tells it anew.
+    pub(crate) async fn standing(
         &self,
+        noted: Option<Standing>,
         funded: &Funded,
-        status: &EscrowStatus,
-        at: u64,
-    ) -> Result<Option<([i64; 3], String)>, EvmError> {
-        let logs = self.chain.logs(self.config.escrow, funded.block, at, Some(funded.agreement)).await?;
-        let (mut seller, mut fees, mut back) = (0u128, 0u128, 0u128);
-        let mut reference = funded.receipt.reference.clone();
-        for log in &logs {
-            reference = log.transaction_hash.to_string();
-            if let Some(paid) = log.read::<Escrow::SellerPaid>() {
-                seller += paid.toSeller.saturating_to::<u128>();
-                fees += paid.fee.saturating_to::<u128>();
-            }
-            if let Some(withdrew) = log.read::<Escrow::BuyerWithdrew>() {
-                back += withdrew.amount.saturating_to::<u128>();
-            }
+        read: u64,
+    ) -> Result<Standing, EvmError> {
+        if let Some(noted) = noted {
+            return Ok(noted);
         }
-        let claimable = status.claimable.saturating_to::<u128>();
-        let fee = claimable * status.feeBps.saturating_to::<u128>() / 10_000;
-        seller += claimable - fee;
-        fees += fee;
-        back += status.withdrawable.saturating_to::<u128>();
-        let minor = |amount: u128| i64::try_from(amount).ok();
-        let shares = || Some([minor(seller)?, minor(fees)?, minor(back)?]);
-        let whole = seller + fees + back == funded.terms.deposit.to::<u128>();
-        Ok(shares().filter(|_| whole).map(|shares| (shares, reference)))
+        let mut standing = Standing::at(funded.block.saturating_sub(1));
+        standing.read(&self.logs_of(funded.agreement, funded.block, read).await?, read);
+        Ok(standing)
+    }
+
+    /// What the contract logged of an agreement.
+    pub(crate) async fn logs_of(&self, agreement: B256, from: u64, to: u64) -> Result<Vec<Log>, EvmError> {
+        let (mut logs, mut from) = (Vec::new(), from);
+        while from <= to {
+            let last = to.min(from.saturating_add(self.config.blocks_at_once));
+            logs.extend(self.chain.logs(self.config.escrow, from, last, Some(agreement)).await?);
+            from = last + 1;
+        }
+        Ok(logs)
     }
 
     fn end(&self, hold: HoldId, note: &Hold, shares: [i64; 3], reference: &str, at: u64) -> End {
@@ -413,7 +434,15 @@ impl EvmRail {
         .await
     }
 
-    pub(crate) async fn open_holds(&self, shard: u8) -> Result<Open, EvmError> {
+    pub(crate) async fn all_open_holds(&self) -> Result<Open, EvmError> {
+        let mut open = Open::new();
+        for shard in 0..SHARDS {
+            open.extend(self.open_holds(shard).await?);
+        }
+        Ok(open)
+    }
+
+    async fn open_holds(&self, shard: u8) -> Result<Open, EvmError> {
         Ok(notes::read(&*self.memory, &format!("open/{shard}")).await?.unwrap_or_default())
     }
 

@@ -16,6 +16,7 @@ use crate::{
     error::EvmError,
     notes,
     rail::EvmRail,
+    standing::Standing,
 };
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -23,6 +24,9 @@ pub(crate) struct Hold {
     /// Every attempt to fund it, newest last.
     pub(crate) fundings: Vec<Funding>,
     pub(crate) funded: Option<Funded>,
+    /// Where it stands on the blocks that were read; read anew while there is none.
+    #[serde(default)]
+    pub(crate) standing: Option<Standing>,
     /// Every attempt to divide it, newest last.
     pub(crate) settlings: Vec<Settling>,
     pub(crate) end: Option<End>,
@@ -66,6 +70,7 @@ pub(crate) struct Funded {
     pub(crate) terms: Agreement,
     /// Who pays, and who is paid.
     pub(crate) parties: (AgentId, AgentId),
+    /// The block of it.
     pub(crate) block: u64,
     pub(crate) receipt: Receipt,
 }

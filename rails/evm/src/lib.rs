@@ -20,6 +20,7 @@ mod relay;
 mod screen;
 mod settle;
 pub mod sign;
+mod standing;
 mod wallets;
 
 pub use abi::Agreement;

@@ -149,17 +149,15 @@ impl EvmRail {
     async fn count(&self) -> Result<Holdings, EvmError> {
         let (mut total, mut holds) = (0i64, Vec::new());
         let at = self.read_up_to().await?;
-        for shard in 0..SHARDS {
-            for (hold, _) in self.open_holds(shard).await? {
-                let Some(note) = self.hold(hold).await? else { continue };
-                let Some(funded) = note.funded.as_ref().filter(|_| note.end.is_none()) else { continue };
-                let status = self.status_at(funded, at).await?;
-                if matches!(status.status, stage::OPEN | stage::CLOSING | stage::FINALIZED) {
-                    // A part that was released waits in the books until all of it is divided.
-                    let minor = i64::try_from(funded.terms.deposit.to::<u128>()).unwrap_or(i64::MAX);
-                    total = total.saturating_add(minor);
-                    holds.push((hold, self.config.money(minor)));
-                }
+        for (hold, _) in self.all_open_holds().await? {
+            let Some(note) = self.hold(hold).await? else { continue };
+            let Some(funded) = note.funded.as_ref().filter(|_| note.end.is_none()) else { continue };
+            let status = self.status_at(funded, at).await?;
+            if matches!(status.status, stage::OPEN | stage::CLOSING | stage::FINALIZED) {
+                // A part that was released waits in the books until all of it is divided.
+                let minor = i64::try_from(funded.terms.deposit.to::<u128>()).unwrap_or(i64::MAX);
+                total = total.saturating_add(minor);
+                holds.push((hold, self.config.money(minor)));
             }
         }
         Ok(Holdings { total: self.config.money(total), holds })

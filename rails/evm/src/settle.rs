@@ -66,7 +66,7 @@ impl EvmRail {
         let Some(funded) = &note.funded else {
             return self.decline_settle(id, hold, "not_funded", "there is no such hold".into()).await.map(Some);
         };
-        let steps = match self.steps(funded, &settling.legs).await {
+        let steps = match self.steps(hold, funded, &settling.legs).await {
             Ok(steps) => steps,
             Err(EvmError::Terms { field, value, allowed }) if settling.work.is_none() => {
                 let message = format!("{field} {value}: {allowed}");
@@ -112,27 +112,25 @@ impl EvmRail {
     }
 
     /// What the contract does for these legs, from where it stands now.
-    async fn steps(&self, funded: &Funded, legs: &[Leg]) -> Result<Vec<Step>, EvmError> {
+    async fn steps(&self, hold: HoldId, funded: &Funded, legs: &[Leg]) -> Result<Vec<Step>, EvmError> {
         let [seller, fee, back] = by_party(legs).map(|minor| u128::try_from(minor).unwrap_or_default());
         let deposit = funded.terms.deposit.to::<u128>();
         if seller + fee + back != deposit {
             let (value, allowed) = ((seller + fee + back).to_string(), format!("all of the {deposit} held"));
             return Err(EvmError::Terms { field: "legs", value, allowed });
         }
-        payments(self.payments_so_far(funded).await?, seller, fee)
+        payments(self.payments_so_far(hold, funded).await?, seller, fee)
     }
 
-    async fn payments_so_far(&self, funded: &Funded) -> Result<Stand, EvmError> {
+    /// Blocks that do not count yet are in it.
+    async fn payments_so_far(&self, hold: HoldId, funded: &Funded) -> Result<Stand, EvmError> {
         let head = self.chain.head().await?.number();
-        let status = self.status_at(funded, head).await?;
-        let logs = self.chain.logs(self.config.escrow, funded.block, head, Some(funded.agreement)).await?;
-        let paid = logs.iter().filter_map(|log| log.read::<Escrow::SellerPaid>());
-        let (mut whole, mut fees) = (0u128, 0u128);
-        for payment in paid {
-            whole += (payment.toSeller + payment.fee).saturating_to::<u128>();
-            fees += payment.fee.saturating_to::<u128>();
-        }
-        Ok(Stand { fee_bps: status.feeBps.saturating_to(), paid: whole, fees })
+        let read = self.read_up_to().await?;
+        // Read after `read`: whatever was logged up to there is in it.
+        let mut standing = self.standing(self.hold(hold).await?.unwrap_or_default().standing, funded, read).await?;
+        let logs = self.logs_of(funded.agreement, read + 1, head).await?;
+        standing.read(&logs, head);
+        Ok(standing.payments(&funded.terms))
     }
 
     /// The next party that has to sign, and what.
@@ -251,7 +249,7 @@ impl EvmRail {
     async fn take_settle_answer(&self, id: InstructionId, hold: HoldId, answer: &Answer) -> Result<(), EvmError> {
         let note = self.hold(hold).await?.unwrap_or_default();
         let (Some(settling), Some(funded)) = (note.settling(id), &note.funded) else { return Ok(()) };
-        let steps = self.steps(funded, &settling.legs).await?;
+        let steps = self.steps(hold, funded, &settling.legs).await?;
         let Some((_, role, ask)) = self.missing(hold, funded, settling, &steps) else { return Ok(()) };
         let signatures = match answer {
             Answer::Refused { reason } => {
@@ -289,19 +287,20 @@ impl EvmRail {
                 format!("the parties' {} seconds to sign have passed", self.config.signing_window.as_seconds());
             return self.decline_settle(id, hold, "not_signed_in_time", message).await;
         };
-        let data = self.ruling(funded, settling, arbiter.as_ref()).await?;
+        let data = self.ruling(hold, funded, settling, arbiter.as_ref()).await?;
         self.send(id, hold, format!("rule/{id}"), data).await
     }
 
     /// The ruling in the engine's words, the fee as close below as one rate comes.
     async fn ruling(
         &self,
+        hold: HoldId,
         funded: &Funded,
         settling: &Settling,
         arbiter: &(dyn Signer + Send + Sync),
     ) -> Result<Bytes, EvmError> {
         let [seller, fee, _] = by_party(&settling.legs).map(|minor| u128::try_from(minor).unwrap_or_default());
-        let stand = self.payments_so_far(funded).await?;
+        let stand = self.payments_so_far(hold, funded).await?;
         let due = (seller + fee).saturating_sub(stand.paid);
         let fee_due = fee.saturating_sub(stand.fees);
         let mut calls: Vec<Bytes> = Vec::new();

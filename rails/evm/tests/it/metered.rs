@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use alloy_primitives::{B256, U256};
+use alloy_primitives::{B256, U64, U256};
+use serde_json::{Value, json};
 use tradepost::{
     ids::{AgentId, HoldId, InstructionId},
     money::{Currency, Money},
     rail::{
-        Cursor, HoldTerms, Instruction, Leg, ObservationBody, Order, Outcome, Party, SettlementRail, VolatileMemory,
+        Cursor, EscrowNews, HoldTerms, Instruction, Leg, ObservationBody, Order, Outcome, Party, SettlementRail,
+        VolatileMemory,
     },
 };
 use tradepost_evm::{Act, Ask, EvmError, EvmRail, Mode, Role, Way, sign::SignatureProblem};
@@ -96,12 +98,7 @@ async fn pg_09_a_close_a_superseding_receipt_a_claim_and_a_withdrawal() {
     assert_eq!(m.stage.balance(key("buyer").address()).await, 3_500_000);
     assert_eq!(m.rail.escrow(m.hold).await.unwrap().state, "settled");
     m.stage.mine(3).await;
-    let (mut at, mut told) = (Cursor::default(), Vec::new());
-    for _ in 0..20 {
-        let page = m.rail.observe(&at).await.unwrap();
-        told.extend(page.items.into_iter().map(|item| item.body));
-        at = page.next;
-    }
+    let told = story(&m.rail).await;
     let legs = vec![
         Leg { to: Party::Worker(m.parties.1), amount: usdc(1_500_000) },
         Leg { to: Party::Buyer(m.parties.0), amount: usdc(3_500_000) },
@@ -112,6 +109,56 @@ async fn pg_09_a_close_a_superseding_receipt_a_claim_and_a_withdrawal() {
     });
     assert_eq!(settled, Some(legs));
     assert_eq!(m.rail.holdings().await.unwrap().total, usdc(0));
+}
+
+/// PG-08, PG-09: a node forgets the state of old blocks, not their logs. A platform that was away for longer than that
+/// is told how it went, a page at a time.
+#[tokio::test]
+async fn pg_09_what_happened_while_the_platform_was_away_is_told() {
+    let m = Metered::new().await;
+    m.stage.mine(300).await;
+    m.sponsored(Act::Release { cumulative: 100_000 }, "buyer").await.unwrap();
+    m.sponsored(receipt(30), "meter").await.unwrap();
+    m.sponsored(Act::Close { by: Role::Seller }, "seller").await.unwrap();
+    let height = m.stage.height().await;
+    m.stage.pass(24 * 3600).await;
+    m.sponsored(Act::Claim, "seller").await.unwrap();
+    m.sponsored(Act::Withdraw, "buyer").await.unwrap();
+    m.stage.mine(400).await;
+    let call = json!([{ "to": m.stage.config.escrow, "data": "0x" }, U64::from(height)]);
+    let forgotten = m.stage.rpc.request::<_, Value>("eth_call", call).await.unwrap_err().to_string();
+    assert!(forgotten.contains("BlockOutOfRange"), "{forgotten}");
+    let mut config = m.stage.config.clone();
+    config.blocks_at_once = 40;
+    let told = story(&m.stage.rail_as(config, m.memory.clone()).await).await;
+    let mut names = Vec::new();
+    for body in &told {
+        names.push(match body {
+            ObservationBody::Outcome { .. } => "funded".into(),
+            ObservationBody::HoldSettled { legs, .. } => {
+                let minor: Vec<i64> = legs.iter().map(|leg| leg.amount.minor()).collect();
+                format!("settled {minor:?}")
+            }
+            ObservationBody::Escrow { news: EscrowNews::Receipt(receipt), .. } => format!("receipt {}", receipt.units),
+            ObservationBody::Escrow { news: EscrowNews::Closing { .. }, .. } => "closing".into(),
+            ObservationBody::Escrow { news: EscrowNews::Paid { amount, .. }, .. } => format!("paid {}", amount.minor()),
+            other => panic!("{other:?}"),
+        });
+    }
+    let paid = ["paid 100000", "paid 1400000", "paid 3500000"];
+    let expected = [["funded", "receipt 30", "closing", "settled [1500000, 3500000]"].as_slice(), &paid].concat();
+    assert_eq!(names, expected);
+}
+
+/// All that is told, from the beginning.
+async fn story(rail: &EvmRail) -> Vec<ObservationBody> {
+    let (mut at, mut told) = (Cursor::default(), Vec::new());
+    for _ in 0..60 {
+        let page = rail.observe(&at).await.unwrap();
+        told.extend(page.items.into_iter().map(|item| item.body));
+        at = page.next;
+    }
+    told
 }
 
 /// Receipts out of order, over quantity, by another signer; signatures used twice.
