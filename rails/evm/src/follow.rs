@@ -36,6 +36,9 @@ const ROOT: &str = "root";
 /// How many blocks' hashes are remembered, to find out how deep a reorg went.
 const MARKS: usize = 64;
 
+/// After how many seconds a hold whose logs do not add up is looked at again.
+const LOOK_AGAIN: u64 = 3_600;
+
 /// Up to where the chain was read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Stand {
@@ -324,15 +327,24 @@ impl EvmRail {
         if !standing.funded {
             return Ok(None); // a deep reorg undid the deposit
         }
-        let shares = match standing.phase(&funded.terms, block.time()) {
-            Phase::Undecided { final_at } => {
-                self.open_hold(hold, final_at).await?;
-                None
+        let mut shares = None;
+        match standing.phase(&funded.terms, block.time()) {
+            Phase::Undecided { final_at } => self.open_hold(hold, final_at).await?,
+            Phase::Final => {
+                shares = standing.shares(&funded.terms);
+                if shares.is_none() {
+                    // A node that has not told everything may do so when it is asked again.
+                    standing = self.standing(None, funded, block.number()).await?;
+                    shares = standing.shares(&funded.terms);
+                }
+                if shares.is_none() {
+                    self.tell(&Incident::DoesNotAddUp { hold, agreement: funded.agreement });
+                    self.change_hold(hold, |note| note.standing = None).await?;
+                    self.open_hold(hold, block.time() + LOOK_AGAIN).await?;
+                    return Ok(None);
+                }
             }
-            Phase::Final => Some(standing.shares(&funded.terms).ok_or_else(|| {
-                EvmError::Contradiction(format!("{} is final, but its payments do not add up", funded.agreement))
-            })?),
-        };
+        }
         let transaction = standing.transaction.map(|transaction| transaction.to_string());
         let reference = transaction.unwrap_or_else(|| funded.receipt.reference.clone());
         let (_, end) = self

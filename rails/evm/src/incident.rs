@@ -25,6 +25,14 @@ pub enum Incident {
         /// The agreement that was funded.
         agreement: B256,
     },
+    /// An agreement is final, and what the node told of it does not come to the deposit. It is asked again an hour
+    /// later; until then the hold stays as it is in the books, and everything else goes on.
+    DoesNotAddUp {
+        /// The hold.
+        hold: HoldId,
+        /// Its agreement.
+        agreement: B256,
+    },
     /// A transaction for an instruction failed on chain.
     Failed {
         /// The instruction.
@@ -55,6 +63,9 @@ impl fmt::Display for Incident {
             }
             Self::LateFunding { hold, agreement } => {
                 write!(f, "hold {hold} was funded by {agreement}, which nobody waits for")
+            }
+            Self::DoesNotAddUp { hold, agreement } => {
+                write!(f, "hold {hold}: {agreement} is final, and its logs do not come to its deposit")
             }
             Self::Failed { instruction, transaction } => {
                 write!(f, "{transaction} for instruction {instruction} failed")

@@ -17,7 +17,7 @@ use tradepost::{
         Cursor, HoldTerms, Instruction, Leg, ObservationBody, Order, Outcome, Party, SettlementRail, VolatileMemory,
     },
 };
-use tradepost_evm::{Ask, EvmRail};
+use tradepost_evm::{Ask, EvmRail, Incident};
 
 use crate::stage::{Automine, Fault, Stage, key};
 
@@ -98,7 +98,7 @@ async fn play(stage: &mut Stage, seed: u64, tried: &mut Tried) {
     stage.config.first_block = stage.height().await;
     stage.config.signing_window = Span::seconds(if rng.random_bool(0.3) { 200 } else { 3_000 });
     let memory: Arc<VolatileMemory> = Arc::default();
-    let mut rail = stage.rail(memory.clone()).await;
+    let mut rail = reading(stage, &memory).await;
     let mut lives = Vec::new();
     for number in 0..HOLDS {
         lives.push(begin(stage, &rail, seed, number, &mut rng).await);
@@ -107,7 +107,7 @@ async fn play(stage: &mut Stage, seed: u64, tried: &mut Tried) {
     for _ in 0..60 {
         match rng.random_range(0..20) {
             0 => {
-                rail = stage.rail(memory.clone()).await;
+                rail = reading(stage, &memory).await;
                 tried.restarts += 1;
             }
             fate @ (1 | 2) => {
@@ -163,6 +163,14 @@ async fn play(stage: &mut Stage, seed: u64, tried: &mut Tried) {
     }
     tried.divided += check(stage, &rail, &lives, seed).await;
     tried.replaced += stage.wire.replaced();
+}
+
+/// No reorg is deeper than what counts, so there is nothing to tell an operator.
+async fn reading(stage: &Stage, memory: &Arc<VolatileMemory>) -> EvmRail {
+    stage.rail(memory.clone()).await.on_incident(|incident| match incident {
+        Incident::DeepReorg { .. } => panic!("{incident}"),
+        other => println!("{other}"),
+    })
 }
 
 impl Life {

@@ -1,8 +1,8 @@
 //! Metered use, as the rail sees it: receipts, a close, its challenge window, claim and withdrawal.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-use alloy_primitives::{B256, U64, U256};
+use alloy_primitives::{B256, U64, U256, keccak256};
 use serde_json::{Value, json};
 use tradepost::{
     ids::{AgentId, HoldId, InstructionId},
@@ -12,7 +12,7 @@ use tradepost::{
         VolatileMemory,
     },
 };
-use tradepost_evm::{Act, Ask, EvmError, EvmRail, Mode, Role, Way, sign::SignatureProblem};
+use tradepost_evm::{Act, Ask, EvmError, EvmRail, Incident, Mode, Role, Way, sign::SignatureProblem};
 
 use crate::stage::{Stage, key};
 
@@ -148,6 +148,48 @@ async fn pg_09_what_happened_while_the_platform_was_away_is_told() {
     let paid = ["paid 100000", "paid 1400000", "paid 3500000"];
     let expected = [["funded", "receipt 30", "closing", "settled [1500000, 3500000]"].as_slice(), &paid].concat();
     assert_eq!(names, expected);
+}
+
+/// A node that keeps back a part of what happened to one agreement: an operator is told, everything else goes on, and
+/// once it tells all of it the agreement's end is told.
+#[tokio::test]
+async fn logs_that_do_not_come_to_the_deposit_keep_nobody_else_waiting() {
+    let m = Metered::new().await;
+    let (incidents, other): (Arc<Mutex<Vec<Incident>>>, _) = (Arc::default(), HoldId(uuid::Uuid::from_u128(4)));
+    let heard = incidents.clone();
+    let rail = m.stage.rail(m.memory.clone()).await;
+    let rail = rail.on_incident(move |incident| heard.lock().unwrap().push(incident.clone()));
+    m.sponsored(Act::Release { cumulative: 1_000_000 }, "buyer").await.unwrap();
+    m.sponsored(Act::Waive, "seller").await.unwrap();
+    m.sponsored(Act::Withdraw, "buyer").await.unwrap();
+    let kept = ["SellerPaid(uint256,uint256,uint256)", "Finalized(uint256,address,uint256)"];
+    let kept = kept.map(|event| json!(keccak256(event)));
+    m.stage.wire.lie("eth_getLogs", move |_, logs| {
+        logs.as_array_mut().unwrap().retain(|log| !kept.contains(&log["topics"][0]));
+    });
+    m.stage.mint(key("buyer").address(), 1_000_000).await;
+    let terms = HoldTerms { payee: Some(m.parties.1), ..HoldTerms::default() };
+    let order = Order::Fund { hold: other, payer: m.parties.0, amount: usdc(1_000_000), terms: Box::new(terms) };
+    let mut fund = Instruction { id: InstructionId::derive(other.0, 0), contract: other.0, order, answer: None };
+    let Outcome::NeedsAction(action) = rail.execute(&fund).await.unwrap() else { panic!("nobody is asked") };
+    fund.answer = Some(Ask::parse(&action.payload).unwrap().sign("eip3009", &key("buyer")).unwrap().to_text());
+    rail.execute(&fund).await.unwrap();
+    m.stage.mine(3).await;
+    assert!(matches!(rail.lookup(&fund).await.unwrap(), Some(Outcome::Done(_))));
+    let settled = |told: &[ObservationBody]| {
+        told.iter().find_map(|body| match body {
+            ObservationBody::HoldSettled { hold, legs, .. } if *hold == m.hold => {
+                Some(legs.iter().map(|leg| leg.amount.minor()).collect::<Vec<_>>())
+            }
+            _ => None,
+        })
+    };
+    assert_eq!(settled(&story(&rail).await), None);
+    let told = incidents.lock().unwrap().clone();
+    assert!(matches!(told[..], [Incident::DoesNotAddUp { hold, .. }] if hold == m.hold), "told once: {told:?}");
+    m.stage.wire.calm();
+    m.stage.pass(3_600).await;
+    assert_eq!(settled(&story(&rail).await), Some(vec![1_000_000, 4_000_000]));
 }
 
 /// All that is told, from the beginning.

@@ -189,16 +189,29 @@ impl Stage {
         U256::from_be_slice(&answer).to()
     }
 
-    /// The newest blocks are undone, and others without transactions come instead; what was in them is lost.
+    /// The newest blocks are undone, and others without transactions come instead; what was in them is lost. Anvil
+    /// must not make a block meanwhile: its chain would have a hole.
     pub async fn reorg(&self, depth: u64) {
+        let making: bool = self.ask("anvil_getAutomine", json!([])).await;
+        if making {
+            let idle = eventually(async || (self.pool("pending").await == 0).then_some(())).await;
+            idle.expect("what waits for a block gets into one");
+            self.automine(Automine::Off).await;
+        }
         let _: Value = self.ask("anvil_reorg", json!([depth, []])).await;
+        if making {
+            self.automine(Automine::On).await;
+        }
     }
 
     /// How many transactions are in no block yet.
     pub async fn waiting(&self) -> u64 {
+        self.pool("pending").await + self.pool("queued").await
+    }
+
+    async fn pool(&self, part: &str) -> u64 {
         let pool: Value = self.ask("txpool_status", json!([])).await;
-        let count = |which: &str| serde_json::from_value::<U64>(pool[which].clone()).unwrap().to::<u64>();
-        count("pending") + count("queued")
+        serde_json::from_value::<U64>(pool[part].clone()).unwrap().to()
     }
 
     /// What is in no block yet is forgotten.
