@@ -192,16 +192,16 @@ impl Stage {
     /// The newest blocks are undone, and others without transactions come instead; what was in them is lost. Anvil
     /// must not make a block meanwhile: its chain would have a hole.
     pub async fn reorg(&self, depth: u64) {
-        let making: bool = self.ask("anvil_getAutomine", json!([])).await;
-        if making {
-            let idle = eventually(async || (self.pool("pending").await == 0).then_some(())).await;
-            idle.expect("what waits for a block gets into one");
-            self.automine(Automine::Off).await;
-        }
+        let making = self.makes_blocks().await;
+        self.automine(Automine::Off).await;
         let _: Value = self.ask("anvil_reorg", json!([depth, []])).await;
         if making {
             self.automine(Automine::On).await;
         }
+    }
+
+    async fn makes_blocks(&self) -> bool {
+        self.ask("anvil_getAutomine", json!([])).await
     }
 
     /// How many transactions are in no block yet.
@@ -229,7 +229,12 @@ impl Stage {
         self.mine(self.config.confirmations + 1).await;
     }
 
+    /// Whether a block is made for each transaction. Once it is off, none is under way any more.
     pub async fn automine(&self, on: Automine) {
+        if on == Automine::Off && self.makes_blocks().await {
+            let idle = eventually(async || (self.pool("pending").await == 0).then_some(())).await;
+            idle.expect("what waits for a block gets into one");
+        }
         let _: Value = self.ask("evm_setAutomine", json!([on == Automine::On])).await;
     }
 
