@@ -13,7 +13,7 @@ use crate::{
     hold::{CONTESTED, Hold, Returns, Spendable, pays_a_worker},
     ids::AgreementId,
     ledger::Movement,
-    money::Money,
+    money::{Money, Rate},
     policy::{AgreementPolicy, Bearer, Choice, Policy, PolicyVersion, Presence, Range, Screening, Span},
     rail::{Capability, Custody, Instruction, RailProfile},
     store::Kept as _,
@@ -292,9 +292,15 @@ fn agreed(proposal: &Proposal, policy: &AgreementPolicy, ctx: &Context<'_>) -> R
     in_range("quantity times unit_price", total, policy.total)?;
     terms.deposit = match terms.bearer {
         Bearer::Worker => total,
-        Bearer::Buyer => total.plus(terms.fee(total, fees.rounding)?)?,
+        Bearer::Buyer => total.plus(terms.fee(total)?)?,
     };
     in_range("deposit", terms.deposit, ctx.rail.amounts)?;
+    let by_contract = ctx.rail.custody == Custody::NonCustodial && terms.receipt_signer.is_some();
+    if by_contract && terms.bearer == Bearer::Buyer && terms.rate != Rate::ZERO {
+        let reason =
+            "the contract takes the fee out of what receipts earn, and the policy has the buyer bear it".into();
+        return Err(Rejection::BadReceiptSigner { reason });
+    }
     Ok(terms)
 }
 

@@ -239,12 +239,13 @@ impl AgreementTerms {
         Ok(Money::new(minor, self.unit_price.currency()))
     }
 
-    /// The platform's fee on what was earned.
+    /// The platform's fee on what was earned, rounded down: it is never a larger part of it than the payer has signed
+    /// for.
     ///
     /// # Errors
     /// [`MoneyError::Overflow`]
-    pub fn fee(&self, earned: Money, rounding: Rounding) -> Result<Money, MoneyError> {
-        earned.at(self.rate, rounding)
+    pub fn fee(&self, earned: Money) -> Result<Money, MoneyError> {
+        earned.at(self.rate, Rounding::Down)
     }
 }
 

@@ -9,14 +9,14 @@ use crate::{
     error::Rejection,
     hold::{Answered, Division, Expired, HoldState, Holding, Means, Paid, Parties},
     ledger::{Account, RevenueKind, TransferKind},
-    money::{Money, Rounding},
+    money::Money,
     policy::Bearer,
     rail::{Chargeback, HoldTerms, Instruction, Leg, Outcome},
 };
 
 /// The seller gets what was earned, less the fee where the seller bears it; the buyer gets the rest.
-fn division(terms: &AgreementTerms, earned: Money, rounding: Rounding) -> Result<Division, Rejection> {
-    let fee = terms.fee(earned, rounding)?;
+fn division(terms: &AgreementTerms, earned: Money) -> Result<Division, Rejection> {
+    let fee = terms.fee(earned)?;
     let net = match terms.bearer {
         Bearer::Worker => earned.minus(fee)?,
         Bearer::Buyer => earned,
@@ -77,7 +77,7 @@ impl Draft<'_> {
         earned: Money,
         status: AgreementStatus,
     ) -> Result<(), Rejection> {
-        let division = division(&self.agreement.terms, earned, self.ctx.policy.fees.rounding)?;
+        let division = division(&self.agreement.terms, earned)?;
         let (net, fee, refunded) = (division.worker, division.platform, division.buyer);
         self.holding()?.settle(division)?;
         self.end(status);
@@ -229,10 +229,10 @@ impl Draft<'_> {
 
     /// The agreement's money, to be moved.
     pub(super) fn holding(&mut self) -> Result<Holding<'_, AgreementEvent>, Rejection> {
-        let (parties, agreement, rounding) = (self.parties(), &mut self.agreement, self.ctx.policy.fees.rounding);
+        let (parties, agreement) = (self.parties(), &mut self.agreement);
         let by_terms = match agreement.earned {
             Some(earned) => {
-                let Division { worker, platform, .. } = division(&agreement.terms, earned, rounding)?;
+                let Division { worker, platform, .. } = division(&agreement.terms, earned)?;
                 Some(Paid::shares(worker, platform))
             }
             None => None,

@@ -170,7 +170,7 @@ pub struct FeePolicy {
     pub bearer: Bearer,
     /// How much.
     pub rate: FeeRate,
-    /// How a fee is rounded to a whole minor unit.
+    /// How a fee is rounded to a whole minor unit; of usage agreements always down.
     #[serde(default)]
     pub rounding: Rounding,
 }

@@ -222,6 +222,7 @@ sol! {
 
 /// The word of a [`EscrowStatus::status`].
 pub(crate) mod stage {
+    pub(crate) const NONE: u8 = 0;
     pub(crate) const OPEN: u8 = 1;
     pub(crate) const CLOSING: u8 = 2;
     pub(crate) const FINALIZED: u8 = 3;

@@ -6,7 +6,7 @@ use alloy_sol_types::SolCall;
 use serde::{Deserialize, Serialize};
 use tradepost::{
     clock::Timestamp,
-    ids::{AgentId, HoldId},
+    ids::HoldId,
     money::Money,
     rail::{Decline, Receipt},
 };
@@ -159,14 +159,13 @@ impl EvmRail {
     /// [`EvmError::Unknown`] for a hold that is not funded; the node's failure.
     pub async fn escrow(&self, hold: HoldId) -> Result<EscrowState, EvmError> {
         let funded = self.funded_hold(hold).await?;
-        let head = self.chain.head().await?.number();
-        let status = self.status_at(&funded, head).await?;
+        let status = self.status_now(&funded.terms).await?;
         let money = |amount: U256| self.config.money(i64::try_from(amount.saturating_to::<u128>()).unwrap_or(i64::MAX));
         let state = match status.status {
             stage::OPEN => "open",
             stage::CLOSING => "closing",
             stage::FINALIZED => "finalized",
-            0 => "none",
+            stage::NONE => "none",
             _ => "settled",
         };
         let at = status.finalAt.saturating_to::<u64>();
@@ -217,12 +216,11 @@ impl EvmRail {
         self.ways(signer, nonce, deadline, sign, call).await
     }
 
-    /// The ways of taking back what an agent's wallet signed with a nonce, before somebody uses it.
+    /// The ways of taking back what a wallet signed with a nonce, before somebody uses it.
     ///
     /// # Errors
-    /// [`EvmError::Unknown`] for an agent without a wallet; the node's failure.
-    pub async fn revocation(&self, agent: AgentId, signed: U256) -> Result<Options, EvmError> {
-        let signer = self.wallet_of(agent).await?;
+    /// The node's failure.
+    pub async fn revocation(&self, signer: Address, signed: U256) -> Result<Options, EvmError> {
         let (nonce, deadline) = (self.next_nonces(1).await?, self.deadline().await?);
         let sign = self.revocation_message(signed, nonce, deadline);
         let (word, mask) = place_of(signed);
@@ -257,7 +255,7 @@ impl EvmRail {
         };
         let sponsored = match (&would, self.relayer.ready().await) {
             (Way::Possible, Ok(())) => Way::Possible,
-            (Way::Possible, Err(EvmError::Node(error))) => return Err(EvmError::Node(error)),
+            (Way::Possible, Err(error @ (EvmError::Node(_) | EvmError::Unreachable(_)))) => return Err(error),
             (Way::Possible, Err(error)) => Way::Not { why: error.to_string() },
             (not, _) => not.clone(),
         };
@@ -289,19 +287,18 @@ impl EvmRail {
     }
 
     /// Relays a wallet's signature that takes back what it signed with a nonce. The same one again gives what
-    /// became of it.
+    /// became of it. Whose wallets it pays for is the caller's to decide.
     ///
     /// # Errors
-    /// [`EvmError::Unknown`] for an agent without a wallet; those of [`EvmRail::relay`].
+    /// Those of [`EvmRail::relay`].
     pub async fn relay_revocation(
         &self,
-        agent: AgentId,
+        signer: Address,
         signed: U256,
         nonce: U256,
         deadline: u64,
         signature: Bytes,
     ) -> Result<Sent, EvmError> {
-        let signer = self.wallet_of(agent).await?;
         let message = self.revocation_message(signed, nonce, deadline);
         let ((word, mask), deadline) = (place_of(signed), U256::from(deadline));
         let revoke =
@@ -362,11 +359,6 @@ impl EvmRail {
     async fn funded_hold(&self, hold: HoldId) -> Result<Funded, EvmError> {
         let unknown = || EvmError::Unknown { what: "funded hold", id: hold.to_string() };
         self.hold(hold).await?.and_then(|note| note.funded).ok_or_else(unknown)
-    }
-
-    async fn wallet_of(&self, agent: AgentId) -> Result<Address, EvmError> {
-        let unknown = || EvmError::Unknown { what: "wallet of agent", id: agent.to_string() };
-        self.wallet(agent).await?.ok_or_else(unknown)
     }
 
     fn revocation_message(&self, signed: U256, nonce: U256, deadline: u64) -> Signable {

@@ -4,11 +4,12 @@ use alloy_json_rpc::{RpcError, RpcRecv, RpcSend};
 use alloy_primitives::{Address, B256, Bytes, U64, U256};
 use alloy_rpc_client::RpcClient;
 use alloy_sol_types::{SolCall, SolEvent};
+use alloy_transport::TransportErrorKind;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
-    abi::Token,
+    abi::{Escrow, Token},
     error::{EvmError, Revert},
 };
 
@@ -139,6 +140,7 @@ impl Chain {
         Ok(self.ask::<_, U64>("eth_getTransactionCount", (account, tag(at))).await?.to())
     }
 
+    /// What the escrow contract logged of agreements, or of one.
     pub(crate) async fn logs(
         &self,
         address: Address,
@@ -146,8 +148,8 @@ impl Chain {
         to: u64,
         agreement: Option<B256>,
     ) -> Result<Vec<Log>, EvmError> {
-        let topics = agreement.map_or_else(Vec::new, |id| vec![None, Some(id)]);
-        self.logs_of(address, from, to, &topics).await
+        let events: Vec<B256> = Escrow::EscrowEvents::SELECTORS.iter().copied().map(B256::from).collect();
+        self.logs_of(address, from, to, json!([events, agreement])).await
     }
 
     /// The transfers from one account to another in a block.
@@ -157,21 +159,27 @@ impl Chain {
         [from, to]: [Address; 2],
         block: u64,
     ) -> Result<Vec<Log>, EvmError> {
-        let topics = [Some(Token::Transfer::SIGNATURE_HASH), Some(from.into_word()), Some(to.into_word())];
-        self.logs_of(token, block, block, &topics).await
+        let topics = json!([Token::Transfer::SIGNATURE_HASH, from.into_word(), to.into_word()]);
+        self.logs_of(token, block, block, topics).await
     }
 
-    async fn logs_of(
-        &self,
-        address: Address,
-        from: u64,
-        to: u64,
-        topics: &[Option<B256>],
-    ) -> Result<Vec<Log>, EvmError> {
-        let filter = json!({
-            "address": address, "fromBlock": U64::from(from), "toBlock": U64::from(to), "topics": topics,
-        });
-        let mut logs: Vec<Log> = self.ask("eth_getLogs", (filter,)).await?;
+    async fn logs_of(&self, address: Address, from: u64, to: u64, topics: Value) -> Result<Vec<Log>, EvmError> {
+        const METHOD: &str = "eth_getLogs";
+        let (mut logs, mut ranges) = (Vec::new(), vec![(from, to)]);
+        while let Some((first, last)) = ranges.pop() {
+            let filter = json!({
+                "address": address, "fromBlock": U64::from(first), "toBlock": U64::from(last), "topics": topics,
+            });
+            match self.rpc.request::<_, Vec<Log>>(METHOD, (filter,)).await {
+                Ok(found) => logs.extend(found),
+                // Nodes limit the blocks or the logs of one answer, each in its own way.
+                Err(RpcError::ErrorResp(_)) if first < last => {
+                    let middle = first.midpoint(last);
+                    ranges.extend([(middle + 1, last), (first, middle)]);
+                }
+                Err(error) => return Err(told(METHOD, error)),
+            }
+        }
         logs.sort_by_key(Log::place);
         let outside = |log: &&Log| log.address != address || !(from..=to).contains(&log.place().0);
         match logs.iter().find(outside) {
@@ -234,17 +242,36 @@ impl Chain {
     }
 
     async fn ask<P: RpcSend, R: RpcRecv>(&self, method: &'static str, params: P) -> Result<R, EvmError> {
-        self.rpc.request(method, params).await.map_err(|error| match error {
-            RpcError::ErrorResp(said) => match said.as_revert_data() {
-                Some(data) => EvmError::Reverted(Revert::of(&data)),
-                None if said.code == 3 || said.message.contains("revert") => {
-                    EvmError::Reverted(Revert { name: "token".into(), text: said.message.into_owned() })
-                }
-                None => EvmError::Node(format!("{method}: {} ({})", said.message, said.code)),
-            },
-            other => EvmError::Node(format!("{method}: {other}")),
-        })
+        self.rpc.request(method, params).await.map_err(|error| told(method, error))
     }
+}
+
+fn told(method: &str, error: RpcError<TransportErrorKind>) -> EvmError {
+    match error {
+        RpcError::ErrorResp(said) => match said.as_revert_data() {
+            Some(data) => EvmError::Reverted(Revert::of(&data)),
+            None if said.code == 3 || said.message.contains("revert") => {
+                EvmError::Reverted(Revert { name: "token".into(), text: said.message.into_owned() })
+            }
+            None => EvmError::Node(format!("{method}: {} ({})", said.message, said.code)),
+        },
+        RpcError::Transport(TransportErrorKind::HttpError(answer)) => {
+            EvmError::Unreachable(format!("{method}: HTTP status {}", answer.status))
+        }
+        RpcError::Transport(TransportErrorKind::Custom(error)) => {
+            EvmError::Unreachable(format!("{method}: {}", cause(&*error)))
+        }
+        RpcError::Transport(other) => EvmError::Unreachable(format!("{method}: {other}")),
+        other => EvmError::Node(format!("{method}: {other}")),
+    }
+}
+
+/// The innermost cause. What is around it names the node's address, in which providers have the key.
+fn cause<'a>(mut error: &'a (dyn std::error::Error + 'static)) -> &'a (dyn std::error::Error + 'static) {
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error
 }
 
 fn tag(at: Option<u64>) -> Value {

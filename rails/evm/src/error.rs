@@ -13,7 +13,10 @@ use crate::{abi::Escrow, screen::ScreenError, sign::SignatureProblem};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EvmError {
-    /// The node did not answer properly.
+    /// The node did not answer.
+    #[error("the node does not answer: {0}")]
+    Unreachable(String),
+    /// The node answered that it cannot say, or not properly.
     #[error("the node: {0}")]
     Node(String),
     /// The node is of another chain.
@@ -148,9 +151,12 @@ impl EvmError {
     /// leaves the outcome unknown to the rail itself.
     pub const fn kind(&self) -> RailErrorKind {
         match self {
-            Self::Node(_) | Self::Contradiction(_) | Self::Memory(_) | Self::Contention { .. } | Self::Signer(_) => {
-                RailErrorKind::Unknown
-            }
+            Self::Unreachable(_)
+            | Self::Node(_)
+            | Self::Contradiction(_)
+            | Self::Memory(_)
+            | Self::Contention { .. }
+            | Self::Signer(_) => RailErrorKind::Unknown,
             Self::GasPrice { .. } | Self::Budget { .. } | Self::Queue { .. } | Self::Screen(_) => {
                 RailErrorKind::NotSent
             }

@@ -8,7 +8,7 @@
 //! leads to the same observations for ever. What a page tells is kept in the holds' notes before it is
 //! published; a process that dies in between is repeated, and says the same under the same ids.
 
-use alloy_primitives::{B256, keccak256};
+use alloy_primitives::{B256, Bytes, U256, keccak256};
 use serde::{Deserialize, Serialize};
 use tradepost::{
     agreement::{chain::Hash, receipt::SignedReceipt},
@@ -20,7 +20,7 @@ use tradepost::{
 };
 
 use crate::{
-    abi::{Escrow, EscrowStatus},
+    abi::{Agreement, Escrow, EscrowStatus, stage},
     chain::{Block, Log},
     error::EvmError,
     hold::{End, Funded, Funding, Hold, Offer},
@@ -37,7 +37,9 @@ const ROOT: &str = "root";
 const MARKS: usize = 64;
 
 /// After how many seconds a hold whose logs do not add up is looked at again.
-const LOOK_AGAIN: u64 = 3_600;
+const LOOK_AGAIN: u64 = 600;
+/// A node that does not know a transaction has forgotten it, if so many blocks came after.
+const FORGOTTEN: u64 = 1_000;
 
 /// Up to where the chain was read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -181,7 +183,15 @@ impl EvmRail {
             let Some(note) = self.hold(hold).await? else { continue };
             let end = match note.end {
                 Some(end) => Some(end),
-                None => self.take_in_end(hold, &note, &ours, stand, block).await?,
+                None => match self.take_in_end(hold, &note, &ours, stand, block).await {
+                    // What the node cannot say of one keeps no other waiting.
+                    Err(error @ (EvmError::Node(_) | EvmError::Contradiction(_) | EvmError::Reverted(_))) => {
+                        tracing::warn!(%hold, %error, "a hold is looked at again");
+                        self.look_again(hold, block.time()).await?;
+                        None
+                    }
+                    end => end?,
+                },
             };
             match end {
                 Some(end) if end.at > stand.block => items.push(end.observation),
@@ -203,11 +213,8 @@ impl EvmRail {
         let Some(funded) = self.funded_by(hold, agreement).await? else { return Ok(None) };
         let (id, news) = match (receipt, close) {
             (Some(receipt), _) => {
-                let input = self.chain.input(log.transaction_hash).await?;
-                // A node that lags: the receipt must not be told without its signature.
-                let unknown = || format!("{} has a log that counts, but is not there", log.transaction_hash);
-                let input = input.ok_or_else(|| EvmError::Contradiction(unknown()))?;
-                let signature = signature_in(&input, receipt.units, receipt.proof);
+                let input = self.input_of(log).await?;
+                let signature = signature_in(&input, agreement, receipt.units, receipt.proof);
                 let signature = signature.map(|signature| signature.to_string()).unwrap_or_default();
                 let units = receipt.units.saturating_to::<i64>();
                 let receipt = SignedReceipt { units, proof: Hash(receipt.proof.0), signature };
@@ -223,6 +230,17 @@ impl EvmRail {
             (None, None) => return Ok(None),
         };
         Ok(Some(Observation { id, body: ObservationBody::Escrow { hold, news } }))
+    }
+
+    /// What a log's transaction was sent with; nothing where it is old and the node does not know any more.
+    async fn input_of(&self, log: &Log) -> Result<Bytes, EvmError> {
+        let (hash, block) = (log.transaction_hash, log.place().0);
+        match self.chain.input(hash).await? {
+            Some(input) => Ok(input),
+            None if self.chain.head().await?.number() > block.saturating_add(FORGOTTEN) => Ok(Bytes::new()),
+            // A node that lags: a receipt must not be told without its signature.
+            None => Err(EvmError::Contradiction(format!("{hash} has a log that counts, but is not there"))),
+        }
     }
 
     /// What reached the parties' own wallets, unless an instruction's receipt says it.
@@ -294,6 +312,23 @@ impl EvmRail {
         Ok(Some(outcome("funded", agreement, funded.receipt.instruction, funded.receipt)))
     }
 
+    /// A deposit that the contract has and no page has told of, for the node kept its log back.
+    pub(crate) async fn take_in_unseen(&self, hold: HoldId, agreement: B256) -> Result<Option<Receipt>, EvmError> {
+        let mut last = self.read_up_to().await?;
+        while last >= self.config.first_block && last > 0 {
+            let first = last.saturating_sub(self.config.blocks_at_once.saturating_sub(1)).max(self.config.first_block);
+            let logs = self.chain.logs(self.config.escrow, first, last, Some(agreement)).await?;
+            if let Some(log) = logs.iter().find(|log| log.read::<Escrow::Funded>().is_some()) {
+                self.take_in_funding(hold, agreement, log).await?;
+                self.look_again(hold, 0).await?;
+                let funded = self.funded_by(hold, agreement).await?;
+                return Ok(funded.map(|funded| funded.receipt));
+            }
+            last = first.saturating_sub(1);
+        }
+        Ok(None)
+    }
+
     /// The hold's name outside is its agreement's id, which receipts are signed for.
     fn funded(&self, funding: &Funding, offer: &Offer, block: u64) -> Option<Funded> {
         let terms = offer.terms.clone();
@@ -321,33 +356,31 @@ impl EvmRail {
         block: &Block,
     ) -> Result<Option<End>, EvmError> {
         let Some(funded) = &note.funded else { return Ok(None) };
-        let mut standing = self.standing(note.standing.clone(), funded, stand.block).await?;
+        // What another process has read beyond this page is not of this page.
+        let noted = note.standing.clone().filter(|noted| noted.block <= stand.block);
+        let mut standing = self.standing(noted, funded, stand.block).await?;
         let its_own = |log: &&Log| log.agreement() == Some(funded.agreement);
         standing.read(logs.iter().map(|(_, log)| *log).filter(its_own), block.number());
         if !standing.funded {
             return Ok(None); // a deep reorg undid the deposit
         }
         let mut shares = None;
-        match standing.phase(&funded.terms, block.time()) {
-            Phase::Undecided { final_at } => self.open_hold(hold, final_at).await?,
-            Phase::Final => {
-                shares = standing.shares(&funded.terms);
-                if shares.is_none() {
-                    // A node that has not told everything may do so when it is asked again.
-                    standing = self.standing(None, funded, block.number()).await?;
-                    shares = standing.shares(&funded.terms);
-                }
-                if shares.is_none() {
-                    self.tell(&Incident::DoesNotAddUp { hold, agreement: funded.agreement });
-                    self.change_hold(hold, |note| note.standing = None).await?;
-                    self.open_hold(hold, block.time() + LOOK_AGAIN).await?;
-                    return Ok(None);
-                }
+        if standing.phase(&funded.terms, block.time()) == Phase::Final {
+            shares = self.shares(funded, &standing).await?;
+            if shares.is_none() {
+                // A node that has not told everything may do so when it is asked again.
+                standing = self.standing(None, funded, block.number()).await?;
+                shares = self.shares(funded, &standing).await?;
+            }
+            if shares.is_none() {
+                self.tell(&Incident::DoesNotAddUp { hold, agreement: funded.agreement });
+                self.look_again(hold, block.time() + LOOK_AGAIN).await?;
+                return Ok(None);
             }
         }
         let transaction = standing.transaction.map(|transaction| transaction.to_string());
         let reference = transaction.unwrap_or_else(|| funded.receipt.reference.clone());
-        let (_, end) = self
+        let (note, end) = self
             .change_hold(hold, |note| {
                 if note.standing.as_ref().is_none_or(|noted| noted.block < standing.block) {
                     note.standing = Some(standing.clone());
@@ -358,7 +391,34 @@ impl EvmRail {
                 note.end.clone()
             })
             .await?;
+        // Another process may know of a close already.
+        let newest = note.standing.unwrap_or(standing);
+        if let (None, Phase::Undecided { final_at }) = (&end, newest.phase(&funded.terms, block.time())) {
+            self.open_hold(hold, final_at).await?;
+        }
         Ok(end)
+    }
+
+    /// Who gets what of an agreement that is final; `None` if its logs do not come to the deposit, or not to what the
+    /// contract says was earned: then the node has kept one back.
+    async fn shares(&self, funded: &Funded, standing: &Standing) -> Result<Option<[i64; 3]>, EvmError> {
+        let Some(shares) = standing.shares(&funded.terms) else { return Ok(None) };
+        let now = self.status_now(&funded.terms).await?;
+        Ok(match now.status {
+            stage::OPEN | stage::CLOSING => {
+                let what = format!("{} is final in a block that counts, and not in the newest", funded.agreement);
+                return Err(EvmError::Contradiction(what));
+            }
+            // Settled, and its lane used again.
+            stage::NONE => Some(shares),
+            _ => Some(shares).filter(|_| now.earned == U256::from(standing.earned)),
+        })
+    }
+
+    /// A hold is read anew by the first page from a time on.
+    async fn look_again(&self, hold: HoldId, at: u64) -> Result<(), EvmError> {
+        self.change_hold(hold, |note| note.standing = None).await?;
+        self.open_hold(hold, at).await
     }
 
     /// Where a hold stands on the blocks read so far: as noted, or else as the chain tells it anew.
@@ -380,7 +440,7 @@ impl EvmRail {
     pub(crate) async fn logs_of(&self, agreement: B256, from: u64, to: u64) -> Result<Vec<Log>, EvmError> {
         let (mut logs, mut from) = (Vec::new(), from);
         while from <= to {
-            let last = to.min(from.saturating_add(self.config.blocks_at_once));
+            let last = to.min(from.saturating_add(self.config.blocks_at_once.saturating_sub(1)));
             logs.extend(self.chain.logs(self.config.escrow, from, last, Some(agreement)).await?);
             from = last + 1;
         }
@@ -422,9 +482,15 @@ impl EvmRail {
         End { by: None, at, observation: Observation { id: format!("ended/{agreement}"), body }, receipt: None }
     }
 
-    pub(crate) async fn status_at(&self, funded: &Funded, block: u64) -> Result<EscrowStatus, EvmError> {
-        let call = Escrow::statusOfCall { terms: funded.terms.clone() };
+    pub(crate) async fn status_at(&self, terms: &Agreement, block: u64) -> Result<EscrowStatus, EvmError> {
+        let call = Escrow::statusOfCall { terms: terms.clone() };
         self.chain.read(self.config.escrow, &call, Some(block)).await
+    }
+
+    /// Where an agreement stands in the newest block.
+    pub(crate) async fn status_now(&self, terms: &Agreement) -> Result<EscrowStatus, EvmError> {
+        let call = Escrow::statusOfCall { terms: terms.clone() };
+        self.chain.read(self.config.escrow, &call, None).await
     }
 
     /// Writes a page and publishes it after another; `None` if somebody else published one there.

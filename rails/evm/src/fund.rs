@@ -16,7 +16,7 @@ use tradepost::{
 use crate::{
     abi::{
         Agreement, BuyerActivationIntent, Escrow, Permit, ReceiveWithAuthorization, SettlementTerms, SignedPermit,
-        Token,
+        Token, stage,
     },
     ask::{Answer, Ask, Call, Choice},
     error::EvmError,
@@ -76,6 +76,9 @@ impl EvmRail {
             return Ok(Some(Outcome::Declined(decline)));
         }
         if self.settled_time().await? >= funding.until {
+            if let Some(outcome) = self.unnoticed(id, hold, &funding).await? {
+                return Ok(Some(outcome));
+            }
             let message =
                 format!("the payer's {} seconds to fund it have passed", self.config.signing_window.as_seconds());
             return self.decline_fund(id, hold, "not_funded_in_time", message).await.map(Some);
@@ -87,6 +90,28 @@ impl EvmRail {
             return Ok(Some(Outcome::NeedsAction(Action { who, kind, payload })));
         };
         Ok(Some(Outcome::Pending { reference: self.reference(id, work).await? }))
+    }
+
+    /// What the contract or the relayer knows of a funding whose time is over and no page has told: the node may have
+    /// kept a log back, and who sent an intent may have died before noting it.
+    async fn unnoticed(&self, id: InstructionId, hold: HoldId, funding: &Funding) -> Result<Option<Outcome>, EvmError> {
+        for offer in &funding.offers {
+            if self.status_now(&offer.terms).await?.status != stage::NONE {
+                return Ok(Some(match self.take_in_unseen(hold, offer.agreement).await? {
+                    Some(receipt) => Outcome::Done(receipt),
+                    None => Outcome::Pending { reference: offer.agreement.to_string() }, // its block does not count yet
+                }));
+            }
+            let until = offer.terms.expiry.to();
+            for choice in ["erc2612_permit", "prior_allowance"] {
+                let work = format!("fund/{id}/{choice}");
+                if offer.intent.is_some() && funding.until < until && self.relayer.find(&work).await?.is_some() {
+                    self.note_intent(id, hold, until, &work).await?;
+                    return Ok(Some(Outcome::Pending { reference: self.reference(id, &work).await? }));
+                }
+            }
+        }
+        Ok(None)
     }
 
     /// What the relayer's transaction for an instruction is called.
@@ -423,12 +448,7 @@ impl EvmRail {
         match self.relayer.submit(&work, self.config.escrow, data).await {
             Ok(_) if offer.intent.is_some() => {
                 // An intent has no deadline of its own: once it is out, it is good until the agreement expires.
-                let until = offer.terms.expiry.to();
-                let extend = |note: &mut crate::hold::Hold| {
-                    let funding = note.fundings.iter_mut().find(|funding| funding.id == id);
-                    funding.into_iter().for_each(|funding| (funding.until, funding.work) = (until, Some(work.clone())));
-                };
-                self.change_hold(hold, extend).await.map(drop)
+                self.note_intent(id, hold, offer.terms.expiry.to(), &work).await
             }
             Ok(_) => self.note_work(id, hold, &work).await,
             // Nothing was sent, so that nobody else has the payer's signature.
@@ -443,6 +463,14 @@ impl EvmRail {
     async fn is_short(&self, offer: &Offer) -> Result<bool, EvmError> {
         let call = Token::balanceOfCall { owner: offer.terms.buyer };
         Ok(self.chain.read(self.config.token, &call, None).await? < U256::from(offer.terms.deposit))
+    }
+
+    async fn note_intent(&self, id: InstructionId, hold: HoldId, until: u64, work: &str) -> Result<(), EvmError> {
+        let extend = |note: &mut crate::hold::Hold| {
+            let funding = note.fundings.iter_mut().find(|funding| funding.id == id);
+            funding.into_iter().for_each(|funding| (funding.until, funding.work) = (until, Some(work.into())));
+        };
+        self.change_hold(hold, extend).await.map(drop)
     }
 
     async fn note_work(&self, id: InstructionId, hold: HoldId, work: &str) -> Result<(), EvmError> {

@@ -25,8 +25,9 @@ pub enum Incident {
         /// The agreement that was funded.
         agreement: B256,
     },
-    /// An agreement is final, and what the node told of it does not come to the deposit. It is asked again an hour
-    /// later; until then the hold stays as it is in the books, and everything else goes on.
+    /// An agreement is final, and what the node told of it does not come to the deposit, or not to what the contract
+    /// says was earned. It is asked again ten minutes later; until then the hold stays as it is in the books, and
+    /// everything else goes on.
     DoesNotAddUp {
         /// The hold.
         hold: HoldId,

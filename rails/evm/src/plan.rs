@@ -71,7 +71,7 @@ pub(crate) fn rate_below(whole: u128, fee: u128, most: u128) -> u128 {
 }
 
 pub(crate) const fn fee_of(whole: u128, bps: u128) -> u128 {
-    whole * bps / WHOLE
+    whole.saturating_mul(bps) / WHOLE
 }
 
 #[cfg(test)]

@@ -137,7 +137,16 @@ impl EvmRail {
     /// # Errors
     /// The node's or the memory's failure. Nothing is lost, the next round goes on.
     pub async fn work(&self) -> Result<(), EvmError> {
-        self.relayer.follow().await?;
+        let followed = self.relayer.follow().await;
+        self.read_chain().await?;
+        followed.map(drop)
+    }
+
+    /// The same, where the question is what the chain says: a relayer in trouble keeps nobody from reading it.
+    async fn read_on(&self) -> Result<(), EvmError> {
+        if let Err(error) = self.relayer.follow().await {
+            tracing::warn!(relayer = %self.relayer.address(), %error, "what was sent is not followed");
+        }
         self.read_chain().await
     }
 
@@ -152,7 +161,7 @@ impl EvmRail {
         for (hold, _) in self.all_open_holds().await? {
             let Some(note) = self.hold(hold).await? else { continue };
             let Some(funded) = note.funded.as_ref().filter(|_| note.end.is_none()) else { continue };
-            let status = self.status_at(funded, at).await?;
+            let status = self.status_at(&funded.terms, at).await?;
             if matches!(status.status, stage::OPEN | stage::CLOSING | stage::FINALIZED) {
                 // A part that was released waits in the books until all of it is divided.
                 let minor = i64::try_from(funded.terms.deposit.to::<u128>()).unwrap_or(i64::MAX);
@@ -171,7 +180,7 @@ impl SettlementRail for EvmRail {
     }
 
     async fn execute(&self, instruction: &Instruction) -> Result<Outcome, RailError> {
-        self.work().await?;
+        self.read_on().await?;
         Ok(match &instruction.order {
             Order::Fund { .. } => self.fund(instruction).await?,
             Order::Settle { .. } => self.settle(instruction).await?,
@@ -180,7 +189,7 @@ impl SettlementRail for EvmRail {
     }
 
     async fn lookup(&self, instruction: &Instruction) -> Result<Option<Outcome>, RailError> {
-        self.work().await?;
+        self.read_on().await?;
         let id = instruction.id;
         match self.order(id).await? {
             None => return Ok(None),
@@ -198,7 +207,7 @@ impl SettlementRail for EvmRail {
     }
 
     async fn observe(&self, after: &Cursor) -> Result<Observations, RailError> {
-        self.work().await?;
+        self.read_on().await?;
         Ok(self.story(after).await?)
     }
 
@@ -207,7 +216,7 @@ impl SettlementRail for EvmRail {
     }
 
     async fn holdings(&self) -> Result<Holdings, RailError> {
-        self.work().await?;
+        self.read_on().await?;
         Ok(self.count().await?)
     }
 }

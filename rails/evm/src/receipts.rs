@@ -10,6 +10,7 @@ use tradepost::agreement::{
 
 use crate::{
     abi::{Escrow, UsageReceipt},
+    hold::agreement_id,
     sign::{Domain, Signable},
 };
 
@@ -59,11 +60,42 @@ impl ReceiptVerifier for EvmReceipts {
 }
 
 /// The signature of a receipt in the calldata that handed it in; `None` where it came by way of another contract.
-pub(crate) fn signature_in(input: &[u8], units: U256, proof: B256) -> Option<Bytes> {
+pub(crate) fn signature_in(input: &[u8], agreement: B256, units: U256, proof: B256) -> Option<Bytes> {
+    let is_it = |call: &Escrow::submitReceiptCall| {
+        call.units == units && call.proof == proof && agreement_id(&call.terms) == agreement
+    };
     if let Ok(call) = Escrow::submitReceiptCall::abi_decode(input) {
-        return (call.units == units && call.proof == proof).then_some(call.signature);
+        return is_it(&call).then_some(call.signature);
     }
     let batch = Escrow::batchCall::abi_decode(input).ok()?;
     let mut calls = batch.calls.iter().filter_map(|call| Escrow::submitReceiptCall::abi_decode(call).ok());
-    calls.find(|call| call.units == units && call.proof == proof).map(|call| call.signature)
+    calls.find(is_it).map(|call| call.signature)
+}
+
+#[cfg(test)]
+mod tests {
+    use alloy_primitives::Address;
+    use alloy_sol_types::SolValue;
+
+    use super::*;
+    use crate::abi::Agreement as Terms;
+
+    /// PG-19: two agreements may count the same units under the same proof in one batch.
+    #[test]
+    fn pg_19_a_receipts_signature_is_its_own_agreements() {
+        let none = Terms::abi_decode(&[0; 14 * 32]).unwrap();
+        let terms = |buyer: u8| Terms { buyer: Address::repeat_byte(buyer), ..none.clone() };
+        let (units, proof) = (U256::from(7), B256::repeat_byte(1));
+        let call = |buyer: u8| {
+            let signature = Bytes::from(vec![buyer]);
+            Escrow::submitReceiptCall { terms: terms(buyer), units, proof, signature }.abi_encode()
+        };
+        let batch = Escrow::batchCall { calls: vec![call(1).into(), call(2).into()] }.abi_encode();
+        for buyer in [1, 2] {
+            let agreement = agreement_id(&terms(buyer));
+            assert_eq!(signature_in(&batch, agreement, units, proof), Some(vec![buyer].into()));
+            assert_eq!(signature_in(&call(buyer), agreement, units, proof), Some(vec![buyer].into()));
+            assert_eq!(signature_in(&call(3 - buyer), agreement, units, proof), None);
+        }
+    }
 }

@@ -403,7 +403,10 @@ impl Relayer {
         let Some(first) = next.slots.first().map(|slot| slot.nonce) else { return Ok(()) };
         let mut fillers = Vec::new();
         for nonce in (on_chain..first).take(IN_FLIGHT) {
-            let (max_fee, tip) = self.fees(head).await?;
+            let (max_fee, tip) = match self.fees(head).await {
+                Err(EvmError::GasPrice { .. }) => return Ok(()), // it waits, as what is behind it does
+                fees => fees?,
+            };
             let (to, data) = (self.address(), Bytes::new());
             let mut slot = Slot {
                 nonce,

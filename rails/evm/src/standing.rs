@@ -19,7 +19,7 @@ pub(crate) struct Standing {
     pub(crate) block: u64,
     /// Whether the deposit arrived.
     pub(crate) funded: bool,
-    earned: u128,
+    pub(crate) earned: u128,
     /// What left for the seller, fees included.
     paid: u128,
     fees: u128,
@@ -71,8 +71,9 @@ impl Standing {
             Event::Finalized(ended) => (self.decided, self.earned) = (true, minor(ended.earned)),
             Event::FeeLowered(fee) => self.fee_bps = Some(minor(fee.feeBps)),
             Event::SellerPaid(payment) => {
-                self.paid += minor(payment.toSeller) + minor(payment.fee);
-                self.fees += minor(payment.fee);
+                let (net, fee) = (minor(payment.toSeller), minor(payment.fee));
+                self.paid = self.paid.saturating_add(net).saturating_add(fee);
+                self.fees = self.fees.saturating_add(fee);
                 // A release may raise what was earned, a claim never does.
                 self.earned = self.earned.max(self.paid);
             }
@@ -95,7 +96,7 @@ impl Standing {
     pub(crate) fn shares(&self, terms: &Agreement) -> Option<[i64; 3]> {
         let deposit = terms.deposit.to::<u128>();
         let claimable = self.earned.checked_sub(self.paid)?;
-        let fees = self.fees + fee_of(claimable, self.fee_bps(terms));
+        let fees = self.fees.checked_add(fee_of(claimable, self.fee_bps(terms)))?;
         let back = deposit.checked_sub(self.earned)?;
         let whole = self.withdrawn.is_none_or(|withdrawn| withdrawn == back);
         let minor = |amount: u128| i64::try_from(amount).ok();

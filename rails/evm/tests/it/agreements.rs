@@ -151,12 +151,13 @@ async fn pg_19_receipts_are_checked_as_the_contract_checks_them() {
 #[tokio::test]
 async fn pg_09_an_arbiter_splits_a_metered_agreement() {
     let with = |rail: tradepost_evm::EvmRail| rail.with_arbiter(Arc::new(key("the arbiter")));
-    let m = Market::open_with(Stage::new().await, policy("0"), with).await;
+    // A fee that the contract rounds down, and half-even would round up.
+    let m = Market::open_with(Stage::new().await, policy("0.025"), with).await;
     let id = active(&m, By::Signature).await;
     m.act(id, receipt(50), METER, By::Signature).await.unwrap();
     m.until_agreement(id, |one| one.receipt.is_some()).await;
     m.market.agent(m.buyer).dispute_agreement(id, "half of the calls failed").await.unwrap();
-    let earned = tradepost::money::Money::new(1_250_000, m.market.currency());
+    let earned = tradepost::money::Money::new(1_250_060, m.market.currency());
     m.market.operator("Olga").rule_agreement(id, earned, "the log says so").await.unwrap();
     // Nobody signs in time, so that the arbiter rules on chain.
     m.stage.pass(700).await;
@@ -164,12 +165,28 @@ async fn pg_09_an_arbiter_splits_a_metered_agreement() {
     m.market.operator("Olga").look_again(instruction, "nobody signs").await.unwrap();
     m.until_agreement(id, |one| one.hold.state == tradepost::hold::HoldState::Settled).await;
     let state = m.rail.escrow(id.into()).await.unwrap();
-    assert_eq!((state.claimable.minor(), state.withdrawable.minor()), (1_250_000, 3_750_000));
+    assert_eq!((state.claimable.minor(), state.withdrawable.minor()), (1_250_060, 3_749_940));
     m.act(id, Act::Claim, SELLER, By::Signature).await.unwrap();
     m.act(id, Act::Withdraw, BUYER, By::OwnTransaction).await.unwrap();
-    assert_eq!(m.stage.balance(m.wallet(m.worker)).await, 1_250_000);
-    assert_eq!(m.stage.balance(m.wallet(m.buyer)).await, 98_750_000);
+    assert_eq!(m.stage.balance(m.wallet(m.worker)).await, 1_218_809);
+    assert_eq!(m.stage.balance(m.wallet(m.buyer)).await, 98_749_940);
     m.agrees().await;
+}
+
+/// PG-17: the contract takes its fee out of what receipts earn, so a buyer cannot bear it on top.
+#[tokio::test]
+async fn pg_17_a_fee_on_top_and_receipts_do_not_go_together() {
+    let mut policy = policy("0.025");
+    policy.fees.bearer = tradepost::policy::Bearer::Buyer;
+    let m = Market::open(Stage::new().await, policy).await;
+    let proposal = serde_json::json!({ "seller": m.worker, "quantity": 100, "unit": "api_calls",
+        "unit_price": tradepost::money::Money::new(50_000, m.market.currency()),
+        "receipt_signer": { "scheme": "eip712", "key": key(METER).address().to_string() } });
+    let proposal = serde_json::from_value(proposal).unwrap();
+    let refused = m.market.agent(m.buyer).propose_agreement(proposal).await.map(drop);
+    let told =
+        matches!(&refused, Err(Error::Rejected(Rejection::BadReceiptSigner { reason })) if reason.contains("fee"));
+    assert!(told, "{refused:?}");
 }
 
 /// PG-07: the buyer lets the seller have what was used at once; all of it is divided in one transaction.
@@ -218,4 +235,17 @@ async fn pg_19_a_receipt_whose_transaction_is_not_there_yet_is_read_again() {
     assert!(error.to_string().contains("contradicts itself"), "{error}");
     m.stage.wire.calm();
     m.until_agreement(id, |one| one.receipt.as_ref().is_some_and(|receipt| receipt.units == 20)).await;
+}
+
+/// PG-19: a node that has forgotten the transaction of an old receipt: what it earned is told without its signature.
+#[tokio::test]
+async fn pg_19_a_receipt_whose_transaction_is_forgotten_keeps_nothing_waiting() {
+    let m = Market::open(Stage::new().await, policy("0")).await;
+    let id = active(&m, By::Signature).await;
+    m.act(id, receipt(20), METER, By::Signature).await.unwrap();
+    m.stage.mine(1_004).await;
+    m.stage.wire.lie("eth_getTransactionByHash", |_, answer| *answer = serde_json::Value::Null);
+    let told = m.until_agreement(id, |one| one.receipt.is_some()).await;
+    let receipt = told.receipt.clone().unwrap();
+    assert_eq!((receipt.units, receipt.signature.as_str()), (20, ""));
 }

@@ -200,6 +200,28 @@ impl Stage {
         }
     }
 
+    /// Why what the node says cannot all be true; `None` for a sound one. Each block has to follow from the one before
+    /// it, and the contract to have in tokens what the logs of the token say.
+    pub async fn contradiction(&self) -> Option<String> {
+        let mut parent = Value::Null;
+        for number in 0..=self.height().await {
+            let block: Value = self.ask("eth_getBlockByNumber", json!([U64::from(number), false])).await;
+            if block.is_null() || (number > 0 && block["parentHash"] != parent) {
+                return Some(format!("block {number} does not follow from the one before it"));
+            }
+            parent = block["hash"].clone();
+        }
+        let event = keccak256("Transfer(address,address,uint256)");
+        let filter = json!([{ "address": self.config.token, "fromBlock": "0x0", "topics": [event] }]);
+        let logs: Vec<Value> = self.ask("eth_getLogs", filter).await;
+        let escrow = json!(self.config.escrow.into_word());
+        let amount = |log: &Value| serde_json::from_value::<U256>(log["data"].clone()).unwrap().to::<u128>();
+        let sum = |place: usize| -> u128 { logs.iter().filter(|log| log["topics"][place] == escrow).map(amount).sum() };
+        let (came, went, has) = (sum(2), sum(1), self.balance(self.config.escrow).await);
+        (came.checked_sub(went) != Some(has))
+            .then(|| format!("{came} came to the contract and {went} left, it has {has}"))
+    }
+
     async fn makes_blocks(&self) -> bool {
         self.ask("anvil_getAutomine", json!([])).await
     }

@@ -14,7 +14,7 @@ use alloy_primitives::Bytes;
 use alloy_rpc_client::RpcClient;
 use alloy_transport::{TransportError, TransportErrorKind, TransportFut};
 use alloy_transport_http::Http;
-use serde_json::{Value, value::to_raw_value};
+use serde_json::{Value, json, value::to_raw_value};
 use tower::Service;
 
 /// What happens to the next request of a method.
@@ -39,12 +39,14 @@ pub struct Wire {
     /// The transactions that were sent, by nonce.
     sent: Arc<Mutex<HashMap<u64, HashSet<Bytes>>>>,
     lies: Arc<Mutex<Vec<(&'static str, Lie)>>>,
+    /// The logs of how many blocks it gives at a time.
+    most_blocks: Arc<Mutex<Option<u64>>>,
 }
 
 impl Wire {
     pub fn to(url: alloy_transport_http::reqwest::Url) -> Self {
-        let (planned, asked, sent, lies) = Default::default();
-        Self { http: Http::new(url), planned, asked, sent, lies }
+        let (planned, asked, sent, lies, most_blocks) = Default::default();
+        Self { http: Http::new(url), planned, asked, sent, lies, most_blocks }
     }
 
     pub fn client(&self) -> RpcClient {
@@ -58,6 +60,22 @@ impl Wire {
     /// From now on, until it is calm, the answers to a method are other ones.
     pub fn lie(&self, method: &'static str, lie: impl Fn(&Value, &mut Value) + Send + Sync + 'static) {
         self.lies.lock().unwrap().push((method, Arc::new(lie)));
+    }
+
+    /// From now on it refuses to give the logs of more blocks at a time.
+    pub fn limit_logs(&self, blocks: u64) {
+        *self.most_blocks.lock().unwrap() = Some(blocks);
+    }
+
+    /// What it says to a request for too much.
+    fn refusal(&self, request: &RequestPacket) -> Option<ResponsePacket> {
+        let most = (*self.most_blocks.lock().unwrap())?;
+        let one = request.as_single().filter(|one| one.method() == "eth_getLogs")?;
+        let params: Value = serde_json::from_str(one.params()?.get()).unwrap();
+        let number = |name: &str| u64::from_str_radix(&params[0][name].as_str().unwrap()[2..], 16).unwrap();
+        let error = json!({ "code": -32005, "message": format!("more than {most} blocks") });
+        let answer = json!({ "jsonrpc": "2.0", "id": one.id(), "error": error });
+        (number("toBlock") - number("fromBlock") >= most).then(|| serde_json::from_value(answer).unwrap())
     }
 
     pub fn calm(&self) {
@@ -112,6 +130,9 @@ impl Service<RequestPacket> for Wire {
     fn call(&mut self, request: RequestPacket) -> Self::Future {
         let (fate, mut http) = (self.fate(&request), self.http.clone());
         let (params, lies) = self.lies_about(&request);
+        if let Some(refusal) = self.refusal(&request) {
+            return Box::pin(async { Ok(refusal) });
+        }
         Box::pin(async move {
             let lost = || Err(TransportErrorKind::custom_str("the connection broke"));
             match fate {

@@ -14,7 +14,7 @@ use crate::{
     hold::{HoldEvent, HoldState},
     ids::{AgreementId, JobId},
     ledger::{Account, RevenueKind},
-    money::Rate,
+    money::{Rate, Rounding},
     policy::{Bearer, FeeRate, Policy},
     rail::{Order, Party},
     store::{Commit, Event, EventBody, InstructionState, Key, Kind, Record},
@@ -62,7 +62,7 @@ impl Auditor {
             }
         }
         self.check_use(before, agreement, commit, &mut found);
-        self.check_deposit(before, agreement, &policy, commit, &mut found);
+        self.check_deposit(before, agreement, commit, &mut found);
         for problem in found {
             let id = agreement.id;
             self.problem(format!(
@@ -86,7 +86,7 @@ impl Auditor {
             FeeRate::ByTier(rates) => rates.get(&tier).copied().unwrap_or(Rate::ZERO),
         };
         let fee = match bearer {
-            Bearer::Buyer => share(total, *rate, policy.fees.rounding),
+            Bearer::Buyer => share(total, *rate, Rounding::Down),
             Bearer::Worker => 0,
         };
         let right = *rate == due && *bearer == policy.fees.bearer && i128::from(deposit.minor()) == total + fee;
@@ -226,7 +226,6 @@ impl Auditor {
         &self,
         before: Option<&Agreement>,
         agreement: &Agreement,
-        policy: &Policy,
         commit: &Commit,
         found: &mut Vec<String>,
     ) {
@@ -290,7 +289,7 @@ impl Auditor {
             held && told(|event| matches!(event, AgreementEvent::Expired { cause: ExpiryCause::HoldExpired, .. }));
         let due = match ended {
             Some(earned) => {
-                let platform = share(earned, agreement.terms.rate, policy.fees.rounding);
+                let platform = share(earned, agreement.terms.rate, Rounding::Down);
                 let worker = if agreement.terms.bearer == Bearer::Buyer { earned } else { earned - platform };
                 Shares { worker, platform, buyer: deposit - worker - platform }
             }
