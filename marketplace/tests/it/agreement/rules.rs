@@ -39,6 +39,45 @@ fn pg_02_the_buyer_who_bears_the_fee_reserves_it_on_top() {
     assert_eq!(buyer_bears.agreement().terms.deposit.minor(), DEPOSIT + 500_000);
 }
 
+/// PG-07: the payer has signed for the rate, so the fee is never more than it, whatever the policy rounds jobs by.
+#[test]
+fn pg_07_a_fee_is_rounded_down() {
+    let mut policy = with_fee("0.025", Bearer::Worker);
+    policy.fees.rounding = tradepost::money::Rounding::Up;
+    for custody in CUSTODIES {
+        let mut desk = Desk::new(policy.clone(), custody).active();
+        let earned = desk.money(1_250_060);
+        desk.must(by(buyer()), disputed());
+        desk.must(operator(), AgreementCommand::Rule { earned, reason: "seen".into() }).settle_rail();
+        let fee = desk.events.iter().find_map(|event| match event {
+            AgreementEvent::CloseFinalized { fee, .. } => Some(fee.minor()),
+            _ => None,
+        });
+        assert_eq!((fee, desk.got(worker())), (Some(31_251), 1_250_060 - 31_251), "{custody:?}");
+    }
+}
+
+/// PG-17: a contract takes its fee out of what receipts earn, so the buyer cannot bear one on top there.
+#[test]
+fn pg_17_a_fee_on_top_and_receipts_do_not_go_together_in_a_contract() {
+    for (custody, bearer, fee) in [
+        (Custody::NonCustodial, Bearer::Buyer, "0.05"),
+        (Custody::NonCustodial, Bearer::Buyer, "0"),
+        (Custody::NonCustodial, Bearer::Worker, "0.05"),
+        (Custody::PerHold, Bearer::Buyer, "0.05"),
+    ] {
+        let desk = Desk::new(with_fee(fee, bearer), custody);
+        let mut proposal = proposal(|minor| desk.money(minor));
+        proposal.receipt_signer = Some(signer_of(&meter(1)));
+        let id = AgreementId(Uuid::from_u128(9));
+        let answer = desk.ask(&by(buyer()), &AgreementCommand::Propose { id, proposal: Box::new(proposal) });
+        let refused = matches!(&answer, Err(Rejection::BadReceiptSigner { reason }) if reason.contains("bear it"));
+        let wanted = (custody, bearer, fee) == (Custody::NonCustodial, Bearer::Buyer, "0.05");
+        assert_eq!(refused, wanted, "{custody:?} {bearer:?} {fee}");
+        assert_eq!(answer.is_ok(), !wanted, "{custody:?} {bearer:?} {fee}");
+    }
+}
+
 #[test]
 fn pg_03_the_seller_rejects_with_what_would_do_instead() {
     let mut desk = Desk::new(paegents(), Custody::Internal).proposed();

@@ -7,28 +7,28 @@ use serde_json::{Value, json};
 use tradepost::{
     ids::{AgentId, HoldId, InstructionId},
     money::{Currency, Money},
-    rail::{
-        Cursor, EscrowNews, HoldTerms, Instruction, Leg, ObservationBody, Order, Outcome, Party, SettlementRail,
-        VolatileMemory,
-    },
+    rail::{Cursor, EscrowNews, HoldTerms, Instruction, Leg, ObservationBody, Order, Outcome, Party, SettlementRail},
 };
 use tradepost_evm::{Act, Ask, EvmError, EvmRail, Incident, Mode, Role, Way, sign::SignatureProblem};
 
-use crate::stage::{Stage, key};
+use crate::{
+    nodes::Forgetful,
+    stage::{Stage, key},
+};
 
 struct Metered {
     stage: Stage,
     rail: EvmRail,
     hold: HoldId,
     parties: (AgentId, AgentId),
-    memory: Arc<VolatileMemory>,
+    memory: Arc<Forgetful>,
 }
 
 impl Metered {
     /// 100 units at 0.05 dollars, funded.
     async fn new() -> Self {
         let stage = Stage::new().await;
-        let memory: Arc<VolatileMemory> = Arc::default();
+        let memory: Arc<Forgetful> = Arc::default();
         let rail = stage.rail(memory.clone()).await;
         let parties = (AgentId(uuid::Uuid::from_u128(1)), AgentId(uuid::Uuid::from_u128(2)));
         rail.link_wallet(parties.0, key("buyer").address()).await.unwrap();
@@ -215,6 +215,78 @@ async fn pg_19_a_receipt_that_a_node_keeps_back_is_paid() {
     let told = ends(&story(&m.rail).await);
     let [ObservationBody::HoldSettled { legs, .. }] = &told[..] else { panic!("{told:?}") };
     assert_eq!(legs.iter().map(|leg| leg.amount.minor()).collect::<Vec<_>>(), [1_500_000, 3_500_000]);
+}
+
+impl Metered {
+    /// What the holds' ends were told to be, by a rail that reads so many blocks at once.
+    async fn ends(&self, blocks: u64) -> Vec<Vec<i64>> {
+        let mut config = self.stage.config.clone();
+        config.blocks_at_once = blocks;
+        let told = story(&self.stage.rail_as(config, self.memory.clone()).await).await;
+        let end = |body: &ObservationBody| match body {
+            ObservationBody::HoldSettled { legs, .. } => Some(legs.iter().map(|leg| leg.amount.minor()).collect()),
+            ObservationBody::HoldExpired { .. } => Some(Vec::new()),
+            _ => None,
+        };
+        told.iter().filter_map(end).collect()
+    }
+
+    async fn ends_with_a_claim(&self) {
+        self.sponsored(Act::Close { by: Role::Buyer }, "buyer").await.unwrap();
+        self.stage.pass(24 * 3600).await;
+        self.sponsored(Act::Claim, "seller").await.unwrap();
+        self.stage.mine(4).await;
+    }
+}
+
+/// Who dies between noting where a hold stands and publishing the page is repeated by whoever comes after, in pages of
+/// another size, and nothing counts twice.
+#[tokio::test]
+async fn a_page_that_was_noted_and_not_published_is_read_again() {
+    let m = Metered::new().await;
+    for cumulative in [1_000_000, 1_100_000] {
+        m.sponsored(Act::Release { cumulative }, "buyer").await.unwrap();
+    }
+    m.sponsored(receipt(30), "meter").await.unwrap();
+    m.stage.mine(3).await;
+    m.memory.forget(Some("page/"));
+    m.rail.work().await.unwrap_err();
+    m.memory.forget(None);
+    m.ends_with_a_claim().await;
+    assert_eq!(m.ends(2).await, [[1_500_000, 3_500_000]]);
+}
+
+/// Two processes read at once, each in pages of its own size.
+#[tokio::test]
+async fn two_processes_read_one_story() {
+    let m = Metered::new().await;
+    m.stage.mine(20).await;
+    m.sponsored(Act::Release { cumulative: 1_000_000 }, "buyer").await.unwrap();
+    m.stage.mine(20).await;
+    m.sponsored(receipt(30), "meter").await.unwrap();
+    m.ends_with_a_claim().await;
+    let (one, other) = tokio::join!(m.ends(3), m.ends(11));
+    assert_eq!(one, [[1_500_000, 3_500_000]]);
+    assert_eq!(one, other);
+    assert_eq!(m.rail.holdings().await.unwrap().total, usdc(0));
+}
+
+/// What a deep reorg undid is not of where a hold stands any more.
+#[tokio::test]
+async fn what_a_deep_reorg_undid_is_forgotten() {
+    let m = Metered::new().await;
+    let buyer = key("buyer").address();
+    let release = m.rail.options(m.hold, Act::Release { cumulative: 1_000_000 }).await.unwrap().call.unwrap();
+    m.stage.send(buyer, release.to, release.data.to_vec()).await;
+    m.stage.mine(4).await;
+    m.rail.work().await.unwrap();
+    m.stage.reorg(5).await;
+    m.stage.mine(4).await;
+    assert_eq!(m.stage.balance(key("seller").address()).await, 0, "it is undone");
+    m.rail.work().await.unwrap();
+    m.sponsored(Act::Close { by: Role::Buyer }, "buyer").await.unwrap();
+    m.stage.pass(24 * 3600).await;
+    assert_eq!(m.ends(1_000).await, [Vec::<i64>::new()]);
 }
 
 /// All that is told, from the beginning.

@@ -1,7 +1,7 @@
 //! Nodes that lag, lie or change sides, wallets that are contracts, and several chains at once.
 
 use std::sync::{
-    Arc,
+    Arc, Mutex,
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
@@ -164,9 +164,9 @@ async fn pg_05_an_intent_that_was_sent_and_not_noted_is_not_declined() {
     let allow = crate::stage::approveCall { spender: stage.config.escrow, amount: U256::from(1_000_000) };
     stage.send(key("payer").address(), stage.config.token, allow.abi_encode()).await;
     stage.automine(Automine::Off).await;
-    memory.forgets.store(true, Ordering::Relaxed);
+    memory.forget(Some("hold/"));
     rail.execute(&fund).await.unwrap_err();
-    memory.forgets.store(false, Ordering::Relaxed);
+    memory.forget(None);
     stage.drop_all().await;
     stage.pass(700).await;
     assert!(matches!(rail.lookup(&fund).await.unwrap(), Some(Outcome::Pending { .. })));
@@ -179,11 +179,18 @@ async fn pg_05_an_intent_that_was_sent_and_not_noted_is_not_declined() {
     assert!(matches!(found, Some(Outcome::Done(_))), "{found:?}");
 }
 
-/// Notes of holds are lost while it forgets.
+/// Some notes cannot be written at times.
 #[derive(Default)]
-struct Forgetful {
+pub struct Forgetful {
     notes: VolatileMemory,
-    forgets: AtomicBool,
+    forgets: Mutex<Option<&'static str>>,
+}
+
+impl Forgetful {
+    /// From now on no note whose key begins so is written.
+    pub fn forget(&self, keys: Option<&'static str>) {
+        *self.forgets.lock().unwrap() = keys;
+    }
 }
 
 #[async_trait]
@@ -193,7 +200,8 @@ impl RailMemory for Forgetful {
     }
 
     async fn swap(&self, key: &str, from: Option<&str>, to: &str) -> Result<bool, StoreError> {
-        match key.starts_with("hold/") && self.forgets.load(Ordering::Relaxed) {
+        let forgets = *self.forgets.lock().unwrap();
+        match forgets.is_some_and(|keys| key.starts_with(keys)) {
             true => Err(StoreError::new(StoreErrorKind::Full, "the disk is full")),
             false => self.notes.swap(key, from, to).await,
         }
