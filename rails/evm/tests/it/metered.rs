@@ -1,13 +1,19 @@
 //! Metered use, as the rail sees it: receipts, a close, its challenge window, claim and withdrawal.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+};
 
 use alloy_primitives::{B256, U64, U256, keccak256};
 use serde_json::{Value, json};
 use tradepost::{
     ids::{AgentId, HoldId, InstructionId},
     money::{Currency, Money},
-    rail::{Cursor, EscrowNews, HoldTerms, Instruction, Leg, ObservationBody, Order, Outcome, Party, SettlementRail},
+    rail::{
+        Cursor, EscrowNews, HoldTerms, Instruction, Leg, Observation, ObservationBody, Order, Outcome, Party,
+        SettlementRail,
+    },
 };
 use tradepost_evm::{Act, Ask, EvmError, EvmRail, Incident, Mode, Role, Way, sign::SignatureProblem};
 
@@ -222,13 +228,15 @@ impl Metered {
     async fn ends(&self, blocks: u64) -> Vec<Vec<i64>> {
         let mut config = self.stage.config.clone();
         config.blocks_at_once = blocks;
-        let told = story(&self.stage.rail_as(config, self.memory.clone()).await).await;
+        let told = observed(&self.stage.rail_as(config, self.memory.clone()).await).await;
+        // What is told twice has one id.
+        let told: HashMap<String, ObservationBody> = told.into_iter().map(|item| (item.id, item.body)).collect();
         let end = |body: &ObservationBody| match body {
             ObservationBody::HoldSettled { legs, .. } => Some(legs.iter().map(|leg| leg.amount.minor()).collect()),
             ObservationBody::HoldExpired { .. } => Some(Vec::new()),
             _ => None,
         };
-        told.iter().filter_map(end).collect()
+        told.values().filter_map(end).collect()
     }
 
     async fn ends_with_a_claim(&self) {
@@ -291,10 +299,14 @@ async fn what_a_deep_reorg_undid_is_forgotten() {
 
 /// All that is told, from the beginning.
 async fn story(rail: &EvmRail) -> Vec<ObservationBody> {
+    observed(rail).await.into_iter().map(|item| item.body).collect()
+}
+
+async fn observed(rail: &EvmRail) -> Vec<Observation> {
     let (mut at, mut told) = (Cursor::default(), Vec::new());
     for _ in 0..60 {
         let page = rail.observe(&at).await.unwrap();
-        told.extend(page.items.into_iter().map(|item| item.body));
+        told.extend(page.items);
         at = page.next;
     }
     told
