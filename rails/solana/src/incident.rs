@@ -91,15 +91,15 @@ pub enum Incident {
         /// When it was signed.
         signed_in: u64,
     },
-    /// The node has forgotten the time when this was signed, so nothing proves that it never landed.
+    /// The node has not the whole history of the time in which this could land, so nothing proves that it never did.
     /// It waits until a node with the history is asked.
-    #[error("the node has no history of {signature}, signed in slot {signed_in}; it starts at slot {first}")]
+    #[error("the node lacks blocks that could hold {signature}, signed in slot {signed_in}; it starts at slot {first}")]
     HistoryGone {
         /// The transaction.
         signature: Signature,
         /// When it was signed.
         signed_in: u64,
-        /// What the node still has.
+        /// Where the node's history begins. Before `signed_in`, there is a hole in it later on.
         first: u64,
     },
     /// The chain says that a deposit address got another amount than the transfers that this version

@@ -24,6 +24,8 @@ use crate::{
 
 /// How many transactions are followed at once.
 const IN_FLIGHT: usize = 16;
+/// How many blocks are listed at once where a node has to show that it has them all.
+const LISTED: usize = 10_000;
 /// How often a withdrawal may fail on chain before it is declined.
 const FAILURES: u32 = 5;
 
@@ -93,7 +95,7 @@ impl SolanaRail {
                     Some(error) => self.failed(batch, &error, status.slot).await?,
                 },
                 Some(_) => {}
-                None if is_past(batch, tip, &lanes, known_at) => self.expired(batch, signature, lanes.at).await?,
+                None if is_past(batch, tip, &lanes, known_at) => self.expired(batch, signature, tip, lanes.at).await?,
                 None => self.chain.send(&from_text(&batch.bytes)?).await,
             }
         }
@@ -156,14 +158,15 @@ impl SolanaRail {
         }
     }
 
-    /// The chain can never take a transaction any more, if the node's history goes back far enough to
-    /// prove it.
-    async fn expired(&self, batch: &Batch, signature: Signature, at: u64) -> Result<(), RailError> {
+    /// The chain can never take a transaction any more, if the node has the whole history of the time in which it
+    /// could.
+    async fn expired(&self, batch: &Batch, signature: Signature, tip: Tip, at: u64) -> Result<(), RailError> {
         // Another cluster's node knows nothing of it either.
         self.chain.is_of(&self.config.genesis).await?;
         // Asked after the status: what the node still has now, it had then.
         let first = self.chain.first_slot().await?;
-        if first > batch.signed_in {
+        let end = if batch.life.lane().is_some() { at } else { tip.slot };
+        if first > batch.signed_in || !self.has_all(batch, end).await? {
             self.tell(&Incident::HistoryGone { signature, signed_in: batch.signed_in, first });
             return Ok(());
         }
@@ -172,6 +175,36 @@ impl SolanaRail {
             next.queue.splice(0..0, again);
         })
         .await
+    }
+
+    /// Whether the node lists every block that could have taken a transaction: heights have no gaps, so their number
+    /// tells. One that was restarted from a snapshot may keep what it had before and lack what came between.
+    async fn has_all(&self, batch: &Batch, end: u64) -> Result<bool, RailError> {
+        let mut read = batch.signed_in;
+        while read < end {
+            let mut slots = self.chain.blocks(read + 1, LISTED).await?;
+            slots.retain(|slot| *slot <= end);
+            let Some(first) = slots.first() else { return Ok(false) };
+            let (height, parent) = self.chain.height_of(*first).await?;
+            if parent > read {
+                return Ok(false);
+            }
+            let mut is_last = false;
+            if let Life::Height { last_height } = batch.life {
+                let needed = usize::try_from((last_height + 1).saturating_sub(height)).unwrap_or(usize::MAX);
+                is_last = slots.len() >= needed;
+                slots.truncate(needed);
+            }
+            let Some(last) = slots.last() else { return Ok(true) }; // it begins after the transaction's end
+            if self.chain.height_of(*last).await?.0 + 1 != height + slots.len() as u64 {
+                return Ok(false);
+            }
+            if is_last {
+                return Ok(true);
+            }
+            read = *last;
+        }
+        Ok(batch.life.lane().is_some())
     }
 
     /// Takes a transaction out that ended in a slot, together with what else has to change in the same step.
@@ -331,7 +364,7 @@ impl SolanaRail {
         let lanes = self.lanes(batches);
         let mut asked: Vec<Pubkey> = lanes.iter().map(|(_, account)| *account).collect();
         asked.push(self.treasury);
-        let (at, mut found) = self.chain.accounts(&asked).await?;
+        let (at, mut found) = self.chain.finalized(&asked).await?;
         match found.pop().flatten() {
             Some(_) => Ok(Lanes::new(at, &lanes, found)),
             // A node that knows nothing of the treasury's account is no witness that a lane's is closed.

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    ops::Range,
     sync::{LazyLock, Mutex},
 };
 
@@ -59,6 +60,8 @@ pub struct Node {
     pub status_lag: usize,
     /// The first slot that the node still has the transactions of.
     pub oldest: u64,
+    /// Slots that the node lacks in the middle, as after a restart from a newer snapshot.
+    pub hole: Range<u64>,
     /// The next transaction sent waits for so many blocks before one takes it.
     pub hold_next: u32,
     /// A transaction waits at random for up to so many blocks.
@@ -107,6 +110,7 @@ impl Node {
             lag: 0,
             status_lag: 0,
             oldest: 0,
+            hole: 0..0,
             hold_next: 0,
             dawdle: 0,
             skip: 0,
@@ -319,6 +323,11 @@ impl Node {
         Some((transaction, meta))
     }
 
+    /// Whether the node has what happened in a slot.
+    pub(super) fn has(&self, slot: u64) -> bool {
+        slot >= self.oldest && !self.hole.contains(&slot)
+    }
+
     /// The last block that a commitment lets the node see.
     pub(super) fn seen(&self, commitment: CommitmentLevel) -> &Block {
         self.seen_behind(commitment, self.lag)
@@ -358,6 +367,16 @@ impl Node {
     /// Whether a transaction waits for a block.
     pub fn is_settled(&self) -> bool {
         self.pool.is_empty()
+    }
+
+    /// The slot that a transaction landed in.
+    pub fn slot_of(&self, signature: &Signature) -> u64 {
+        self.landed[signature].0
+    }
+
+    /// The last block's height.
+    pub fn height(&self) -> u64 {
+        self.blocks.last().unwrap().height
     }
 
     /// The last slot.

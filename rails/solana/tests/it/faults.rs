@@ -215,12 +215,13 @@ impl Run {
         self.world.front().calm();
         let mut node = self.world.front().node();
         (node.skip, node.lose, node.dawdle, node.hold_next, node.lag, node.oldest) = (0, 0, 0, 0, 0, 0);
+        node.hole = 0..0;
         drop(node);
         self.memory.chance.lock().unwrap().1 = 0;
     }
 
     async fn step(&mut self) {
-        match self.rng.random_range(0..14) {
+        match self.rng.random_range(0..15) {
             0 | 1 => self.deposit(),
             2 | 3 => self.withdraw().await,
             4 => self.restart().await,
@@ -234,6 +235,12 @@ impl Run {
             // The network keeps the next transaction for long.
             8 => self.world.front().node().hold_next = self.rng.random_range(0..60),
             9 => self.advance_by_hand(),
+            10 => {
+                // The node was restarted and lacks some of the last blocks, for a while.
+                let slot = self.world.front().node().slot();
+                let from = slot.saturating_sub(self.rng.random_range(0..30));
+                self.world.front().node().hole = from..from + self.rng.random_range(0..30);
+            }
             _ => {}
         }
         for _ in 0..self.rng.random_range(1..4) {

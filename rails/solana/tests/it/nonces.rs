@@ -253,6 +253,31 @@ async fn a_nonce_advanced_by_hand_is_proof_enough() {
     assert_eq!(world.tokens(&wallet).await, 5_000_000);
 }
 
+/// JP-26: a nonce is gone because its transaction landed, where the node has a hole in its history: it is not signed
+/// anew.
+#[tokio::test]
+async fn jp_26_a_nonce_that_went_in_a_hole_proves_nothing() {
+    let (world, rail) = on_nonces(96, 1, 1_000).await;
+    let (payout, wallet) = accepted(&world, &rail, 5_000_000).await;
+    rail.work().await.unwrap();
+    let first = signatures(&world).await;
+    for _ in 0..10 {
+        world.block().await;
+    }
+    let slot = world.front().node().slot_of(&first[0].parse().unwrap());
+    for hole in [slot..slot + 1, slot - 2..slot + 3] {
+        world.front().node().hole = hole.clone();
+        rail.work().await.unwrap();
+        assert_eq!(signatures(&world).await, first, "{hole:?}");
+        let told = world.incidents();
+        assert!(matches!(told[..], [Incident::HistoryGone { .. }]), "{hole:?}: {told:?}");
+    }
+    world.front().node().hole = 0..0;
+    world.settle(&rail).await;
+    assert!(is_done(&rail, &payout).await);
+    assert_eq!(world.tokens(&wallet).await, 5_000_000);
+}
+
 /// JP-26: a transaction that fails has used its nonce up: nothing of it took effect, and the lane goes on.
 #[tokio::test]
 async fn a_failure_advances_the_nonce_too() {

@@ -15,7 +15,8 @@ use spl_token_interface::{
 };
 use tradepost::rail::{Instruction, Order, Outcome, RailErrorKind, SettlementRail};
 use tradepost_solana::{
-    AddressError, AddressWarning, Incident, Key, SeedSigner, Signer, SignerError, SolanaConfig, SolanaRail, Spent,
+    AddressError, AddressWarning, Finality, Incident, Key, SeedSigner, Signer, SignerError, SolanaConfig, SolanaRail,
+    Spent,
 };
 
 use crate::{
@@ -136,6 +137,82 @@ async fn a_node_that_does_not_know_is_not_believed() {
     world.settle(&rail).await;
     assert!(is_done(&rail, &payout).await);
     assert_eq!(world.tokens(&wallet).await, 5_000_000);
+}
+
+/// JP-26: it landed where the node has a hole in its history, which reaches back to before: nothing is signed anew,
+/// wherever the hole is.
+#[tokio::test]
+async fn jp_26_a_hole_in_the_history_proves_nothing() {
+    let (world, rail) = funded(60).await;
+    let wallet = Keypair::new().pubkey();
+    let payout = world.payout(wallet, 5_000_000);
+    rail.execute(&payout).await.unwrap();
+    rail.work().await.unwrap();
+    let first = written_down(&world).await;
+    for _ in 0..60 {
+        world.block().await;
+    }
+    assert_eq!(world.tokens(&wallet).await, 5_000_000, "it landed");
+    let slot = world.front().node().slot_of(&first[0].0.parse().unwrap());
+    let valid_for = world.front().node().valid_for;
+    for hole in [slot..slot + 1, slot - 5..slot + 1, slot..slot + 5, slot..slot + valid_for + 5, slot..slot + 50] {
+        world.front().node().hole = hole.clone();
+        rail.work().await.unwrap();
+        assert_eq!(written_down(&world).await, first, "{hole:?}");
+        let told = world.incidents();
+        assert!(matches!(told[..], [Incident::HistoryGone { .. }]), "{hole:?}: {told:?}");
+    }
+    world.front().node().hole = 0..0;
+    world.settle(&rail).await;
+    assert!(is_done(&rail, &payout).await);
+    assert_eq!(world.tokens(&wallet).await, 5_000_000);
+}
+
+/// JP-26: a hole that begins after a blockhash's end is no reason to wait.
+#[tokio::test]
+async fn jp_26_a_hole_after_the_end_does_not_matter() {
+    let (world, rail) = funded(61).await;
+    let payout = world.payout(Keypair::new().pubkey(), 5_000_000);
+    rail.execute(&payout).await.unwrap();
+    world.front().node().lose = 1000;
+    rail.work().await.unwrap();
+    let slot = world.front().node().slot();
+    for _ in 0..80 {
+        world.block().await;
+    }
+    world.front().node().lose = 0;
+    let valid_for = world.front().node().valid_for;
+    world.front().node().hole = slot + valid_for + 1..slot + 70;
+    world.settle(&rail).await;
+    assert!(is_done(&rail, &payout).await);
+    assert_eq!(world.incidents(), []);
+}
+
+/// JP-26: where withdrawals count once confirmed, what can still land is judged by finalized blocks all the same.
+#[tokio::test]
+async fn jp_26_expiry_is_judged_by_finalized_blocks() {
+    let (mut world, _) = funded(62).await;
+    world.config.finality = Finality::Confirmed;
+    let rail = world.rail().await;
+    let payout = world.payout(Keypair::new().pubkey(), 5_000_000);
+    rail.execute(&payout).await.unwrap();
+    world.front().node().lose = 1000;
+    rail.work().await.unwrap();
+    let first = written_down(&world).await;
+    let last_height = {
+        let node = world.front().node();
+        node.height() + node.valid_for - 1
+    };
+    while world.front().node().height() < last_height + 3 {
+        world.block().await;
+        rail.work().await.unwrap();
+        assert_eq!(written_down(&world).await, first, "a height of {last_height} is not past by finality");
+    }
+    for _ in 0..2 {
+        world.block().await;
+        rail.work().await.unwrap();
+    }
+    assert_ne!(written_down(&world).await, first);
 }
 
 /// JP-26: the status comes from a node that is behind the one that told the height: it proves nothing.
