@@ -57,6 +57,12 @@ pub(crate) struct Queued {
     /// How often a transaction failed because of it.
     #[serde(default)]
     pub(crate) failures: u32,
+    /// What it takes from the treasury, in minor units.
+    #[serde(default)]
+    pub(crate) minor: i64,
+    /// The slot before which it is not tried again.
+    #[serde(default)]
+    pub(crate) rests_until: u64,
 }
 
 /// A signed transaction.
@@ -107,8 +113,13 @@ pub(crate) struct Placed {
     pub(crate) place: usize,
     /// What the transaction moves for it, in minor units.
     pub(crate) minor: i64,
-    /// What it pays for a token account that did not exist, in lamports.
-    pub(crate) rent: u64,
+}
+
+impl Placed {
+    /// The withdrawal, to be tried again.
+    pub(crate) const fn queued(self) -> Queued {
+        Queued { id: self.id, failures: self.failures, minor: self.minor, rests_until: 0 }
+    }
 }
 
 impl Outgoing {

@@ -76,7 +76,7 @@ impl SolanaRail {
             let state = match &note.payout.state {
                 PayoutState::Done { .. } | PayoutState::Declined(_) => break,
                 PayoutState::Accepted => {
-                    self.enqueue(instruction.id).await?;
+                    self.enqueue(instruction.id, amount.minor()).await?;
                     break;
                 }
                 PayoutState::Held => match decision(instruction) {
@@ -84,7 +84,7 @@ impl SolanaRail {
                     Some(Decision::Approve) => {
                         // The queue first: a held withdrawal in the queue is left alone, an accepted
                         // one that is in no queue would be forgotten.
-                        self.enqueue(instruction.id).await?;
+                        self.enqueue(instruction.id, amount.minor()).await?;
                         PayoutState::Accepted
                     }
                     Some(Decision::Refuse(reason)) => {
@@ -116,7 +116,7 @@ impl SolanaRail {
     }
 
     /// Puts a withdrawal into the queue, unless it is on its way already or has been.
-    async fn enqueue(&self, id: InstructionId) -> Result<(), RailError> {
+    async fn enqueue(&self, id: InstructionId, minor: i64) -> Result<(), RailError> {
         loop {
             let stand = Stand::read(&*self.memory).await?;
             let note = PayoutNote::read(&*self.memory, id).await?;
@@ -130,7 +130,7 @@ impl SolanaRail {
                 return Err(RailError::new(busy, format!("{QUEUE} withdrawals wait already")));
             }
             let mut next = stand.outgoing.clone();
-            next.queue.push(Queued { id, failures: 0 });
+            next.queue.push(Queued { id, failures: 0, minor, rests_until: 0 });
             if stand.write(&*self.memory, next).await?.is_some() {
                 return Ok(());
             }

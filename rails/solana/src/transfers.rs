@@ -102,6 +102,13 @@ impl<'a> Read<'a> {
         self.balance(&self.meta.post_token_balances, account) - self.balance(&self.meta.pre_token_balances, account)
     }
 
+    /// What was paid for an account to be made, in lamports.
+    pub(crate) fn rent(&self, account: &Pubkey) -> u64 {
+        let Some(index) = self.keys.iter().position(|key| key == account) else { return 0 };
+        let at = |balances: &[u64]| balances.get(index).copied().unwrap_or_default();
+        at(&self.meta.post_balances).saturating_sub(at(&self.meta.pre_balances))
+    }
+
     /// Who owned a token account.
     pub(crate) fn owner(&self, account: &Pubkey) -> Option<String> {
         let index = self.keys.iter().position(|key| key == account)?;

@@ -11,15 +11,15 @@ use tradepost::{
 };
 
 use crate::{
-    address::{parse, token_account},
+    address::{AddressError, parse, token_account},
     chain::{ACCOUNTS_AT_ONCE, Tip, nonsense},
     incident::Incident,
     nonces::{Lane, Lanes},
     notes::{Batch, Life, Outgoing, PayoutNote, PayoutState, Placed, Queued, Spent, Stand, What},
-    plan::Plan,
+    plan::{Plan, culprit},
     rail::SolanaRail,
     sign::{from_text, to_text},
-    transfers::Read,
+    transfers::{Read, Transfer},
 };
 
 /// How many transactions are followed at once.
@@ -117,9 +117,11 @@ impl SolanaRail {
                 if note.payout.state != PayoutState::Accepted {
                     continue; // written before
                 }
-                let account = token_account(&self.wallet_of(&note)?, &self.config.mint);
-                let moved =
-                    transfers.iter().find(|moved| moved.place == one.place.to_string() && moved.to.is(&account));
+                let wallet = self.wallet_of(&note).map_err(|error| {
+                    RailError::new(RailErrorKind::Refused, "an accepted withdrawal goes nowhere").caused_by(error)
+                })?;
+                let account = token_account(&wallet, &self.config.mint);
+                let moved = paid_by(&transfers, one).filter(|moved| moved.to.is(&account));
                 let moved = moved.ok_or_else(|| nonsense(format!("{signature} does not pay {account}")))?;
                 let amount = i64::try_from(moved.amount).map_err(|_| nonsense("more than there is"))?;
                 let receipt = Receipt {
@@ -130,7 +132,12 @@ impl SolanaRail {
                     cost: None,
                     hold_expires_at: None,
                 };
-                let spent = Spent { fee: share(read.meta.fee, placed.len(), i), rent: one.rent };
+                // Of two that go to one new account the first one makes it.
+                let made = !placed[..i]
+                    .iter()
+                    .any(|other| paid_by(&transfers, other).is_some_and(|moved| moved.to.is(&account)));
+                let rent = if made { read.rent(&account) } else { 0 };
+                let spent = Spent { fee: share(read.meta.fee, placed.len(), i), rent };
                 let state = PayoutState::Done { receipt: Box::new(receipt), spent };
                 ended += usize::from(note.write(&*self.memory, one.id, state).await?);
             }
@@ -152,7 +159,9 @@ impl SolanaRail {
                 self.take_out(batch, slot, |_, _| {}).await
             }
             What::Pay(placed) => {
-                let culprit = self.blame(placed, batch.life.lane().is_some(), error);
+                let culprit = culprit(placed, batch.life.lane().is_some(), error);
+                culprit.into_iter().for_each(|culprit| self.tell_failed(culprit, error));
+                let culprit = culprit.map(|culprit| culprit.id);
                 self.take_out(batch, slot, |next, placed| requeue(next, placed, culprit, error)).await
             }
         }
@@ -171,8 +180,7 @@ impl SolanaRail {
             return Ok(());
         }
         self.take_out(batch, at, |next, placed| {
-            let again = placed.iter().map(|one| Queued { id: one.id, failures: one.failures });
-            next.queue.splice(0..0, again);
+            next.queue.splice(0..0, placed.iter().map(|one| one.queued()));
         })
         .await
     }
@@ -343,17 +351,9 @@ impl SolanaRail {
         }
     }
 
-    /// Which withdrawal a transaction failed by.
-    pub(crate) fn blame(&self, placed: &[Placed], on_nonce: bool, error: &TransactionError) -> Option<InstructionId> {
-        let TransactionError::InstructionError(at, _) = error else { return None };
-        if on_nonce && *at == 0 {
-            return None; // the nonce could not be advanced
-        }
-        let culprit = placed.iter().find(|one| one.place >= usize::from(*at))?;
-        let reason = error.to_string();
-        let failures = culprit.failures + 1;
-        self.tell(&Incident::WithdrawalFailed { instruction: culprit.id, failures, reason });
-        Some(culprit.id)
+    pub(crate) fn tell_failed(&self, one: &Placed, error: &TransactionError) {
+        let (failures, reason) = (one.failures + 1, error.to_string());
+        self.tell(&Incident::WithdrawalFailed { instruction: one.id, failures, reason });
     }
 
     /// The lanes that transactions are on, as they are now; nothing is asked if there are none.
@@ -372,13 +372,11 @@ impl SolanaRail {
         }
     }
 
-    pub(crate) fn wallet_of(&self, note: &PayoutNote) -> Result<Pubkey, RailError> {
+    pub(crate) fn wallet_of(&self, note: &PayoutNote) -> Result<Pubkey, AddressError> {
         let Order::Payout { destination: Some(text), .. } = &note.payout.order else {
-            return Err(RailError::new(RailErrorKind::Refused, "an accepted withdrawal goes nowhere"));
+            return Err(AddressError::Missing);
         };
-        parse(text, &self.treasury, &self.config.mint).map_err(|error| {
-            RailError::new(RailErrorKind::Refused, "an accepted withdrawal goes nowhere").caused_by(error)
-        })
+        parse(text, &self.treasury, &self.config.mint)
     }
 }
 
@@ -395,7 +393,7 @@ pub(crate) fn requeue(
         if failures > FAILURES {
             next.declined.push((one.id, Decline { code: "failed_on_chain".into(), message: error.to_string() }));
         } else {
-            again.push(Queued { id: one.id, failures });
+            again.push(Queued { failures, ..one.queued() });
         }
     }
     next.queue.splice(0..0, again);
@@ -407,6 +405,11 @@ fn is_past(batch: &Batch, tip: Tip, lanes: &Lanes, known_at: u64) -> bool {
         Life::Height { last_height } => tip.height > *last_height && known_at >= tip.slot,
         Life::Nonce { lane, nonce } => lanes.is_gone(*lane, nonce, batch.signed_in) && known_at >= lanes.at,
     }
+}
+
+/// The transfer that pays a withdrawal.
+fn paid_by<'a>(transfers: &'a [Transfer], one: &Placed) -> Option<&'a Transfer> {
+    transfers.iter().find(|moved| moved.place == one.place.to_string())
 }
 
 /// One withdrawal's share of a transaction's fee; the first ones bear the remainder.

@@ -62,6 +62,8 @@ pub struct Node {
     pub oldest: u64,
     /// Slots that the node lacks in the middle, as after a restart from a newer snapshot.
     pub hole: Range<u64>,
+    /// What the node says that every transaction would fail by, whether it would or not.
+    pub simulates: Option<TransactionError>,
     /// The next transaction sent waits for so many blocks before one takes it.
     pub hold_next: u32,
     /// A transaction waits at random for up to so many blocks.
@@ -111,6 +113,7 @@ impl Node {
             status_lag: 0,
             oldest: 0,
             hole: 0..0,
+            simulates: None,
             hold_next: 0,
             dawdle: 0,
             skip: 0,

@@ -178,7 +178,7 @@ fn simulate(node: &Node, params: &Value) -> Answer {
         transaction.message.set_recent_blockhash(node.blocks.last().unwrap().hash);
     }
     let (error, meta) = match node.svm.simulate_transaction(transaction) {
-        Ok(run) => (None, run.meta),
+        Ok(run) => (node.simulates.clone(), run.meta),
         Err(failed) => (Some(failed.err), failed.meta),
     };
     let value = json!({

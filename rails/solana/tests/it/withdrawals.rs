@@ -5,10 +5,12 @@ use std::{collections::BTreeSet, sync::Arc};
 use async_trait::async_trait;
 use futures::future::join_all;
 use serde_json::Value;
+use solana_instruction::error::InstructionError;
 use solana_keypair::Keypair;
 use solana_pubkey::Pubkey;
 use solana_signature::Signature;
 use solana_signer::Signer as _;
+use solana_transaction_error::TransactionError;
 use spl_token_interface::{
     ID as TOKEN,
     instruction::{self as token, AuthorityType},
@@ -451,6 +453,173 @@ async fn a_treasury_in_trouble_is_told_and_waited_for() {
     rail.work().await.unwrap();
     let told = world.incidents();
     assert!(matches!(told[..], [Incident::LowSol { floor, .. }] if floor == 60 * SOL), "{told:?}");
+}
+
+/// JP-26: any number of withdrawals that are more than the treasury has wait, and those behind them are paid, also one
+/// that failed before.
+#[tokio::test]
+async fn jp_26_what_the_treasury_cannot_pay_stops_nobody() {
+    let (world, rail) = funded(63).await;
+    let receiver = Keypair::new();
+    world.send(&[world.create_account(&receiver.pubkey())], &[]).await;
+    let failed = world.payout(receiver.pubkey(), 2_000_000);
+    rail.execute(&failed).await.unwrap();
+    world.front().node().hold_next = 8;
+    assert_eq!(rail.work().await.unwrap().sent, 1);
+    let account = world.account_of(&receiver.pubkey());
+    let close = token::close_account(&TOKEN, &account, &receiver.pubkey(), &receiver.pubkey(), &[]).unwrap();
+    world.send(&[close], &[&receiver]).await;
+    let large: Vec<Instruction> = (0..25).map(|i| world.payout(Keypair::new().pubkey(), 2_000_000_000 + i)).collect();
+    let small: Vec<Instruction> = (0..12).map(|_| world.payout(Keypair::new().pubkey(), 1_000_000)).collect();
+    for payout in large.iter().chain(&small) {
+        rail.execute(payout).await.unwrap();
+    }
+    for _ in 0..40 {
+        rail.work().await.unwrap();
+        world.block().await;
+    }
+    for payout in small.iter().chain([&failed]) {
+        assert!(is_done(&rail, payout).await);
+    }
+    for payout in &large {
+        assert!(matches!(rail.lookup(payout).await.unwrap(), Some(Outcome::Pending { .. })));
+    }
+    let needed = large[0].order.amount();
+    let told = world.incidents();
+    assert!(told.iter().all(|told| match told {
+        Incident::LowToken { needed: n, .. } => *n == needed,
+        other => matches!(other, Incident::WithdrawalFailed { failures: 1, .. }),
+    }));
+}
+
+/// JP-26: with too little SOL for the rent of new accounts, withdrawals to those that exist go by.
+#[tokio::test]
+async fn jp_26_new_accounts_that_cannot_be_paid_for_stop_nobody() {
+    let (world, rail) = funded(64).await;
+    let there = Keypair::new().pubkey();
+    world.send(&[world.create_account(&there)], &[]).await;
+    let all = world.rpc.get_balance(&rail.treasury()).await.unwrap();
+    let (treasury, issuer) = (world.key(0), world.issuer.pubkey());
+    let drain = solana_system_interface::instruction::transfer(&treasury.pubkey(), &issuer, all - 1_000_000);
+    world.send(&[drain], &[&treasury]).await;
+    let new: Vec<Instruction> = (0..25).map(|_| world.payout(Keypair::new().pubkey(), 1_000_000)).collect();
+    let old = world.payout(there, 1_000_000);
+    for payout in new.iter().chain([&old]) {
+        rail.execute(payout).await.unwrap();
+    }
+    for _ in 0..10 {
+        rail.work().await.unwrap();
+        world.block().await;
+    }
+    assert!(is_done(&rail, &old).await);
+    assert!(world.incidents().iter().all(|told| matches!(told, Incident::LowSol { .. })));
+    world.airdrop(&rail.treasury(), SOL).await;
+    world.settle(&rail).await;
+    for payout in &new {
+        assert!(is_done(&rail, payout).await);
+    }
+}
+
+/// JP-26: the issuer freezes the treasury, and that is not final yet: withdrawals wait, none is at fault.
+#[tokio::test]
+async fn jp_26_a_treasury_that_was_just_frozen_declines_nothing() {
+    let (world, rail) = funded(65).await;
+    let payouts: Vec<Instruction> = (0..5).map(|_| world.payout(Keypair::new().pubkey(), 1_000_000)).collect();
+    for payout in &payouts {
+        rail.execute(payout).await.unwrap();
+    }
+    let account = world.account_of(&rail.treasury());
+    let issuer = world.issuer.pubkey();
+    let freeze = token::freeze_account(&TOKEN, &account, &world.mint, &issuer, &[]).unwrap();
+    world.front().node().run_now(&[freeze], &[&world.issuer]);
+    world.block().await;
+    for _ in 0..10 {
+        assert_eq!(rail.work().await.unwrap().sent, 0);
+    }
+    assert_eq!(world.incidents(), [], "whose account is frozen is not known yet");
+    for _ in 0..5 {
+        world.block().await;
+    }
+    rail.work().await.unwrap();
+    assert_eq!(world.incidents(), [Incident::TreasuryFrozen { account }]);
+    let thaw = token::thaw_account(&TOKEN, &account, &world.mint, &issuer, &[]).unwrap();
+    world.send(&[thaw], &[]).await;
+    world.settle(&rail).await;
+    for payout in &payouts {
+        assert!(is_done(&rail, payout).await);
+    }
+}
+
+/// JP-26: the receiver has just closed its token account, which is not final yet: it is made anew.
+#[tokio::test]
+async fn jp_26_an_account_that_was_just_closed_is_made_again() {
+    let (world, rail) = funded(66).await;
+    let receiver = Keypair::new();
+    world.send(&[world.create_account(&receiver.pubkey())], &[]).await;
+    let account = world.account_of(&receiver.pubkey());
+    let payouts = [world.payout(receiver.pubkey(), 2_000_000), world.payout(Keypair::new().pubkey(), 1_000_000)];
+    for payout in &payouts {
+        rail.execute(payout).await.unwrap();
+    }
+    let close = token::close_account(&TOKEN, &account, &receiver.pubkey(), &receiver.pubkey(), &[]).unwrap();
+    world.front().node().run_now(&[close], &[&world.issuer, &receiver]);
+    world.block().await;
+    let before = world.rpc.get_balance(&rail.treasury()).await.unwrap();
+    world.settle(&rail).await;
+    let mut spent = 0;
+    for payout in &payouts {
+        assert!(is_done(&rail, payout).await);
+        let Spent { fee, rent } = rail.spent(payout.id).await.unwrap().unwrap();
+        assert!(rent > 0);
+        spent += fee + rent;
+    }
+    assert_eq!(world.tokens(&receiver.pubkey()).await, 2_000_000);
+    assert_eq!(before - world.rpc.get_balance(&rail.treasury()).await.unwrap(), spent);
+    let told = world.incidents();
+    assert!(matches!(told[..], [Incident::WithdrawalFailed { failures: 1, .. }]), "{told:?}");
+}
+
+/// JP-26: what is booked as rent is what was paid: nothing where the account exists by then, the rest where somebody
+/// has sent lamports to it, and once for two withdrawals to one wallet.
+#[tokio::test]
+async fn jp_26_rent_is_booked_as_it_was_paid() {
+    let (world, rail) = funded(67).await;
+    let (twice, sent) = (Keypair::new().pubkey(), Keypair::new().pubkey());
+    let rent = world.rpc.get_minimum_balance_for_rent_exemption(165).await.unwrap();
+    world.airdrop(&world.account_of(&sent), 900_000).await;
+    let payouts = [world.payout(twice, 1_000_000), world.payout(twice, 2_000_000), world.payout(sent, 1_000_000)];
+    for payout in &payouts {
+        rail.execute(payout).await.unwrap();
+    }
+    world.settle(&rail).await;
+    let mut rents = Vec::new();
+    for payout in &payouts {
+        rents.push(rail.spent(payout.id).await.unwrap().unwrap().rent);
+    }
+    assert_eq!(rents, [rent, 0, rent - 900_000]);
+}
+
+/// JP-26: a node that says of everything that it would fail declines nothing in a hurry.
+#[tokio::test]
+async fn jp_26_a_simulation_that_fails_counts_once_and_is_slept_on() {
+    let (world, rail) = funded(68).await;
+    let payouts: Vec<Instruction> = (0..5).map(|_| world.payout(Keypair::new().pubkey(), 1_000_000)).collect();
+    for payout in &payouts {
+        rail.execute(payout).await.unwrap();
+    }
+    let error = InstructionError::InvalidAccountData;
+    world.front().node().simulates = Some(TransactionError::InstructionError(0, error));
+    for round in 0..20 {
+        rail.work().await.unwrap();
+        let told = world.incidents();
+        assert_eq!(told.len(), usize::from(round < 5), "{told:?}");
+        assert!(told.iter().all(|told| matches!(told, Incident::WithdrawalFailed { failures: 1, .. })), "{told:?}");
+    }
+    world.front().node().simulates = None;
+    world.settle(&rail).await;
+    for payout in &payouts {
+        assert!(is_done(&rail, payout).await);
+    }
 }
 
 /// JP-26: a withdrawal above the limit waits for an operator, who approves it or says why not.
