@@ -195,13 +195,20 @@ impl Chain {
         Ok((height, block.parent_slot))
     }
 
+    /// The signatures of a block's transactions, in their order.
+    pub(crate) async fn signatures(&self, slot: u64) -> Result<Vec<String>, RailError> {
+        let block = self.block_with(slot, TransactionDetails::Signatures).await?;
+        block.signatures.ok_or_else(|| nonsense(format!("block {slot} comes without signatures")))
+    }
+
     async fn block_with(&self, slot: u64, details: TransactionDetails) -> Result<UiConfirmedBlock, RailError> {
         let config = RpcBlockConfig {
             encoding: Some(UiTransactionEncoding::Base64),
             transaction_details: Some(details),
             rewards: Some(false),
             commitment: Some(self.finality.commitment()),
-            max_supported_transaction_version: Some(0),
+            // One transaction of a version that nobody here can read must not hide the others.
+            max_supported_transaction_version: Some(u8::MAX),
         };
         self.rpc.get_block_with_config(slot, config).await.map_err(failed)
     }
@@ -262,7 +269,7 @@ impl Chain {
             encoding: Some(UiTransactionEncoding::Base64),
             ..RpcSendTransactionConfig::default()
         };
-        if let Err(error) = self.rpc.send_transaction_with_config(transaction, config).await {
+        if let Err(error) = self.rpc.send_transaction_with_config(transaction, config).await.map_err(failed) {
             tracing::debug!(%error, "a node did not take a transaction");
         }
     }

@@ -62,6 +62,8 @@ pub struct Node {
     pub oldest: u64,
     /// Slots that the node lacks in the middle, as after a restart from a newer snapshot.
     pub hole: Range<u64>,
+    /// A transaction that is of a version that nobody knows yet.
+    pub newer: Option<Signature>,
     /// What the node says that every transaction would fail by, whether it would or not.
     pub simulates: Option<TransactionError>,
     /// The next transaction sent waits for so many blocks before one takes it.
@@ -113,6 +115,7 @@ impl Node {
             status_lag: 0,
             oldest: 0,
             hole: 0..0,
+            newer: None,
             simulates: None,
             hold_next: 0,
             dawdle: 0,

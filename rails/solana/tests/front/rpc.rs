@@ -125,8 +125,28 @@ fn block(node: &Node, params: &Value) -> Answer {
         "blockhash": block.hash.to_string(), "previousBlockhash": block.previous.to_string(),
         "parentSlot": block.parent, "blockHeight": block.height, "blockTime": null,
     });
-    if params[1]["transactionDetails"] == "full" {
-        answer["transactions"] = block.transactions.iter().map(|(tx, meta)| encode(tx, meta)).collect();
+    let is_newer = |tx: &VersionedTransaction| node.newer == Some(tx.signatures[0]);
+    let most = params[1]["maxSupportedTransactionVersion"].as_u64();
+    match params[1]["transactionDetails"].as_str() {
+        Some("none") => {}
+        Some("signatures") => {
+            let signatures = block.transactions.iter().map(|(tx, _)| tx.signatures[0].to_string());
+            answer["signatures"] = signatures.collect();
+        }
+        _ if most < Some(1) && block.transactions.iter().any(|(tx, _)| is_newer(tx)) => {
+            return Err((-32015, "Transaction version (1) is not supported by the requesting client.".into()));
+        }
+        _ => {
+            let encoded = |(tx, meta): &(VersionedTransaction, UiTransactionStatusMeta)| {
+                let mut encoded = encode(tx, meta);
+                if is_newer(tx) {
+                    (encoded["version"], encoded["transaction"][0]) =
+                        (json!(1), json!(BASE64_STANDARD.encode([129; 99])));
+                }
+                encoded
+            };
+            answer["transactions"] = block.transactions.iter().map(encoded).collect();
+        }
     }
     Ok(answer)
 }
