@@ -12,7 +12,7 @@ use tradepost::{
 
 use crate::{
     address::{AddressError, parse, token_account},
-    chain::{ACCOUNTS_AT_ONCE, Tip, nonsense},
+    chain::{ACCOUNTS_AT_ONCE, Account, Tip, nonsense},
     incident::Incident,
     nonces::{Lane, Lanes},
     notes::{Batch, Life, Outgoing, PayoutNote, PayoutState, Placed, Queued, Spent, Stand, What},
@@ -284,7 +284,8 @@ impl SolanaRail {
         {
             return self.sign_and_send(plan, slot, stand).await;
         }
-        match self.plan_sweep(&stand, &lanes, lamports, found[1].is_some(), deposits.iter().zip(&swept)).await? {
+        let exists = found[1].as_ref().and_then(Account::token).is_some();
+        match self.plan_sweep(&stand, &lanes, lamports, exists, deposits.iter().zip(&swept)).await? {
             Some(plan) => self.sign_and_send(plan, slot, stand).await,
             None => Ok(0),
         }

@@ -1,6 +1,9 @@
 //! Withdrawals: paid once, whatever the network, the node and the process do (JP-26).
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex},
+};
 
 use async_trait::async_trait;
 use futures::future::join_all;
@@ -795,4 +798,88 @@ async fn deposits_are_swept_into_the_treasury() {
     for (wallet, minor) in &wallets {
         assert_eq!(world.rpc.get_multiple_accounts(&[*wallet]).await.unwrap(), [None], "{minor}: it never had SOL");
     }
+}
+
+/// JP-24: somebody sent lamports to where the treasury's token account is to be: it is made all the same.
+#[tokio::test]
+async fn jp_24_a_treasury_account_that_was_paid_to_before_is_made() {
+    let world = World::simulated(57).await;
+    let rail = world.rail().await;
+    world.airdrop(&world.account_of(&rail.treasury()), 1_000_000).await;
+    let deposit = rail.deposit_address(world.agent()).await.unwrap().wallet;
+    world.issue(&deposit, 5_000_000).await;
+    world.settle(&rail).await;
+    assert_eq!(world.tokens(&rail.treasury()).await, 5_000_000);
+    assert_eq!(world.incidents(), []);
+}
+
+/// The treasury holds less than it should; a sweep that would fail is told, and made later.
+#[tokio::test]
+async fn jp_24_a_low_treasury_and_a_failing_sweep_are_told() {
+    let (mut world, _) = funded(58).await;
+    world.config.low_token = 1_004_000_000;
+    let rail = world.rail().await;
+    let deposit = rail.deposit_address(world.agent()).await.unwrap().wallet;
+    world.issue(&deposit, 5_000_000).await;
+    let error = TransactionError::InstructionError(0, InstructionError::InvalidAccountData);
+    world.front().node().simulates = Some(error.clone());
+    rail.work().await.unwrap();
+    let (held, needed) = (world.payout("", 1_000_000_000), world.payout("", 1_004_000_000));
+    let low = Incident::LowToken { held: held.order.amount(), needed: needed.order.amount() };
+    assert_eq!(world.incidents(), [low, Incident::SweepFailed { addresses: 1, reason: error.to_string() }]);
+    world.front().node().simulates = None;
+    world.settle(&rail).await;
+    world.incidents();
+    rail.work().await.unwrap();
+    assert_eq!(world.incidents(), [], "the treasury has 1005");
+}
+
+/// What is logged, as text.
+#[derive(Default)]
+struct Log(Mutex<String>);
+
+impl tracing::Subscriber for Log {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        if event.metadata().target().starts_with("tradepost") {
+            let mut text = self.0.lock().unwrap();
+            event.record(&mut |field: &tracing::field::Field, value: &dyn std::fmt::Debug| {
+                text.push_str(&format!("{field}={value:?} "));
+            });
+        }
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+/// A node's address may carry an API key: it is in no log.
+#[tokio::test]
+async fn jp_26_the_nodes_address_is_not_logged() {
+    let (world, _) = funded(59).await;
+    let url = format!("{}/?api-key=SECRET", world.front().url());
+    let rpc = Arc::new(solana_client::nonblocking::rpc_client::RpcClient::new(url));
+    let signer = Arc::new(SeedSigner::new(&world.seed).unwrap());
+    let rail = SolanaRail::connect(world.config.clone(), rpc, signer, world.memory.clone()).await.unwrap();
+    rail.execute(&world.payout(Keypair::new().pubkey(), 1_000_000)).await.unwrap();
+    world.front().next(Some("sendTransaction"), Fault::LoseRequest);
+    let log = Arc::new(Log::default());
+    let guard = tracing::subscriber::set_default(log.clone());
+    assert_eq!(rail.work().await.unwrap().sent, 1);
+    drop(guard);
+    let text = log.0.lock().unwrap();
+    assert!(text.contains("did not take"), "{text}");
+    assert!(!text.contains("SECRET"), "{text}");
 }
