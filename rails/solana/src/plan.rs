@@ -249,7 +249,7 @@ impl SolanaRail {
         lanes: &Lanes,
         lamports: u64,
         treasury_exists: bool,
-        deposits: impl Iterator<Item = (&DepositAddress, &Option<Account>)>,
+        deposits: &[(DepositAddress, Option<Account>)],
     ) -> Result<Option<Plan>, RailError> {
         let lane = self.free_lane(&stand.outgoing, lanes);
         if self.waits_for(lane.as_ref()) {
@@ -259,11 +259,15 @@ impl SolanaRail {
         if !treasury_exists {
             instructions.push(self.create(&self.treasury));
         }
-        for (address, account) in deposits {
+        let (apart, others): (Vec<_>, Vec<_>) = deposits.iter().partition(|(address, _)| self.is_apart(address.number));
+        for (address, account) in others.into_iter().chain(apart) {
             let held = tokens(account.as_ref());
             let worth = i64::try_from(held).is_ok_and(|held| held >= self.config.sweep_from.max(1));
             if numbers.len() == SWEEP || !worth || stand.outgoing.sweeps(address.number) {
                 continue;
+            }
+            if self.is_apart(address.number) && !numbers.is_empty() {
+                break;
             }
             if account.as_ref().and_then(Account::token).is_some_and(|token| token.is_frozen()) {
                 let held = self.config.money(i64::try_from(held).unwrap_or(i64::MAX));
@@ -278,6 +282,9 @@ impl SolanaRail {
             instructions = longer;
             numbers.push(address.number);
             keys.push((Key::Deposit(address.number), address.wallet));
+            if self.is_apart(address.number) {
+                break;
+            }
         }
         let fees = SIGNATURE_FEE * (1 + numbers.len() as u64) + if treasury_exists { 0 } else { self.rent };
         if numbers.is_empty() || lamports < fees {
@@ -286,6 +293,11 @@ impl SolanaRail {
         let run = self.chain.simulate(&self.unsigned(&self.whole(lane.as_ref(), &instructions, UNITS))).await?;
         if let Some(error) = run.error {
             self.tell(&Incident::SweepFailed { addresses: numbers.len(), reason: error.to_string() });
+            if let TransactionError::InstructionError(at, _) = error {
+                let before = self.first(lane.as_ref()) + usize::from(!treasury_exists);
+                let culprit = usize::from(at).checked_sub(before).and_then(|at| numbers.get(at));
+                culprit.into_iter().for_each(|number| self.set_apart(*number));
+            }
             return Ok(None);
         }
         Ok(Some(Plan { keys, units: run.units, ..Plan::new(instructions, What::Sweep(numbers), lane) }))

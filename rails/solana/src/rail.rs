@@ -1,8 +1,12 @@
 //! The rail: what it is made of, and its contract.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    collections::BTreeSet,
+    num::NonZeroU32,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use async_trait::async_trait;
@@ -49,6 +53,8 @@ pub struct SolanaRail {
     pub(crate) nonce_rent: u64,
     /// Where the round of sweeping stands.
     pub(crate) sweep_at: AtomicUsize,
+    /// Addresses by which a sweep has failed: each is swept alone from then on, when there is nothing else to sweep.
+    apart: Mutex<BTreeSet<NonZeroU32>>,
     profile: RailProfile,
     tell: Box<dyn Fn(&Incident) + Send + Sync>,
 }
@@ -85,6 +91,7 @@ impl SolanaRail {
             agents: Agents::new(config.mint),
             treasury_account: token_account(&treasury, &config.mint),
             sweep_at: AtomicUsize::new(0),
+            apart: Mutex::default(),
             tell: Box::new(|incident| tracing::warn!(%incident, "the Solana rail needs an operator")),
             config,
             chain,
@@ -158,10 +165,24 @@ impl SolanaRail {
         Err(RailError::new(RailErrorKind::NotSent, "the treasury does not stand still"))
     }
 
-    /// Where the next round of sweeping begins.
+    /// Leaves an address out of sweeps together with others.
+    pub(crate) fn set_apart(&self, number: NonZeroU32) {
+        self.apart.lock().expect("nobody panics with it").insert(number);
+    }
+
+    /// Takes it in again.
+    pub(crate) fn set_together(&self, number: NonZeroU32) {
+        self.apart.lock().expect("nobody panics with it").remove(&number);
+    }
+
+    pub(crate) fn is_apart(&self, number: NonZeroU32) -> bool {
+        self.apart.lock().expect("nobody panics with it").contains(&number)
+    }
+
+    /// The addresses that the next round of sweeping looks at. Each round begins at another one.
     pub(crate) fn next_round(&self, limit: usize) -> Vec<DepositAddress> {
         let count = self.agents.count().max(1);
-        let from = self.sweep_at.fetch_add(limit.min(count), Ordering::Relaxed) % count;
+        let from = self.sweep_at.fetch_add(if limit < count { limit } else { 1 }, Ordering::Relaxed) % count;
         self.agents.round(from, limit)
     }
 }

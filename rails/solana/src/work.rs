@@ -14,6 +14,7 @@ use crate::{
     address::{AddressError, parse, token_account},
     chain::{ACCOUNTS_AT_ONCE, Account, Tip, nonsense},
     incident::Incident,
+    keys::Key,
     nonces::{Lane, Lanes},
     notes::{Batch, Life, Outgoing, PayoutNote, PayoutState, Placed, Queued, Spent, Stand, What},
     plan::{Plan, culprit},
@@ -52,9 +53,13 @@ impl SolanaRail {
     /// The node's, the signer's or the memory's failure. Nothing is lost, the next round goes on.
     pub async fn work(&self) -> Result<Worked, RailError> {
         let mut worked = Worked { ended: self.close_declined().await?, ..Worked::default() };
-        worked.ended += self.follow().await?;
+        let (ended, failed) = self.follow().await?;
+        worked.ended += ended;
         worked.sent = self.send_next().await?;
         worked.ended += self.close_declined().await?;
+        if let Some(error) = failed {
+            return Err(error);
+        }
         let Outgoing { queue, batches, declined, .. } = Stand::read(&*self.memory).await?.outgoing;
         let carried = batches.iter().map(|batch| if let What::Pay(all) = &batch.what { all.len() } else { 0 });
         worked.waiting = queue.len() + declined.len() + carried.sum::<usize>();
@@ -76,30 +81,45 @@ impl SolanaRail {
         }
     }
 
-    /// Follows every transaction that was sent; how many withdrawals came to their end.
-    async fn follow(&self) -> Result<usize, RailError> {
+    /// Follows every transaction that was sent; how many withdrawals came to their end, and the first failure that
+    /// concerns one of them only: it keeps nobody else waiting.
+    async fn follow(&self) -> Result<(usize, Option<RailError>), RailError> {
         let batches = Stand::read(&*self.memory).await?.outgoing.batches;
         if batches.is_empty() {
-            return Ok(0);
+            return Ok((0, None));
         }
         let signatures = batches.iter().map(signature_of).collect::<Result<Vec<_>, _>>()?;
         // The height and the nonces before the statuses: what had not landed by then can be judged by them.
         let tip = self.chain.tip().await?;
         let lanes = self.lanes_now(&batches).await?;
         let (known_at, statuses) = self.chain.statuses(&signatures).await?;
-        let mut ended = 0;
+        let (mut ended, mut failed) = (0, None);
         for ((batch, signature), status) in batches.iter().zip(signatures).zip(statuses) {
-            match status {
+            let past = status.is_none() && is_past(batch, tip, &lanes, known_at);
+            if past {
+                // Another cluster's node knows nothing of it either.
+                self.chain.is_of(&self.config.genesis).await?;
+            }
+            let followed = match status {
                 Some(status) if status.satisfies_commitment(self.chain.finality.commitment()) => match status.err {
-                    None => ended += self.landed(batch, &signature, status.slot).await?,
-                    Some(error) => self.failed(batch, &error, status.slot).await?,
+                    None => self.landed(batch, &signature, status.slot).await,
+                    Some(error) => self.failed(batch, &error, status.slot).await.map(|()| 0),
                 },
-                Some(_) => {}
-                None if is_past(batch, tip, &lanes, known_at) => self.expired(batch, signature, tip, lanes.at).await?,
-                None => self.chain.send(&from_text(&batch.bytes)?).await,
+                Some(_) => Ok(0),
+                None if past => self.expired(batch, signature, tip, lanes.at).await.map(|()| 0),
+                None => self.send_again(batch).await.map(|()| 0),
+            };
+            match followed {
+                Ok(more) => ended += more,
+                Err(error) => failed = failed.or(Some(error)),
             }
         }
-        Ok(ended)
+        Ok((ended, failed))
+    }
+
+    async fn send_again(&self, batch: &Batch) -> Result<(), RailError> {
+        self.chain.send(&from_text(&batch.bytes)?).await;
+        Ok(())
     }
 
     /// A transaction took effect: its outcomes are written down, then it is taken out.
@@ -170,8 +190,6 @@ impl SolanaRail {
     /// The chain can never take a transaction any more, if the node has the whole history of the time in which it
     /// could.
     async fn expired(&self, batch: &Batch, signature: Signature, tip: Tip, at: u64) -> Result<(), RailError> {
-        // Another cluster's node knows nothing of it either.
-        self.chain.is_of(&self.config.genesis).await?;
         // Asked after the status: what the node still has now, it had then.
         let first = self.chain.first_slot().await?;
         let end = if batch.life.lane().is_some() { at } else { tip.slot };
@@ -285,7 +303,8 @@ impl SolanaRail {
             return self.sign_and_send(plan, slot, stand).await;
         }
         let exists = found[1].as_ref().and_then(Account::token).is_some();
-        match self.plan_sweep(&stand, &lanes, lamports, exists, deposits.iter().zip(&swept)).await? {
+        let deposits: Vec<_> = deposits.into_iter().zip(swept).collect();
+        match self.plan_sweep(&stand, &lanes, lamports, exists, &deposits).await? {
             Some(plan) => self.sign_and_send(plan, slot, stand).await,
             None => Ok(0),
         }
@@ -306,6 +325,9 @@ impl SolanaRail {
             }
         };
         let transaction = self.signed(&instructions, hash, &plan.keys).await?;
+        if let (What::Sweep(numbers), [(Key::Deposit(_), _)]) = (&plan.what, &plan.keys[..]) {
+            self.set_together(numbers[0]);
+        }
         let Tip { slot: sent_in, height } = self.chain.newest().await?;
         if let Life::Height { last_height } = life
             && height >= last_height

@@ -169,6 +169,7 @@ async fn handle(request: Request<Incoming>, shared: &Shared) -> Result<Response<
         (Ok(mut result), Some(Fault::LoseEffects)) => {
             let all = result["transactions"].as_array_mut().into_iter().flatten();
             all.for_each(|one| one["meta"] = Value::Null);
+            result["meta"] = Value::Null;
             Ok(result)
         }
         (answer, _) => answer,

@@ -883,3 +883,101 @@ async fn jp_26_the_nodes_address_is_not_logged() {
     assert!(text.contains("did not take"), "{text}");
     assert!(!text.contains("SECRET"), "{text}");
 }
+
+/// A keeper of keys that refuses some.
+struct Strict {
+    keys: SeedSigner,
+    refuses: Mutex<Vec<u32>>,
+}
+
+#[async_trait]
+impl Signer for Strict {
+    async fn address(&self, key: Key) -> Result<Pubkey, SignerError> {
+        self.keys.address(key).await
+    }
+
+    async fn sign(&self, key: Key, message: &[u8]) -> Result<Signature, SignerError> {
+        if self.refuses.lock().unwrap().contains(&key.account()) {
+            return Err(SignerError::Failed { reason: "it may not sign".into() });
+        }
+        self.keys.sign(key, message).await
+    }
+}
+
+/// JP-24: keys that their keeper refuses keep nobody else's deposits from being swept; they are tried again.
+#[tokio::test]
+async fn jp_24_a_refused_key_stops_no_other_sweep() {
+    let world = World::simulated(69).await;
+    let keys = SeedSigner::new(&world.seed).unwrap();
+    let signer = Arc::new(Strict { keys, refuses: Mutex::new(vec![1, 2, 4]) });
+    let rail = SolanaRail::connect(world.config.clone(), world.rpc.clone(), signer.clone(), world.memory.clone());
+    let rail = rail.await.unwrap();
+    let mut wallets = Vec::new();
+    for _ in 0..5 {
+        let wallet = rail.deposit_address(world.agent()).await.unwrap().wallet;
+        world.issue(&wallet, 5_000_000).await;
+        wallets.push(wallet);
+    }
+    let rounds = async || {
+        for _ in 0..20 {
+            drop(rail.work().await);
+            world.block().await;
+        }
+        join_all(wallets.iter().map(|wallet| world.tokens(wallet))).await
+    };
+    let some = 5_000_000;
+    assert_eq!(rounds().await, [some, some, 0, some, 0]);
+    assert_eq!(rail.work().await.unwrap_err().kind(), RailErrorKind::NotSent, "it is told");
+    *signer.refuses.lock().unwrap() = vec![4];
+    assert_eq!(rounds().await, [0, 0, 0, some, 0]);
+    signer.refuses.lock().unwrap().clear();
+    assert_eq!(rounds().await, [0; 5]);
+}
+
+/// JP-24: an address that a sweep would fail by keeps no others waiting.
+#[tokio::test]
+async fn jp_24_an_address_that_cannot_be_swept_stops_no_other() {
+    let (world, rail) = funded(70).await;
+    let mut wallets = Vec::new();
+    for _ in 0..4 {
+        let wallet = rail.deposit_address(world.agent()).await.unwrap().wallet;
+        world.issue(&wallet, 5_000_000).await;
+        wallets.push(wallet);
+    }
+    let freeze =
+        token::freeze_account(&TOKEN, &world.account_of(&wallets[1]), &world.mint, &world.issuer.pubkey(), &[]);
+    world.front().node().run_now(&[freeze.unwrap()], &[&world.issuer]);
+    world.block().await;
+    assert_eq!(rail.work().await.unwrap().sent, 0, "that it is frozen is not final yet");
+    assert_eq!(rail.work().await.unwrap().sent, 1);
+    world.settle(&rail).await;
+    assert_eq!(join_all(wallets.iter().map(|wallet| world.tokens(wallet))).await, [0, 5_000_000, 0, 0]);
+}
+
+/// JP-26: one transaction that cannot be followed keeps no other waiting.
+#[tokio::test]
+async fn jp_26_one_failure_stops_no_other() {
+    let (mut world, _) = funded(71).await;
+    world.config.batch = 1;
+    let rail = world.rail().await;
+    let payouts = [1_000_000, 2_000_000, 3_000_000].map(|minor| world.payout(Keypair::new().pubkey(), minor));
+    for payout in &payouts[..2] {
+        rail.execute(payout).await.unwrap();
+        assert_eq!(rail.work().await.unwrap().sent, 1);
+        world.block().await;
+    }
+    for _ in 0..5 {
+        world.block().await;
+    }
+    rail.execute(&payouts[2]).await.unwrap();
+    // The node has lost what the first one did.
+    world.front().next(Some("getTransaction"), Fault::LoseEffects);
+    let error = rail.work().await.unwrap_err();
+    assert_eq!(error.kind(), RailErrorKind::NotSent, "{error}");
+    assert!(is_done(&rail, &payouts[1]).await);
+    assert_eq!(written_down(&world).await.len(), 2, "the first one still, and the third");
+    world.settle(&rail).await;
+    for payout in &payouts {
+        assert!(is_done(&rail, payout).await);
+    }
+}
