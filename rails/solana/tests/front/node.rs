@@ -62,6 +62,8 @@ pub struct Node {
     pub oldest: u64,
     /// Slots that the node lacks in the middle, as after a restart from a newer snapshot.
     pub hole: Range<u64>,
+    /// Whether a block is made with every request for accounts.
+    pub hurries: bool,
     /// A transaction that is of a version that nobody knows yet.
     pub newer: Option<Signature>,
     /// What the node says that every transaction would fail by, whether it would or not.
@@ -115,6 +117,7 @@ impl Node {
             status_lag: 0,
             oldest: 0,
             hole: 0..0,
+            hurries: false,
             newer: None,
             simulates: None,
             hold_next: 0,
@@ -163,12 +166,22 @@ impl Node {
 
     /// Instructions of somebody who has a node of their own: in the next block, whatever goes wrong here.
     pub fn run_now(&mut self, instructions: &[solana_instruction::Instruction], signers: &[&Keypair]) -> Signature {
+        self.run_in(0, instructions, signers)
+    }
+
+    /// The same so many blocks later.
+    pub fn run_in(
+        &mut self,
+        blocks: u32,
+        instructions: &[solana_instruction::Instruction],
+        signers: &[&Keypair],
+    ) -> Signature {
         let blockhash = self.blocks.last().unwrap().hash;
         let payer = signers[0].pubkey();
         let message = solana_message::Message::new_with_blockhash(instructions, Some(&payer), &blockhash);
         let transaction = VersionedTransaction::try_new(VersionedMessage::Legacy(message), signers).unwrap();
         let signature = transaction.signatures[0];
-        self.pool.push_back(Held { transaction, blocks: 0 });
+        self.pool.push_back(Held { transaction, blocks });
         signature
     }
 

@@ -45,7 +45,13 @@ pub(super) fn answer(node: &mut Node, method: &str, params: &Value) -> Answer {
             let lamports = node.account(&pubkey(&params[0])?, slot).map_or(0, |account| account.lamports);
             Ok(with_context(slot, json!(lamports)))
         }
-        "getMultipleAccounts" => accounts(node, params),
+        "getMultipleAccounts" => {
+            let found = accounts(node, params);
+            if node.hurries {
+                node.tick();
+            }
+            found
+        }
         "getBlocksWithLimit" => blocks(node, params),
         "getBlock" => block(node, params),
         "getTransaction" => transaction(node, params),

@@ -388,7 +388,7 @@ async fn ten_thousand_idle_addresses_cost_no_request() {
     rail.holdings().await.unwrap();
     assert_eq!(
         world.front().requests()["getMultipleAccounts"],
-        10_001u64.div_ceil(99),
+        10_001u64.div_ceil(100) + 1,
         "holdings are asked for rarely"
     );
 }
@@ -522,4 +522,33 @@ async fn jp_24_what_was_read_before_a_bad_block_is_kept() {
     scene.world.front().calm();
     let (items, _) = scene.world.read(&scene.rail, &at).await;
     assert_eq!(told(&items)[0].0, format!("{second}:0"));
+}
+
+/// JP-24: holdings are told while every block brings a sweep, and what is on its way is counted once.
+#[tokio::test]
+async fn jp_24_holdings_are_told_while_sweeps_go_on() {
+    let scene = Scene::new(36).await;
+    let (world, treasury) = (&scene.world, scene.rail.treasury());
+    world.issue(&treasury, 100_000_000).await;
+    let mut addresses = Vec::new();
+    for _ in 0..250 {
+        addresses.push(scene.rail.deposit_address(world.agent()).await.unwrap());
+    }
+    // Of the first addresses and of the last ones.
+    let swept: Vec<_> = addresses[..8].iter().zip(&addresses[242..]).flat_map(|(a, b)| [a, b]).collect();
+    for address in &swept {
+        world.issue(&address.wallet, 1_000_000).await;
+    }
+    for (blocks, address) in (0..).zip(&swept) {
+        let sweep = world.transfer(&address.wallet, &treasury, 1_000_000);
+        world.front().node().run_in(blocks, &[sweep], &[&world.key(0), &world.key(address.number.get())]);
+    }
+    world.front().node().hurries = true;
+    let mut rounds = 0;
+    while !world.front().node().is_settled() {
+        assert_eq!(scene.rail.holdings().await.unwrap().total.minor(), 116_000_000);
+        rounds += 1;
+    }
+    assert!(rounds > 2, "{rounds}");
+    assert_eq!(world.tokens(&treasury).await, 116_000_000);
 }
