@@ -43,6 +43,14 @@ pub enum Incident {
         /// What the chain said.
         reason: String,
     },
+    /// A withdrawal goes to an address that many people share, by the configuration. It is told once, and paid.
+    #[error("withdrawal {instruction} goes to {address}, which many people share")]
+    SharedAddress {
+        /// Its instruction.
+        instruction: InstructionId,
+        /// The address.
+        address: Pubkey,
+    },
     /// The token's issuer froze a deposit address: what it holds cannot be swept.
     #[error("the issuer froze the deposit address's token account {account}, which holds {held}")]
     DepositFrozen {

@@ -123,10 +123,15 @@ impl Placed {
 }
 
 impl Outgoing {
+    /// The transaction that an instruction is in.
+    pub(crate) fn carries(&self, id: InstructionId) -> Option<&Batch> {
+        let carried = |batch: &&Batch| matches!(&batch.what, What::Pay(all) if all.iter().any(|one| one.id == id));
+        self.batches.iter().find(carried)
+    }
+
     /// The transaction or the queue that an instruction is in.
     pub(crate) fn reference(&self, id: InstructionId) -> Option<String> {
-        let carried = |batch: &&Batch| matches!(&batch.what, What::Pay(all) if all.iter().any(|one| one.id == id));
-        if let Some(batch) = self.batches.iter().find(carried) {
+        if let Some(batch) = self.carries(id) {
             return Some(batch.signature.clone());
         }
         let waits = self.queue.iter().any(|queued| queued.id == id) || self.declined.iter().any(|(one, _)| *one == id);

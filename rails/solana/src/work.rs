@@ -258,7 +258,7 @@ impl SolanaRail {
     }
 
     /// Writes down what was declined; how many there were.
-    async fn close_declined(&self) -> Result<usize, RailError> {
+    pub(crate) async fn close_declined(&self) -> Result<usize, RailError> {
         let mut ended = 0;
         loop {
             let stand = Stand::read(&*self.memory).await?;

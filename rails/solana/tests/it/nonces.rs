@@ -22,7 +22,7 @@ use tradepost::rail::{Instruction, SettlementRail, VolatileMemory};
 use tradepost_solana::{DurableNonces, Incident, Key, SeedSigner, Signer, SignerError, SolanaRail};
 
 use crate::{
-    withdrawals::{is_done, one_goes_bad, written_down},
+    withdrawals::{declined_as, is_done, one_goes_bad, written_down},
     world::World,
 };
 
@@ -473,6 +473,21 @@ async fn all_else_may_take_its_time_too() {
     assert_eq!(world.tokens(&wallet).await, 5_000_000);
     let told = world.incidents();
     assert!(matches!(told[..], [Incident::CalledOff { .. }]), "{told:?}");
+}
+
+/// JP-26: cancelled while it is being signed: what was signed is not sent.
+#[tokio::test]
+async fn jp_26_cancelled_while_it_is_signed() {
+    let (world, _) = on_nonces(97, 1, 1_000).await;
+    let (rail, slow) = Slow::rail(&world).await;
+    let (payout, wallet) = accepted(&world, &rail, 5_000_000).await;
+    let cancelled = rail.cancel(&payout, "it takes too long");
+    let (sent, cancelled) = slowly(&world, &rail, &slow, cancelled).await;
+    cancelled.unwrap();
+    assert_eq!(sent, 0);
+    assert_eq!(declined_as(&rail, &payout).await, "cancelled");
+    world.settle(&rail).await;
+    assert_eq!(world.tokens(&wallet).await, 0);
 }
 
 /// JP-26: the first lanes have to be signed within a blockhash's life: what comes later is told, and neither written

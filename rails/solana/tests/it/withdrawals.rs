@@ -719,6 +719,15 @@ async fn addresses_that_money_must_not_go_to() {
     world.config.shared_addresses = vec![issuer];
     let checked = world.rail().await.check_address(&issuer.to_string()).await.unwrap().unwrap();
     assert_eq!(checked.warnings, [AddressWarning::Shared]);
+    // A withdrawal to it is told once, and paid.
+    world.incidents();
+    let (rail, payout) = (world.rail().await, world.payout(issuer, 5_000_000));
+    for _ in 0..2 {
+        assert!(matches!(rail.execute(&payout).await.unwrap(), Outcome::Pending { .. }));
+    }
+    assert_eq!(world.incidents(), [Incident::SharedAddress { instruction: payout.id, address: issuer }]);
+    world.settle(&rail).await;
+    assert!(is_done(&rail, &payout).await);
 }
 
 /// JP-26: amounts outside the profile, orders of other custodies, other clusters and other mints are refused.
@@ -980,4 +989,37 @@ async fn jp_26_one_failure_stops_no_other() {
     for payout in &payouts {
         assert!(is_done(&rail, payout).await);
     }
+}
+
+/// JP-26: an operator takes back what was not signed yet, wherever it waits, and it is never paid; what was signed is
+/// not taken back.
+#[tokio::test]
+async fn jp_26_what_was_not_signed_can_be_cancelled() {
+    let (mut world, _) = funded(72).await;
+    world.config.approval_above = Some(2_000_000_000);
+    let rail = world.rail().await;
+    let [large, held, fresh, paid] =
+        [1_500_000_000, 2_500_000_000, 1_000_000, 2_000_000].map(|minor| world.payout(Keypair::new().pubkey(), minor));
+    for payout in [&large, &held] {
+        rail.execute(payout).await.unwrap();
+    }
+    rail.work().await.unwrap();
+    for payout in [&large, &held, &fresh] {
+        for _ in 0..2 {
+            rail.cancel(payout, "it takes too long").await.unwrap();
+            assert_eq!(declined_as(&rail, payout).await, "cancelled");
+        }
+        assert!(matches!(rail.execute(payout).await.unwrap(), Outcome::Declined(_)));
+    }
+    let mut other = large.clone();
+    other.order = held.order.clone();
+    assert_eq!(rail.cancel(&other, "another order").await.unwrap_err().kind(), RailErrorKind::Refused);
+    rail.execute(&paid).await.unwrap();
+    assert_eq!(rail.work().await.unwrap().sent, 1);
+    assert_eq!(rail.cancel(&paid, "too late").await.unwrap_err().kind(), RailErrorKind::Refused);
+    world.issue(&rail.treasury(), 5_000_000_000).await;
+    world.settle(&rail).await;
+    assert!(is_done(&rail, &paid).await);
+    assert_eq!(rail.cancel(&paid, "too late").await.unwrap_err().kind(), RailErrorKind::Refused);
+    assert_eq!(world.tokens(&rail.treasury()).await, 5_998_000_000);
 }
