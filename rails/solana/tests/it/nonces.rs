@@ -22,7 +22,8 @@ use tradepost::rail::{Instruction, SettlementRail, VolatileMemory};
 use tradepost_solana::{DurableNonces, Incident, Key, SeedSigner, Signer, SignerError, SolanaRail};
 
 use crate::{
-    withdrawals::{declined_as, is_done, one_goes_bad, written_down},
+    queue::one_goes_bad,
+    withdrawals::{declined_as, is_done, written_down},
     world::World,
 };
 
