@@ -50,7 +50,8 @@ impl SolanaRail {
     /// An idle round is one request.
     ///
     /// # Errors
-    /// The node's, the signer's or the memory's failure. Nothing is lost, the next round goes on.
+    /// The node's, the signer's or the memory's failure. Nothing is lost, the next round goes on. One that concerns a
+    /// single transaction is told after the round was made for all others.
     pub async fn work(&self) -> Result<Worked, RailError> {
         let mut worked = Worked { ended: self.close_declined().await?, ..Worked::default() };
         let (ended, failed) = self.follow().await?;

@@ -30,7 +30,7 @@ use tradepost::{
     store::{InstructionState, MemoryStore, Store, StoreError, StoreErrorKind},
     wallet::HistoryKind,
 };
-use tradepost_solana::{DurableNonces, SolanaRail};
+use tradepost_solana::{DurableNonces, Finality, SolanaRail};
 
 use crate::{front::Chances, world::World};
 
@@ -166,6 +166,7 @@ impl Run {
         world.config.blocks_per_poll = rng.random_range(1..40);
         world.config.sweep_from = rng.random_range(1..3_000_000);
         world.config.durable_nonces = nonces(&mut rng);
+        world.config.finality = if rng.random_range(0..4) == 0 { Finality::Confirmed } else { Finality::Finalized };
         let rail = Arc::new(world.rail().await);
         let market = open(&store, &rail, &clock).await;
         let mut agents = Vec::new();
