@@ -124,9 +124,9 @@ impl Chain {
         self.rpc.get_slot_with_commitment(self.finality.commitment()).await.map_err(failed)
     }
 
-    /// The last slot that counts, and its block's height.
+    /// The last finalized slot, and its block's height: what can still land is judged by it, whatever counts otherwise.
     pub(crate) async fn tip(&self) -> Result<Tip, RailError> {
-        self.tip_by(self.finality.commitment()).await
+        self.tip_by(CommitmentConfig::finalized()).await
     }
 
     /// The last confirmed slot, and its block's height: what was just signed comes after it.
@@ -146,9 +146,22 @@ impl Chain {
 
     /// Accounts as they are at the rail's finality, and in which slot that was: one request.
     pub(crate) async fn accounts(&self, keys: &[Pubkey]) -> Result<(u64, Vec<Option<Account>>), RailError> {
+        self.accounts_by(keys, self.finality.commitment()).await
+    }
+
+    /// The same as they are finalized.
+    pub(crate) async fn finalized(&self, keys: &[Pubkey]) -> Result<(u64, Vec<Option<Account>>), RailError> {
+        self.accounts_by(keys, CommitmentConfig::finalized()).await
+    }
+
+    async fn accounts_by(
+        &self,
+        keys: &[Pubkey],
+        commitment: CommitmentConfig,
+    ) -> Result<(u64, Vec<Option<Account>>), RailError> {
         let config = RpcAccountInfoConfig {
             encoding: Some(UiAccountEncoding::Base64),
-            commitment: Some(self.finality.commitment()),
+            commitment: Some(commitment),
             ..RpcAccountInfoConfig::default()
         };
         let answer = self.rpc.get_multiple_ui_accounts_with_config(keys, config).await.map_err(failed)?;
@@ -172,12 +185,30 @@ impl Chain {
 
     /// A block with its transactions.
     pub(crate) async fn block(&self, slot: u64) -> Result<UiConfirmedBlock, RailError> {
+        self.block_with(slot, TransactionDetails::Full).await
+    }
+
+    /// The height of a block, and the slot of the one before it.
+    pub(crate) async fn height_of(&self, slot: u64) -> Result<(u64, u64), RailError> {
+        let block = self.block_with(slot, TransactionDetails::None).await?;
+        let height = block.block_height.ok_or_else(|| nonsense(format!("block {slot} has no height")))?;
+        Ok((height, block.parent_slot))
+    }
+
+    /// The signatures of a block's transactions, in their order.
+    pub(crate) async fn signatures(&self, slot: u64) -> Result<Vec<String>, RailError> {
+        let block = self.block_with(slot, TransactionDetails::Signatures).await?;
+        block.signatures.ok_or_else(|| nonsense(format!("block {slot} comes without signatures")))
+    }
+
+    async fn block_with(&self, slot: u64, details: TransactionDetails) -> Result<UiConfirmedBlock, RailError> {
         let config = RpcBlockConfig {
             encoding: Some(UiTransactionEncoding::Base64),
-            transaction_details: Some(TransactionDetails::Full),
+            transaction_details: Some(details),
             rewards: Some(false),
             commitment: Some(self.finality.commitment()),
-            max_supported_transaction_version: Some(0),
+            // One transaction of a version that nobody here can read must not hide the others.
+            max_supported_transaction_version: Some(u8::MAX),
         };
         self.rpc.get_block_with_config(slot, config).await.map_err(failed)
     }
@@ -238,7 +269,7 @@ impl Chain {
             encoding: Some(UiTransactionEncoding::Base64),
             ..RpcSendTransactionConfig::default()
         };
-        if let Err(error) = self.rpc.send_transaction_with_config(transaction, config).await {
+        if let Err(error) = self.rpc.send_transaction_with_config(transaction, config).await.map_err(failed) {
             tracing::debug!(%error, "a node did not take a transaction");
         }
     }

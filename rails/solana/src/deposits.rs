@@ -16,14 +16,16 @@
 //! handed out later cannot have got anything in a block that counted before.
 
 use futures::{StreamExt, TryStreamExt, stream};
+use solana_pubkey::Pubkey;
 use solana_transaction_status_client_types::{EncodedTransactionWithStatusMeta, UiConfirmedBlock};
 use tradepost::rail::{Cursor, Observation, ObservationBody, Observations, RailError, RailErrorKind};
 
 use crate::{
+    address::token_account,
     chain::nonsense,
     incident::Incident,
     rail::SolanaRail,
-    transfers::{Read, Side, touches},
+    transfers::{Read, Side, changes, is_newer, touches},
 };
 
 /// How many blocks are asked for at once.
@@ -56,11 +58,15 @@ impl SolanaRail {
         futures::pin_mut!(blocks);
         let (mut items, mut last) = (Vec::new(), place);
         loop {
-            match blocks.try_next().await {
-                Ok(Some((slot, block))) => {
-                    follows(last.as_ref(), slot, &block)?;
-                    items.extend(self.deposits_of(slot, &block)?);
-                    last = Some(Place { slot, blockhash: block.blockhash });
+            let read = match blocks.try_next().await {
+                Ok(Some((slot, block))) => self.read_block(last.as_ref(), slot, block).await.map(Some),
+                Ok(None) => Ok(None),
+                Err(error) => Err(error),
+            };
+            match read {
+                Ok(Some((found, place))) => {
+                    items.extend(found);
+                    last = Some(place);
                 }
                 Ok(None) => break,
                 // What was read is told; the rest is asked for again.
@@ -86,13 +92,42 @@ impl SolanaRail {
         Err(RailError::new(RailErrorKind::NotSent, what))
     }
 
-    fn deposits_of(&self, slot: u64, block: &UiConfirmedBlock) -> Result<Vec<Observation>, RailError> {
+    /// What the block after the last one brought in.
+    async fn read_block(
+        &self,
+        last: Option<&Place>,
+        slot: u64,
+        block: UiConfirmedBlock,
+    ) -> Result<(Vec<Observation>, Place), RailError> {
+        follows(last, slot, &block)?;
         let transactions = block.transactions.as_ref().ok_or_else(|| nonsense(format!("block {slot} comes empty")))?;
         let (mint, mut found) = (self.config.mint.to_string(), Vec::new());
-        for transaction in transactions.iter().filter(|transaction| touches(transaction, &mint)) {
-            found.extend(self.deposits_in(transaction)?);
+        for (i, transaction) in transactions.iter().enumerate() {
+            if !touches(transaction, &mint)? {
+                continue;
+            }
+            if is_newer(transaction) {
+                self.tell_newer(slot, i, &changes(transaction, &mint)?).await?;
+            } else {
+                found.extend(self.deposits_in(transaction)?);
+            }
         }
-        Ok(found)
+        Ok((found, Place { slot, blockhash: block.blockhash }))
+    }
+
+    /// A transaction that this version cannot read is told if it moved anything at a deposit address.
+    async fn tell_newer(&self, slot: u64, i: usize, changes: &[(Pubkey, i128)]) -> Result<(), RailError> {
+        for (wallet, moved) in changes.iter().copied().filter(|(_, moved)| *moved != 0) {
+            let account = token_account(&wallet, &self.config.mint);
+            if self.agents.owner_of(&account).is_none() {
+                continue;
+            }
+            let signatures = self.chain.signatures(slot).await?;
+            let signature = signatures.get(i).and_then(|text| text.parse().ok());
+            let signature = signature.ok_or_else(|| nonsense(format!("block {slot} lacks a signature")))?;
+            self.tell(&Incident::Unexplained { signature, account, moved, read: 0 });
+        }
+        Ok(())
     }
 
     /// What one transaction brought in: each transfer for itself.
@@ -112,7 +147,9 @@ impl SolanaRail {
                     let amount = i64::try_from(transfer.amount);
                     let amount = amount.map_err(|_| nonsense("more than there is"))?;
                     let source = match transfer.from {
-                        Side::Account(account) => read.owner(&account).unwrap_or_else(|| account.to_string()),
+                        Side::Account(account) => {
+                            read.owner(&account).unwrap_or_else(|| transfer.authority.to_string())
+                        }
                         Side::Issuer(authority) => authority.to_string(),
                     };
                     let id = format!("{signature}:{}", transfer.place);

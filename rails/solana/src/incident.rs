@@ -43,6 +43,14 @@ pub enum Incident {
         /// What the chain said.
         reason: String,
     },
+    /// A withdrawal goes to an address that many people share, by the configuration. It is told once, and paid.
+    #[error("withdrawal {instruction} goes to {address}, which many people share")]
+    SharedAddress {
+        /// Its instruction.
+        instruction: InstructionId,
+        /// The address.
+        address: Pubkey,
+    },
     /// The token's issuer froze a deposit address: what it holds cannot be swept.
     #[error("the issuer froze the deposit address's token account {account}, which holds {held}")]
     DepositFrozen {
@@ -91,15 +99,15 @@ pub enum Incident {
         /// When it was signed.
         signed_in: u64,
     },
-    /// The node has forgotten the time when this was signed, so nothing proves that it never landed.
+    /// The node has not the whole history of the time in which this could land, so nothing proves that it never did.
     /// It waits until a node with the history is asked.
-    #[error("the node has no history of {signature}, signed in slot {signed_in}; it starts at slot {first}")]
+    #[error("the node lacks blocks that could hold {signature}, signed in slot {signed_in}; it starts at slot {first}")]
     HistoryGone {
         /// The transaction.
         signature: Signature,
         /// When it was signed.
         signed_in: u64,
-        /// What the node still has.
+        /// Where the node's history begins. Before `signed_in`, there is a hole in it later on.
         first: u64,
     },
     /// The chain says that a deposit address got another amount than the transfers that this version

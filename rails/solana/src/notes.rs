@@ -13,7 +13,7 @@
 //!    withdrawals' notes, and after that the batch is taken out. Only when the chain can never take the
 //!    bytes any more do its ids go back into the queue, in the step that takes the batch out. That is so
 //!    when the block height is past its blockhash's end, or its nonce is gone (`nonces`).
-//! 4. What can never be paid goes from the queue into [`Outgoing::declined`] first, then into its note.
+//! 4. What can never be paid, or is cancelled before it is signed, goes from the queue into [`Outgoing::declined`] first, then into its note.
 //!
 //! So an id is in one place at a time, and a reader that looks into `Outgoing` before it reads a
 //! withdrawal's note never sees neither.
@@ -57,6 +57,12 @@ pub(crate) struct Queued {
     /// How often a transaction failed because of it.
     #[serde(default)]
     pub(crate) failures: u32,
+    /// What it takes from the treasury, in minor units.
+    #[serde(default)]
+    pub(crate) minor: i64,
+    /// The slot before which it is not tried again.
+    #[serde(default)]
+    pub(crate) rests_until: u64,
 }
 
 /// A signed transaction.
@@ -107,15 +113,25 @@ pub(crate) struct Placed {
     pub(crate) place: usize,
     /// What the transaction moves for it, in minor units.
     pub(crate) minor: i64,
-    /// What it pays for a token account that did not exist, in lamports.
-    pub(crate) rent: u64,
+}
+
+impl Placed {
+    /// The withdrawal, to be tried again.
+    pub(crate) const fn queued(self) -> Queued {
+        Queued { id: self.id, failures: self.failures, minor: self.minor, rests_until: 0 }
+    }
 }
 
 impl Outgoing {
+    /// The transaction that an instruction is in.
+    pub(crate) fn carries(&self, id: InstructionId) -> Option<&Batch> {
+        let carried = |batch: &&Batch| matches!(&batch.what, What::Pay(all) if all.iter().any(|one| one.id == id));
+        self.batches.iter().find(carried)
+    }
+
     /// The transaction or the queue that an instruction is in.
     pub(crate) fn reference(&self, id: InstructionId) -> Option<String> {
-        let carried = |batch: &&Batch| matches!(&batch.what, What::Pay(all) if all.iter().any(|one| one.id == id));
-        if let Some(batch) = self.batches.iter().find(carried) {
+        if let Some(batch) = self.carries(id) {
             return Some(batch.signature.clone());
         }
         let waits = self.queue.iter().any(|queued| queued.id == id) || self.declined.iter().any(|(one, _)| *one == id);

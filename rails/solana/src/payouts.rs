@@ -9,6 +9,7 @@ use tradepost::{
 use crate::{
     address::{AddressError, AddressWarning, CheckedAddress, TOKEN_2022, parse, token_account},
     chain::Account,
+    incident::Incident,
     notes::{Payout, PayoutNote, PayoutState, QUEUE, Queued, Stand},
     rail::SolanaRail,
 };
@@ -46,6 +47,53 @@ impl SolanaRail {
         Ok(Ok(CheckedAddress { wallet, token_account, warnings }))
     }
 
+    /// Takes a withdrawal back for which nothing was signed yet: it is declined with the code `cancelled`, and as the
+    /// engine learns that, the money returns to the agent's wallet. For an operator, in the place of
+    /// [`resolve`](tradepost::engine::Session::resolve): that one tells the books, and this rail's queue would pay all
+    /// the same.
+    ///
+    /// # Errors
+    /// [`RailErrorKind::Refused`] when it was signed or paid, or the id was used for another order; otherwise the
+    /// memory's failure, after which it may be cancelled or not.
+    pub async fn cancel(&self, instruction: &Instruction, reason: &str) -> Result<(), RailError> {
+        let id = instruction.id;
+        let refused = |what: &str| Err(RailError::new(RailErrorKind::Refused, what));
+        let decline = Decline { code: "cancelled".into(), message: reason.into() };
+        loop {
+            // In this order, as in `find`.
+            let stand = Stand::read(&*self.memory).await?;
+            let Some(note) = PayoutNote::read(&*self.memory, id).await? else {
+                // Whoever is about to accept it finds it declined.
+                let payout = Payout { order: instruction.order.clone(), state: PayoutState::Declined(decline.clone()) };
+                PayoutNote::begin(&*self.memory, id, &payout).await?;
+                continue;
+            };
+            if note.payout.order != instruction.order {
+                return refused("the id was used before, for another order");
+            }
+            match note.payout.state {
+                PayoutState::Declined(_) => return Ok(()),
+                PayoutState::Done { .. } => return refused("the withdrawal is paid"),
+                PayoutState::Held => {
+                    note.write(&*self.memory, id, PayoutState::Declined(decline.clone())).await?;
+                }
+                PayoutState::Accepted if stand.outgoing.carries(id).is_some() => {
+                    return refused("a transaction with the withdrawal was signed: it can still land");
+                }
+                PayoutState::Accepted => {
+                    let mut next = stand.outgoing.clone();
+                    next.queue.retain(|queued| queued.id != id);
+                    if next.declined.iter().all(|(one, _)| *one != id) {
+                        next.declined.push((id, decline.clone()));
+                    }
+                    if stand.write(&*self.memory, next).await?.is_some() {
+                        self.close_declined().await?;
+                    }
+                }
+            }
+        }
+    }
+
     pub(crate) async fn accept(&self, instruction: &Instruction) -> Result<Outcome, RailError> {
         let Order::Payout { destination, amount, .. } = &instruction.order else {
             return Err(RailError::new(RailErrorKind::Unsupported, "pooled custody: only payouts are made outside"));
@@ -61,13 +109,19 @@ impl SolanaRail {
                     None => Err(AddressError::Missing),
                 };
                 let large = self.config.approval_above.is_some_and(|most| amount.minor() > most);
+                let shared = checked.as_ref().ok().filter(|found| found.warnings.contains(&AddressWarning::Shared));
+                let shared = shared.map(|found| found.wallet);
                 let state = match checked {
                     Err(error) => PayoutState::Declined(error.decline()),
                     Ok(_) if large => PayoutState::Held,
                     Ok(_) => PayoutState::Accepted,
                 };
                 let payout = Payout { order: instruction.order.clone(), state };
-                PayoutNote::begin(&*self.memory, instruction.id, &payout).await?;
+                if PayoutNote::begin(&*self.memory, instruction.id, &payout).await?
+                    && let Some(address) = shared
+                {
+                    self.tell(&Incident::SharedAddress { instruction: instruction.id, address });
+                }
                 continue; // read back: another process may have been faster
             };
             if note.payout.order != instruction.order {
@@ -76,7 +130,7 @@ impl SolanaRail {
             let state = match &note.payout.state {
                 PayoutState::Done { .. } | PayoutState::Declined(_) => break,
                 PayoutState::Accepted => {
-                    self.enqueue(instruction.id).await?;
+                    self.enqueue(instruction.id, amount.minor()).await?;
                     break;
                 }
                 PayoutState::Held => match decision(instruction) {
@@ -84,7 +138,7 @@ impl SolanaRail {
                     Some(Decision::Approve) => {
                         // The queue first: a held withdrawal in the queue is left alone, an accepted
                         // one that is in no queue would be forgotten.
-                        self.enqueue(instruction.id).await?;
+                        self.enqueue(instruction.id, amount.minor()).await?;
                         PayoutState::Accepted
                     }
                     Some(Decision::Refuse(reason)) => {
@@ -116,7 +170,7 @@ impl SolanaRail {
     }
 
     /// Puts a withdrawal into the queue, unless it is on its way already or has been.
-    async fn enqueue(&self, id: InstructionId) -> Result<(), RailError> {
+    async fn enqueue(&self, id: InstructionId, minor: i64) -> Result<(), RailError> {
         loop {
             let stand = Stand::read(&*self.memory).await?;
             let note = PayoutNote::read(&*self.memory, id).await?;
@@ -130,7 +184,7 @@ impl SolanaRail {
                 return Err(RailError::new(busy, format!("{QUEUE} withdrawals wait already")));
             }
             let mut next = stand.outgoing.clone();
-            next.queue.push(Queued { id, failures: 0 });
+            next.queue.push(Queued { id, failures: 0, minor, rests_until: 0 });
             if stand.write(&*self.memory, next).await?.is_some() {
                 return Ok(());
             }

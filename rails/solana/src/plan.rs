@@ -3,7 +3,7 @@
 use solana_instruction::{Instruction, error::InstructionError};
 use solana_pubkey::Pubkey;
 use solana_transaction_error::TransactionError;
-use tradepost::rail::RailError;
+use tradepost::{ids::InstructionId, rail::RailError};
 
 use crate::{
     address::token_account,
@@ -27,6 +27,12 @@ const SWEEP: usize = 6;
 pub(crate) const SIGNATURE_FEE: u64 = 5_000;
 /// The token program's error for a balance that is too small.
 const INSUFFICIENT: u32 = 1;
+/// And for an account that its issuer froze.
+const FROZEN: u32 = 17;
+/// How many slots pass before one is tried again that would have failed: what was not final then is by now.
+const REST: u64 = 32;
+/// How often a round looks for withdrawals that can be paid.
+const LOOKS: usize = 16;
 
 /// What the treasury has.
 pub(crate) struct Treasury {
@@ -89,32 +95,40 @@ impl SolanaRail {
         Some(Treasury { lamports, held })
     }
 
-    /// The next withdrawals to pay. What cannot be paid at all is declined on the way.
+    /// The next withdrawals to pay. What cannot be paid at all is declined on the way; what the treasury cannot afford
+    /// now waits, and what comes after it goes by.
     pub(crate) async fn plan_payouts(
         &self,
         treasury: &Treasury,
         lanes: &Lanes,
     ) -> Result<Option<(Plan, Stand)>, RailError> {
-        loop {
+        let mut passed = Vec::new();
+        for _ in 0..LOOKS {
             let stand = Stand::read(&*self.memory).await?;
             let lane = self.free_lane(&stand.outgoing, lanes);
             if self.waits_for(lane.as_ref()) {
                 return Ok(None);
             }
+            let free = treasury.held.saturating_sub(stand.outgoing.promised());
             let mut candidates = Vec::new();
             let (mut stale, mut declined) = (Vec::new(), Vec::new());
-            for queued in next_in(&stand.outgoing.queue, self.config.batch.clamp(1, BATCH)) {
+            for queued in self.next_in(&stand.outgoing.queue, &passed, free, lanes.at) {
                 let note = PayoutNote::read(&*self.memory, queued.id).await?;
                 match note {
-                    Some(note) if note.payout.state == PayoutState::Accepted => {
-                        let wallet = self.wallet_of(&note)?;
-                        let account = token_account(&wallet, &self.config.mint);
-                        let minor = note.payout.order.amount().minor();
-                        candidates.push(Candidate { queued, wallet, account, minor, missing: true });
-                    }
-                    Some(note) if note.payout.state == PayoutState::Held => {}
+                    Some(note) if note.payout.state == PayoutState::Accepted => match self.wallet_of(&note) {
+                        Ok(wallet) => {
+                            let account = token_account(&wallet, &self.config.mint);
+                            let minor = note.payout.order.amount().minor();
+                            candidates.push(Candidate { queued, wallet, account, minor, missing: true });
+                        }
+                        Err(error) => declined.push((queued.id, error.decline())),
+                    },
+                    Some(note) if note.payout.state == PayoutState::Held => passed.push(queued.id),
                     _ => stale.push(queued.id),
                 }
+            }
+            if candidates.is_empty() && stale.is_empty() && declined.is_empty() {
+                return Ok(None);
             }
             let keys: Vec<Pubkey> = candidates.iter().flat_map(|one| [one.wallet, one.account]).collect();
             let found = if keys.is_empty() { Vec::new() } else { self.chain.accounts(&keys).await?.1 };
@@ -122,7 +136,9 @@ impl SolanaRail {
             for (mut one, found) in candidates.into_iter().zip(found.chunks(2)) {
                 match check_found(one.wallet, one.account, found[0].as_ref(), found[1].as_ref()) {
                     Ok(()) => {
-                        one.missing = found[1].as_ref().and_then(Account::token).is_none();
+                        // One that failed may have been closed since: making it again does nothing if not.
+                        let missing = found[1].as_ref().and_then(Account::token).is_none();
+                        one.missing = missing || one.queued.failures > 0;
                         good.push(one);
                     }
                     Err(error) => declined.push((one.queued.id, error.decline())),
@@ -136,28 +152,56 @@ impl SolanaRail {
                 stand.write(&*self.memory, next).await?;
                 continue;
             }
-            let Some(plan) = self.plan_of(good, treasury, stand.outgoing.promised(), lane)? else { return Ok(None) };
+            let Some(plan) = self.plan_of(good, treasury, free, lane, &mut passed)? else { continue };
             let whole = self.whole(lane.as_ref(), &plan.instructions, UNITS);
             let run = self.chain.simulate(&self.unsigned(&whole)).await?;
             let Some(error) = run.error else {
                 return Ok(Some((Plan { units: run.units, ..plan }, stand)));
             };
             let What::Pay(placed) = &plan.what else { return Ok(None) };
-            match self.blame(placed, lane.is_some(), &error) {
-                Some(culprit) if !is_short(&error) => {
+            let culprit = culprit(placed, lane.is_some(), &error);
+            match culprit.filter(|_| !is_token(&error, INSUFFICIENT)) {
+                // Whose account it is will show once that is final.
+                Some(culprit) if is_token(&error, FROZEN) => passed.push(culprit.id),
+                Some(culprit) => {
+                    self.tell_failed(culprit, &error);
                     let mut next = stand.outgoing.clone();
-                    next.queue.retain(|queued| queued.id != culprit);
-                    let alone: Vec<Placed> = placed.iter().filter(|one| one.id == culprit).copied().collect();
-                    requeue(&mut next, &alone, Some(culprit), &error);
+                    next.queue.retain(|queued| queued.id != culprit.id);
+                    requeue(&mut next, &[*culprit], Some(culprit.id), &error);
+                    let again = next.queue.iter_mut().filter(|queued| queued.id == culprit.id);
+                    again.for_each(|queued| queued.rests_until = lanes.at + REST);
                     stand.write(&*self.memory, next).await?;
+                    return Ok(None);
                 }
                 // The treasury is short of something, which was told, or the node is behind.
-                _ => {
+                None => {
                     tracing::debug!(%error, "withdrawals cannot be paid now");
                     return Ok(None);
                 }
             }
         }
+        Ok(None)
+    }
+
+    /// Whose turn it is, oldest first, of those that the treasury can pay: those that never failed together; if there
+    /// are none, one that did, alone.
+    fn next_in(&self, queue: &[Queued], passed: &[InstructionId], mut free: i64, slot: u64) -> Vec<Queued> {
+        let (mut next, mut failed, mut short) = (Vec::new(), None, None);
+        for queued in queue.iter().filter(|queued| !passed.contains(&queued.id)) {
+            if queued.minor > free {
+                short = short.or(Some((free, queued.minor)));
+            } else if queued.failures > 0 {
+                failed = failed.or((slot >= queued.rests_until).then_some(*queued));
+            } else if next.len() < self.config.batch.clamp(1, BATCH) {
+                next.push(*queued);
+                free -= queued.minor;
+            }
+        }
+        if let Some((free, needed)) = short.filter(|_| passed.is_empty()) {
+            let (held, needed) = (self.config.money(free), self.config.money(needed));
+            self.tell(&Incident::LowToken { held, needed });
+        }
+        if next.is_empty() { failed.into_iter().collect() } else { next }
     }
 
     /// As many withdrawals as the treasury can pay and a transaction can hold.
@@ -165,23 +209,23 @@ impl SolanaRail {
         &self,
         good: Vec<Candidate>,
         treasury: &Treasury,
-        promised: i64,
+        mut free: i64,
         lane: Option<Lane>,
+        passed: &mut Vec<InstructionId>,
     ) -> Result<Option<Plan>, RailError> {
         let first = self.first(lane.as_ref());
-        let mut free = treasury.held.saturating_sub(promised);
         let mut lamports = treasury.lamports.saturating_sub(SIGNATURE_FEE);
         let (mut instructions, mut placed) = (Vec::new(), Vec::new());
         for one in good {
             let rent = if one.missing { self.rent } else { 0 };
             if one.minor > free {
-                let (held, needed) = (self.config.money(free), self.config.money(one.minor));
-                self.tell(&Incident::LowToken { held, needed });
+                passed.push(one.queued.id);
                 continue;
             }
             if rent > lamports {
                 let (lamports, floor) = (treasury.lamports, self.config.low_sol.max(rent + SIGNATURE_FEE));
                 self.tell(&Incident::LowSol { treasury: self.treasury, lamports, floor });
+                passed.push(one.queued.id);
                 continue;
             }
             let mut longer: Vec<Instruction> = instructions.clone();
@@ -191,8 +235,8 @@ impl SolanaRail {
             if !self.fits(lane.as_ref(), &longer) {
                 break;
             }
-            let Queued { id, failures } = one.queued;
-            placed.push(Placed { id, failures, place: first + longer.len() - 1, minor: one.minor, rent });
+            let Queued { id, failures, .. } = one.queued;
+            placed.push(Placed { id, failures, place: first + longer.len() - 1, minor: one.minor });
             (instructions, free, lamports) = (longer, free - one.minor, lamports - rent);
         }
         Ok((!instructions.is_empty()).then(|| Plan::new(instructions, What::Pay(placed), lane)))
@@ -205,7 +249,7 @@ impl SolanaRail {
         lanes: &Lanes,
         lamports: u64,
         treasury_exists: bool,
-        deposits: impl Iterator<Item = (&DepositAddress, &Option<Account>)>,
+        deposits: &[(DepositAddress, Option<Account>)],
     ) -> Result<Option<Plan>, RailError> {
         let lane = self.free_lane(&stand.outgoing, lanes);
         if self.waits_for(lane.as_ref()) {
@@ -215,11 +259,15 @@ impl SolanaRail {
         if !treasury_exists {
             instructions.push(self.create(&self.treasury));
         }
-        for (address, account) in deposits {
+        let (apart, others): (Vec<_>, Vec<_>) = deposits.iter().partition(|(address, _)| self.is_apart(address.number));
+        for (address, account) in others.into_iter().chain(apart) {
             let held = tokens(account.as_ref());
             let worth = i64::try_from(held).is_ok_and(|held| held >= self.config.sweep_from.max(1));
             if numbers.len() == SWEEP || !worth || stand.outgoing.sweeps(address.number) {
                 continue;
+            }
+            if self.is_apart(address.number) && !numbers.is_empty() {
+                break;
             }
             if account.as_ref().and_then(Account::token).is_some_and(|token| token.is_frozen()) {
                 let held = self.config.money(i64::try_from(held).unwrap_or(i64::MAX));
@@ -234,6 +282,9 @@ impl SolanaRail {
             instructions = longer;
             numbers.push(address.number);
             keys.push((Key::Deposit(address.number), address.wallet));
+            if self.is_apart(address.number) {
+                break;
+            }
         }
         let fees = SIGNATURE_FEE * (1 + numbers.len() as u64) + if treasury_exists { 0 } else { self.rent };
         if numbers.is_empty() || lamports < fees {
@@ -242,19 +293,27 @@ impl SolanaRail {
         let run = self.chain.simulate(&self.unsigned(&self.whole(lane.as_ref(), &instructions, UNITS))).await?;
         if let Some(error) = run.error {
             self.tell(&Incident::SweepFailed { addresses: numbers.len(), reason: error.to_string() });
+            if let TransactionError::InstructionError(at, _) = error {
+                let before = self.first(lane.as_ref()) + usize::from(!treasury_exists);
+                let culprit = usize::from(at).checked_sub(before).and_then(|at| numbers.get(at));
+                culprit.into_iter().for_each(|number| self.set_apart(*number));
+            }
             return Ok(None);
         }
         Ok(Some(Plan { keys, units: run.units, ..Plan::new(instructions, What::Sweep(numbers), lane) }))
     }
 }
 
-/// Whose turn it is: those that never failed together; if there are none, one that did, alone.
-fn next_in(queue: &[Queued], most: usize) -> Vec<Queued> {
-    let fresh: Vec<Queued> = queue.iter().filter(|queued| queued.failures == 0).take(most).copied().collect();
-    if fresh.is_empty() { queue.iter().take(1).copied().collect() } else { fresh }
+/// The withdrawal that a transaction failed by.
+pub(crate) fn culprit<'a>(placed: &'a [Placed], on_nonce: bool, error: &TransactionError) -> Option<&'a Placed> {
+    let TransactionError::InstructionError(at, _) = error else { return None };
+    if on_nonce && *at == 0 {
+        return None; // the nonce could not be advanced
+    }
+    placed.iter().find(|one| one.place >= usize::from(*at))
 }
 
-/// Whether the treasury is what is at fault.
-fn is_short(error: &TransactionError) -> bool {
-    matches!(error, TransactionError::InstructionError(_, InstructionError::Custom(INSUFFICIENT)))
+/// Whether the token program, or the system program for lamports, says so.
+fn is_token(error: &TransactionError, code: u32) -> bool {
+    matches!(error, TransactionError::InstructionError(_, InstructionError::Custom(found)) if *found == code)
 }

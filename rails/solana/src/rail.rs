@@ -1,11 +1,16 @@
 //! The rail: what it is made of, and its contract.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    collections::BTreeSet,
+    num::NonZeroU32,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use async_trait::async_trait;
+use futures::{StreamExt, TryStreamExt, stream};
 use solana_client::nonblocking::rpc_client::RpcClient;
 use solana_program_pack::Pack;
 use solana_pubkey::Pubkey;
@@ -31,6 +36,10 @@ use crate::{
 
 /// How often holdings are read anew because the treasury moved between two requests.
 const STILL: usize = 8;
+/// How many deposit addresses are read in one request with the treasury's two accounts.
+const BESIDE: usize = ACCOUNTS_AT_ONCE - 2;
+/// How many such requests are made at once.
+const AT_ONCE: usize = 8;
 
 /// USDC (or another classic SPL token) on Solana, of pooled custody: agents' money comes in at deposit
 /// addresses, is swept to one treasury, and leaves it as withdrawals.
@@ -49,6 +58,8 @@ pub struct SolanaRail {
     pub(crate) nonce_rent: u64,
     /// Where the round of sweeping stands.
     pub(crate) sweep_at: AtomicUsize,
+    /// Addresses by which a sweep has failed: each is swept alone from then on, when there is nothing else to sweep.
+    apart: Mutex<BTreeSet<NonZeroU32>>,
     profile: RailProfile,
     tell: Box<dyn Fn(&Incident) + Send + Sync>,
 }
@@ -85,6 +96,7 @@ impl SolanaRail {
             agents: Agents::new(config.mint),
             treasury_account: token_account(&treasury, &config.mint),
             sweep_at: AtomicUsize::new(0),
+            apart: Mutex::default(),
             tell: Box::new(|incident| tracing::warn!(%incident, "the Solana rail needs an operator")),
             config,
             chain,
@@ -132,36 +144,70 @@ impl SolanaRail {
         (self.tell)(incident);
     }
 
-    /// The treasury and every deposit address, swept or not. With more addresses than one request
-    /// takes, the treasury is read first and last: money on its way from the one to the other must be
-    /// counted once.
+    /// The treasury and every deposit address, swept or not. Money on its way from the one to the other must be counted
+    /// once: what was at an address that is found empty is in the treasury by then, so that only those that hold
+    /// something have to be read together with it.
     async fn total(&self) -> Result<u64, RailError> {
         self.agents.refresh(&*self.memory).await?;
-        let addresses = self.agents.round(0, usize::MAX);
+        let mut accounts: Vec<Pubkey> = self.agents.round(0, usize::MAX).iter().map(|one| one.token_account).collect();
+        let mut read = 0;
+        if accounts.len() > BESIDE {
+            let mut full = Vec::new();
+            for chunk in accounts.chunks(ACCOUNTS_AT_ONCE) {
+                let (slot, found) = self.chain.accounts(chunk).await?;
+                let holding = chunk.iter().zip(&found).filter(|(_, account)| tokens(account.as_ref()) > 0);
+                full.extend(holding.map(|(key, _)| *key));
+                read = read.max(slot);
+            }
+            accounts = full;
+        }
         for _ in 0..STILL {
-            let (mut sum, mut first) = (0u64, None);
-            let mut chunks = addresses.chunks(ACCOUNTS_AT_ONCE - 1).peekable();
-            loop {
-                let chunk = chunks.next().unwrap_or_default();
-                let keys = std::iter::once(self.treasury_account).chain(chunk.iter().map(|one| one.token_account));
-                let (_, found) = self.chain.accounts(&keys.collect::<Vec<_>>()).await?;
-                let treasury = tokens(found[0].as_ref());
-                sum = found[1..].iter().fold(sum, |sum, account| sum.saturating_add(tokens(account.as_ref())));
-                if *first.get_or_insert(treasury) != treasury {
-                    break;
-                }
-                if chunks.peek().is_none() {
-                    return Ok(sum.saturating_add(treasury));
-                }
+            if let Some(total) = self.together(&accounts, read).await? {
+                return Ok(total);
             }
         }
         Err(RailError::new(RailErrorKind::NotSent, "the treasury does not stand still"))
     }
 
-    /// Where the next round of sweeping begins.
+    /// The treasury and some deposit addresses as they were at one moment, not before a slot. The treasury pays for
+    /// every sweep, so if its lamports are the same in all that was read, there was none in between.
+    async fn together(&self, accounts: &[Pubkey], from: u64) -> Result<Option<u64>, RailError> {
+        let treasury = [self.treasury, self.treasury_account];
+        let mut asked: Vec<Vec<Pubkey>> = accounts.chunks(BESIDE).map(|chunk| [&treasury, chunk].concat()).collect();
+        if asked.is_empty() {
+            asked.push(treasury.to_vec());
+        }
+        let answers = stream::iter(asked).map(|keys| async move { self.chain.accounts(&keys).await });
+        let answers: Vec<_> = answers.buffered(AT_ONCE).try_collect().await?;
+        let (mut sum, mut treasury) = (0u64, None);
+        for (slot, found) in answers {
+            let now = (found[0].as_ref().map_or(0, |account| account.lamports), tokens(found[1].as_ref()));
+            if slot < from || *treasury.get_or_insert(now) != now {
+                return Ok(None);
+            }
+            sum = found[2..].iter().fold(sum, |sum, account| sum.saturating_add(tokens(account.as_ref())));
+        }
+        Ok(treasury.map(|(_, held)| sum.saturating_add(held)))
+    }
+
+    /// Leaves an address out of sweeps together with others.
+    pub(crate) fn set_apart(&self, number: NonZeroU32) {
+        self.apart.lock().expect("nobody panics with it").insert(number);
+    }
+
+    /// Takes it in again.
+    pub(crate) fn set_together(&self, number: NonZeroU32) {
+        self.apart.lock().expect("nobody panics with it").remove(&number);
+    }
+
+    pub(crate) fn is_apart(&self, number: NonZeroU32) -> bool {
+        self.apart.lock().expect("nobody panics with it").contains(&number)
+    }
+
+    /// The addresses that the next round of sweeping looks at. Each round begins at another one.
     pub(crate) fn next_round(&self, limit: usize) -> Vec<DepositAddress> {
         let count = self.agents.count().max(1);
-        let from = self.sweep_at.fetch_add(limit.min(count), Ordering::Relaxed) % count;
+        let from = self.sweep_at.fetch_add(if limit < count { limit } else { 1 }, Ordering::Relaxed) % count;
         self.agents.round(from, limit)
     }
 }

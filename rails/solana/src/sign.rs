@@ -93,12 +93,15 @@ impl SolanaRail {
             let treasury = (Key::Treasury, self.treasury);
             let key = std::iter::once(&treasury).chain(keys).find(|(_, address)| address == needed);
             let (key, address) = key.ok_or_else(|| nonsense("a transaction needs a key that it should not"))?;
-            let signature = self.signer.sign(*key, &bytes).await.map_err(unsigned)?;
-            if !signature.verify(address.as_ref(), &bytes) {
-                let reason = format!("the signature for {address} does not hold");
-                return Err(unsigned(SignerError::Failed { reason }));
+            let signed = match self.signer.sign(*key, &bytes).await {
+                Ok(signature) if signature.verify(address.as_ref(), &bytes) => Ok(signature),
+                Ok(_) => Err(SignerError::Failed { reason: format!("the signature for {address} does not hold") }),
+                Err(error) => Err(error),
+            };
+            if let (Err(_), Key::Deposit(number)) = (&signed, key) {
+                self.set_apart(*number);
             }
-            signatures.push(signature);
+            signatures.push(signed.map_err(unsigned)?);
         }
         Ok(VersionedTransaction { signatures, message: VersionedMessage::Legacy(message) })
     }

@@ -4,8 +4,10 @@
 //! they add up to is compared with what the chain says each account changed by, so that an instruction
 //! unknown to this version is noticed instead of missed.
 
+use std::collections::BTreeMap;
+
 use solana_pubkey::Pubkey;
-use solana_transaction::versioned::VersionedTransaction;
+use solana_transaction::versioned::{TransactionVersion, VersionedTransaction};
 use solana_transaction_status_client_types::{
     EncodedTransactionWithStatusMeta, UiInstruction, UiTransactionStatusMeta, UiTransactionTokenBalance,
     option_serializer::OptionSerializer,
@@ -34,6 +36,8 @@ pub(crate) struct Transfer {
     pub(crate) from: Side,
     pub(crate) to: Side,
     pub(crate) amount: u64,
+    /// Who ordered it.
+    pub(crate) authority: Pubkey,
 }
 
 /// One end of a movement.
@@ -52,14 +56,44 @@ impl Side {
 }
 
 /// Whether a transaction moved the token at all: cheap, before anything is decoded.
-pub(crate) fn touches(transaction: &EncodedTransactionWithStatusMeta, mint: &str) -> bool {
-    let Some(meta) = &transaction.meta else { return false };
-    meta.err.is_none() && balances(&meta.post_token_balances).iter().any(|balance| balance.mint == mint)
+pub(crate) fn touches(transaction: &EncodedTransactionWithStatusMeta, mint: &str) -> Result<bool, RailError> {
+    let meta = effects(transaction)?;
+    Ok(meta.err.is_none() && balances(&meta.post_token_balances).iter().any(|balance| balance.mint == mint))
+}
+
+/// Whether a transaction is of a later version than this one reads.
+pub(crate) fn is_newer(transaction: &EncodedTransactionWithStatusMeta) -> bool {
+    matches!(transaction.version, Some(TransactionVersion::Number(version)) if version > 0)
+}
+
+/// What the token accounts of a transaction that cannot be read changed by: their owners, and the amounts.
+pub(crate) fn changes(
+    transaction: &EncodedTransactionWithStatusMeta,
+    mint: &str,
+) -> Result<Vec<(Pubkey, i128)>, RailError> {
+    let (meta, mut found) = (effects(transaction)?, BTreeMap::<u8, (Pubkey, i128)>::new());
+    for (side, sign) in [(&meta.pre_token_balances, -1), (&meta.post_token_balances, 1)] {
+        for balance in balances(side).iter().filter(|balance| balance.mint == mint) {
+            let Some(owner) = Option::<String>::from(balance.owner.clone()).and_then(|owner| owner.parse().ok()) else {
+                continue;
+            };
+            found.entry(balance.account_index).or_insert((owner, 0)).1 += sign * amount(balance);
+        }
+    }
+    Ok(found.into_values().collect())
+}
+
+fn amount(balance: &UiTransactionTokenBalance) -> i128 {
+    balance.ui_token_amount.amount.parse().unwrap_or_default()
+}
+
+fn effects(transaction: &EncodedTransactionWithStatusMeta) -> Result<&UiTransactionStatusMeta, RailError> {
+    transaction.meta.as_ref().ok_or_else(|| nonsense("a transaction without its effects"))
 }
 
 impl<'a> Read<'a> {
     pub(crate) fn new(transaction: &'a EncodedTransactionWithStatusMeta) -> Result<Self, RailError> {
-        let meta = transaction.meta.as_ref().ok_or_else(|| nonsense("a transaction without its effects"))?;
+        let meta = effects(transaction)?;
         let transaction =
             transaction.transaction.decode().ok_or_else(|| nonsense("a transaction that cannot be decoded"))?;
         let mut keys = transaction.message.static_account_keys().to_vec();
@@ -102,6 +136,13 @@ impl<'a> Read<'a> {
         self.balance(&self.meta.post_token_balances, account) - self.balance(&self.meta.pre_token_balances, account)
     }
 
+    /// What was paid for an account to be made, in lamports.
+    pub(crate) fn rent(&self, account: &Pubkey) -> u64 {
+        let Some(index) = self.keys.iter().position(|key| key == account) else { return 0 };
+        let at = |balances: &[u64]| balances.get(index).copied().unwrap_or_default();
+        at(&self.meta.post_balances).saturating_sub(at(&self.meta.pre_balances))
+    }
+
     /// Who owned a token account.
     pub(crate) fn owner(&self, account: &Pubkey) -> Option<String> {
         let index = self.keys.iter().position(|key| key == account)?;
@@ -113,7 +154,7 @@ impl<'a> Read<'a> {
     fn balance(&self, side: &OptionSerializer<Vec<UiTransactionTokenBalance>>, account: &Pubkey) -> i128 {
         let index = self.keys.iter().position(|key| key == account);
         let entry = balances(side).iter().find(|balance| Some(usize::from(balance.account_index)) == index);
-        entry.and_then(|balance| balance.ui_token_amount.amount.parse().ok()).unwrap_or_default()
+        entry.map(amount).unwrap_or_default()
     }
 
     fn key(&self, index: u8) -> Result<Pubkey, RailError> {
@@ -149,20 +190,21 @@ fn balances(side: &OptionSerializer<Vec<UiTransactionTokenBalance>>) -> &[UiTran
 
 /// The movement that one instruction of the token program makes, if it makes one.
 fn transfer(keys: &[Pubkey], data: &[u8], place: &str) -> Option<Transfer> {
-    let account = |i: usize| keys.get(i).map(|key| Side::Account(*key));
-    let issuer = |i: usize| keys.get(i).map(|key| Side::Issuer(*key));
-    let (from, to, amount) = match TokenInstruction::unpack(data).ok()? {
-        TokenInstruction::Transfer { amount } => (account(0)?, account(1)?, amount),
-        TokenInstruction::TransferChecked { amount, .. } => (account(0)?, account(2)?, amount),
+    let key = |i: usize| keys.get(i).copied();
+    let account = |i: usize| key(i).map(Side::Account);
+    let issuer = |i: usize| key(i).map(Side::Issuer);
+    let (from, to, amount, authority) = match TokenInstruction::unpack(data).ok()? {
+        TokenInstruction::Transfer { amount } => (account(0)?, account(1)?, amount, key(2)?),
+        TokenInstruction::TransferChecked { amount, .. } => (account(0)?, account(2)?, amount, key(3)?),
         TokenInstruction::MintTo { amount } | TokenInstruction::MintToChecked { amount, .. } => {
-            (issuer(2)?, account(1)?, amount)
+            (issuer(2)?, account(1)?, amount, key(2)?)
         }
         TokenInstruction::Burn { amount } | TokenInstruction::BurnChecked { amount, .. } => {
-            (account(0)?, issuer(1)?, amount)
+            (account(0)?, issuer(1)?, amount, key(2)?)
         }
         _ => return None,
     };
-    Some(Transfer { place: place.into(), from, to, amount })
+    Some(Transfer { place: place.into(), from, to, amount, authority })
 }
 
 /// What a batch that does not parse moved is noticed by comparing with the balances.

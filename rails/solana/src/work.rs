@@ -11,19 +11,22 @@ use tradepost::{
 };
 
 use crate::{
-    address::{parse, token_account},
-    chain::{ACCOUNTS_AT_ONCE, Tip, nonsense},
+    address::{AddressError, parse, token_account},
+    chain::{ACCOUNTS_AT_ONCE, Account, Tip, nonsense},
     incident::Incident,
+    keys::Key,
     nonces::{Lane, Lanes},
     notes::{Batch, Life, Outgoing, PayoutNote, PayoutState, Placed, Queued, Spent, Stand, What},
-    plan::Plan,
+    plan::{Plan, culprit},
     rail::SolanaRail,
     sign::{from_text, to_text},
-    transfers::Read,
+    transfers::{Read, Transfer},
 };
 
 /// How many transactions are followed at once.
 const IN_FLIGHT: usize = 16;
+/// How many blocks are listed at once where a node has to show that it has them all.
+const LISTED: usize = 10_000;
 /// How often a withdrawal may fail on chain before it is declined.
 const FAILURES: u32 = 5;
 
@@ -47,12 +50,17 @@ impl SolanaRail {
     /// An idle round is one request.
     ///
     /// # Errors
-    /// The node's, the signer's or the memory's failure. Nothing is lost, the next round goes on.
+    /// The node's, the signer's or the memory's failure. Nothing is lost, the next round goes on. One that concerns a
+    /// single transaction is told after the round was made for all others.
     pub async fn work(&self) -> Result<Worked, RailError> {
         let mut worked = Worked { ended: self.close_declined().await?, ..Worked::default() };
-        worked.ended += self.follow().await?;
+        let (ended, failed) = self.follow().await?;
+        worked.ended += ended;
         worked.sent = self.send_next().await?;
         worked.ended += self.close_declined().await?;
+        if let Some(error) = failed {
+            return Err(error);
+        }
         let Outgoing { queue, batches, declined, .. } = Stand::read(&*self.memory).await?.outgoing;
         let carried = batches.iter().map(|batch| if let What::Pay(all) = &batch.what { all.len() } else { 0 });
         worked.waiting = queue.len() + declined.len() + carried.sum::<usize>();
@@ -74,30 +82,45 @@ impl SolanaRail {
         }
     }
 
-    /// Follows every transaction that was sent; how many withdrawals came to their end.
-    async fn follow(&self) -> Result<usize, RailError> {
+    /// Follows every transaction that was sent; how many withdrawals came to their end, and the first failure that
+    /// concerns one of them only: it keeps nobody else waiting.
+    async fn follow(&self) -> Result<(usize, Option<RailError>), RailError> {
         let batches = Stand::read(&*self.memory).await?.outgoing.batches;
         if batches.is_empty() {
-            return Ok(0);
+            return Ok((0, None));
         }
         let signatures = batches.iter().map(signature_of).collect::<Result<Vec<_>, _>>()?;
         // The height and the nonces before the statuses: what had not landed by then can be judged by them.
         let tip = self.chain.tip().await?;
         let lanes = self.lanes_now(&batches).await?;
         let (known_at, statuses) = self.chain.statuses(&signatures).await?;
-        let mut ended = 0;
+        let (mut ended, mut failed) = (0, None);
         for ((batch, signature), status) in batches.iter().zip(signatures).zip(statuses) {
-            match status {
+            let past = status.is_none() && is_past(batch, tip, &lanes, known_at);
+            if past {
+                // Another cluster's node knows nothing of it either.
+                self.chain.is_of(&self.config.genesis).await?;
+            }
+            let followed = match status {
                 Some(status) if status.satisfies_commitment(self.chain.finality.commitment()) => match status.err {
-                    None => ended += self.landed(batch, &signature, status.slot).await?,
-                    Some(error) => self.failed(batch, &error, status.slot).await?,
+                    None => self.landed(batch, &signature, status.slot).await,
+                    Some(error) => self.failed(batch, &error, status.slot).await.map(|()| 0),
                 },
-                Some(_) => {}
-                None if is_past(batch, tip, &lanes, known_at) => self.expired(batch, signature, lanes.at).await?,
-                None => self.chain.send(&from_text(&batch.bytes)?).await,
+                Some(_) => Ok(0),
+                None if past => self.expired(batch, signature, tip, lanes.at).await.map(|()| 0),
+                None => self.send_again(batch).await.map(|()| 0),
+            };
+            match followed {
+                Ok(more) => ended += more,
+                Err(error) => failed = failed.or(Some(error)),
             }
         }
-        Ok(ended)
+        Ok((ended, failed))
+    }
+
+    async fn send_again(&self, batch: &Batch) -> Result<(), RailError> {
+        self.chain.send(&from_text(&batch.bytes)?).await;
+        Ok(())
     }
 
     /// A transaction took effect: its outcomes are written down, then it is taken out.
@@ -115,9 +138,11 @@ impl SolanaRail {
                 if note.payout.state != PayoutState::Accepted {
                     continue; // written before
                 }
-                let account = token_account(&self.wallet_of(&note)?, &self.config.mint);
-                let moved =
-                    transfers.iter().find(|moved| moved.place == one.place.to_string() && moved.to.is(&account));
+                let wallet = self.wallet_of(&note).map_err(|error| {
+                    RailError::new(RailErrorKind::Refused, "an accepted withdrawal goes nowhere").caused_by(error)
+                })?;
+                let account = token_account(&wallet, &self.config.mint);
+                let moved = paid_by(&transfers, one).filter(|moved| moved.to.is(&account));
                 let moved = moved.ok_or_else(|| nonsense(format!("{signature} does not pay {account}")))?;
                 let amount = i64::try_from(moved.amount).map_err(|_| nonsense("more than there is"))?;
                 let receipt = Receipt {
@@ -128,7 +153,12 @@ impl SolanaRail {
                     cost: None,
                     hold_expires_at: None,
                 };
-                let spent = Spent { fee: share(read.meta.fee, placed.len(), i), rent: one.rent };
+                // Of two that go to one new account the first one makes it.
+                let made = !placed[..i]
+                    .iter()
+                    .any(|other| paid_by(&transfers, other).is_some_and(|moved| moved.to.is(&account)));
+                let rent = if made { read.rent(&account) } else { 0 };
+                let spent = Spent { fee: share(read.meta.fee, placed.len(), i), rent };
                 let state = PayoutState::Done { receipt: Box::new(receipt), spent };
                 ended += usize::from(note.write(&*self.memory, one.id, state).await?);
             }
@@ -150,28 +180,58 @@ impl SolanaRail {
                 self.take_out(batch, slot, |_, _| {}).await
             }
             What::Pay(placed) => {
-                let culprit = self.blame(placed, batch.life.lane().is_some(), error);
+                let culprit = culprit(placed, batch.life.lane().is_some(), error);
+                culprit.into_iter().for_each(|culprit| self.tell_failed(culprit, error));
+                let culprit = culprit.map(|culprit| culprit.id);
                 self.take_out(batch, slot, |next, placed| requeue(next, placed, culprit, error)).await
             }
         }
     }
 
-    /// The chain can never take a transaction any more, if the node's history goes back far enough to
-    /// prove it.
-    async fn expired(&self, batch: &Batch, signature: Signature, at: u64) -> Result<(), RailError> {
-        // Another cluster's node knows nothing of it either.
-        self.chain.is_of(&self.config.genesis).await?;
+    /// The chain can never take a transaction any more, if the node has the whole history of the time in which it
+    /// could.
+    async fn expired(&self, batch: &Batch, signature: Signature, tip: Tip, at: u64) -> Result<(), RailError> {
         // Asked after the status: what the node still has now, it had then.
         let first = self.chain.first_slot().await?;
-        if first > batch.signed_in {
+        let end = if batch.life.lane().is_some() { at } else { tip.slot };
+        if first > batch.signed_in || !self.has_all(batch, end).await? {
             self.tell(&Incident::HistoryGone { signature, signed_in: batch.signed_in, first });
             return Ok(());
         }
         self.take_out(batch, at, |next, placed| {
-            let again = placed.iter().map(|one| Queued { id: one.id, failures: one.failures });
-            next.queue.splice(0..0, again);
+            next.queue.splice(0..0, placed.iter().map(|one| one.queued()));
         })
         .await
+    }
+
+    /// Whether the node lists every block that could have taken a transaction: heights have no gaps, so their number
+    /// tells. One that was restarted from a snapshot may keep what it had before and lack what came between.
+    async fn has_all(&self, batch: &Batch, end: u64) -> Result<bool, RailError> {
+        let mut read = batch.signed_in;
+        while read < end {
+            let mut slots = self.chain.blocks(read + 1, LISTED).await?;
+            slots.retain(|slot| *slot <= end);
+            let Some(first) = slots.first() else { return Ok(false) };
+            let (height, parent) = self.chain.height_of(*first).await?;
+            if parent > read {
+                return Ok(false);
+            }
+            let mut is_last = false;
+            if let Life::Height { last_height } = batch.life {
+                let needed = usize::try_from((last_height + 1).saturating_sub(height)).unwrap_or(usize::MAX);
+                is_last = slots.len() >= needed;
+                slots.truncate(needed);
+            }
+            let Some(last) = slots.last() else { return Ok(true) }; // it begins after the transaction's end
+            if self.chain.height_of(*last).await?.0 + 1 != height + slots.len() as u64 {
+                return Ok(false);
+            }
+            if is_last {
+                return Ok(true);
+            }
+            read = *last;
+        }
+        Ok(batch.life.lane().is_some())
     }
 
     /// Takes a transaction out that ended in a slot, together with what else has to change in the same step.
@@ -199,7 +259,7 @@ impl SolanaRail {
     }
 
     /// Writes down what was declined; how many there were.
-    async fn close_declined(&self) -> Result<usize, RailError> {
+    pub(crate) async fn close_declined(&self) -> Result<usize, RailError> {
         let mut ended = 0;
         loop {
             let stand = Stand::read(&*self.memory).await?;
@@ -243,7 +303,9 @@ impl SolanaRail {
         {
             return self.sign_and_send(plan, slot, stand).await;
         }
-        match self.plan_sweep(&stand, &lanes, lamports, found[1].is_some(), deposits.iter().zip(&swept)).await? {
+        let exists = found[1].as_ref().and_then(Account::token).is_some();
+        let deposits: Vec<_> = deposits.into_iter().zip(swept).collect();
+        match self.plan_sweep(&stand, &lanes, lamports, exists, &deposits).await? {
             Some(plan) => self.sign_and_send(plan, slot, stand).await,
             None => Ok(0),
         }
@@ -264,6 +326,9 @@ impl SolanaRail {
             }
         };
         let transaction = self.signed(&instructions, hash, &plan.keys).await?;
+        if let (What::Sweep(numbers), [(Key::Deposit(_), _)]) = (&plan.what, &plan.keys[..]) {
+            self.set_together(numbers[0]);
+        }
         let Tip { slot: sent_in, height } = self.chain.newest().await?;
         if let Life::Height { last_height } = life
             && height >= last_height
@@ -310,17 +375,9 @@ impl SolanaRail {
         }
     }
 
-    /// Which withdrawal a transaction failed by.
-    pub(crate) fn blame(&self, placed: &[Placed], on_nonce: bool, error: &TransactionError) -> Option<InstructionId> {
-        let TransactionError::InstructionError(at, _) = error else { return None };
-        if on_nonce && *at == 0 {
-            return None; // the nonce could not be advanced
-        }
-        let culprit = placed.iter().find(|one| one.place >= usize::from(*at))?;
-        let reason = error.to_string();
-        let failures = culprit.failures + 1;
-        self.tell(&Incident::WithdrawalFailed { instruction: culprit.id, failures, reason });
-        Some(culprit.id)
+    pub(crate) fn tell_failed(&self, one: &Placed, error: &TransactionError) {
+        let (failures, reason) = (one.failures + 1, error.to_string());
+        self.tell(&Incident::WithdrawalFailed { instruction: one.id, failures, reason });
     }
 
     /// The lanes that transactions are on, as they are now; nothing is asked if there are none.
@@ -331,7 +388,7 @@ impl SolanaRail {
         let lanes = self.lanes(batches);
         let mut asked: Vec<Pubkey> = lanes.iter().map(|(_, account)| *account).collect();
         asked.push(self.treasury);
-        let (at, mut found) = self.chain.accounts(&asked).await?;
+        let (at, mut found) = self.chain.finalized(&asked).await?;
         match found.pop().flatten() {
             Some(_) => Ok(Lanes::new(at, &lanes, found)),
             // A node that knows nothing of the treasury's account is no witness that a lane's is closed.
@@ -339,13 +396,11 @@ impl SolanaRail {
         }
     }
 
-    pub(crate) fn wallet_of(&self, note: &PayoutNote) -> Result<Pubkey, RailError> {
+    pub(crate) fn wallet_of(&self, note: &PayoutNote) -> Result<Pubkey, AddressError> {
         let Order::Payout { destination: Some(text), .. } = &note.payout.order else {
-            return Err(RailError::new(RailErrorKind::Refused, "an accepted withdrawal goes nowhere"));
+            return Err(AddressError::Missing);
         };
-        parse(text, &self.treasury, &self.config.mint).map_err(|error| {
-            RailError::new(RailErrorKind::Refused, "an accepted withdrawal goes nowhere").caused_by(error)
-        })
+        parse(text, &self.treasury, &self.config.mint)
     }
 }
 
@@ -362,7 +417,7 @@ pub(crate) fn requeue(
         if failures > FAILURES {
             next.declined.push((one.id, Decline { code: "failed_on_chain".into(), message: error.to_string() }));
         } else {
-            again.push(Queued { id: one.id, failures });
+            again.push(Queued { failures, ..one.queued() });
         }
     }
     next.queue.splice(0..0, again);
@@ -374,6 +429,11 @@ fn is_past(batch: &Batch, tip: Tip, lanes: &Lanes, known_at: u64) -> bool {
         Life::Height { last_height } => tip.height > *last_height && known_at >= tip.slot,
         Life::Nonce { lane, nonce } => lanes.is_gone(*lane, nonce, batch.signed_in) && known_at >= lanes.at,
     }
+}
+
+/// The transfer that pays a withdrawal.
+fn paid_by<'a>(transfers: &'a [Transfer], one: &Placed) -> Option<&'a Transfer> {
+    transfers.iter().find(|moved| moved.place == one.place.to_string())
 }
 
 /// One withdrawal's share of a transaction's fee; the first ones bear the remainder.

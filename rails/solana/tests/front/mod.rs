@@ -36,6 +36,8 @@ pub enum Fault {
     Reorder,
     /// The node says that a transfer moved another amount.
     LieAmount,
+    /// The node has lost what transactions did.
+    LoseEffects,
 }
 
 /// How likely what goes wrong by chance, in thousandths of all requests.
@@ -164,6 +166,12 @@ async fn handle(request: Request<Incoming>, shared: &Shared) -> Result<Response<
     let answer = rpc::answer(&mut shared.node.lock().unwrap(), &method, &asked["params"]);
     let answer = match (answer, fault) {
         (Ok(result), Some(Fault::LieAmount)) => Ok(rpc::lie(result)),
+        (Ok(mut result), Some(Fault::LoseEffects)) => {
+            let all = result["transactions"].as_array_mut().into_iter().flatten();
+            all.for_each(|one| one["meta"] = Value::Null);
+            result["meta"] = Value::Null;
+            Ok(result)
+        }
         (answer, _) => answer,
     };
     match fault {

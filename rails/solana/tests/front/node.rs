@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    ops::Range,
     sync::{LazyLock, Mutex},
 };
 
@@ -59,6 +60,14 @@ pub struct Node {
     pub status_lag: usize,
     /// The first slot that the node still has the transactions of.
     pub oldest: u64,
+    /// Slots that the node lacks in the middle, as after a restart from a newer snapshot.
+    pub hole: Range<u64>,
+    /// Whether a block is made with every request for accounts.
+    pub hurries: bool,
+    /// A transaction that is of a version that nobody knows yet.
+    pub newer: Option<Signature>,
+    /// What the node says that every transaction would fail by, whether it would or not.
+    pub simulates: Option<TransactionError>,
     /// The next transaction sent waits for so many blocks before one takes it.
     pub hold_next: u32,
     /// A transaction waits at random for up to so many blocks.
@@ -107,6 +116,10 @@ impl Node {
             lag: 0,
             status_lag: 0,
             oldest: 0,
+            hole: 0..0,
+            hurries: false,
+            newer: None,
+            simulates: None,
             hold_next: 0,
             dawdle: 0,
             skip: 0,
@@ -153,12 +166,22 @@ impl Node {
 
     /// Instructions of somebody who has a node of their own: in the next block, whatever goes wrong here.
     pub fn run_now(&mut self, instructions: &[solana_instruction::Instruction], signers: &[&Keypair]) -> Signature {
+        self.run_in(0, instructions, signers)
+    }
+
+    /// The same so many blocks later.
+    pub fn run_in(
+        &mut self,
+        blocks: u32,
+        instructions: &[solana_instruction::Instruction],
+        signers: &[&Keypair],
+    ) -> Signature {
         let blockhash = self.blocks.last().unwrap().hash;
         let payer = signers[0].pubkey();
         let message = solana_message::Message::new_with_blockhash(instructions, Some(&payer), &blockhash);
         let transaction = VersionedTransaction::try_new(VersionedMessage::Legacy(message), signers).unwrap();
         let signature = transaction.signatures[0];
-        self.pool.push_back(Held { transaction, blocks: 0 });
+        self.pool.push_back(Held { transaction, blocks });
         signature
     }
 
@@ -319,6 +342,11 @@ impl Node {
         Some((transaction, meta))
     }
 
+    /// Whether the node has what happened in a slot.
+    pub(super) fn has(&self, slot: u64) -> bool {
+        slot >= self.oldest && !self.hole.contains(&slot)
+    }
+
     /// The last block that a commitment lets the node see.
     pub(super) fn seen(&self, commitment: CommitmentLevel) -> &Block {
         self.seen_behind(commitment, self.lag)
@@ -358,6 +386,16 @@ impl Node {
     /// Whether a transaction waits for a block.
     pub fn is_settled(&self) -> bool {
         self.pool.is_empty()
+    }
+
+    /// The slot that a transaction landed in.
+    pub fn slot_of(&self, signature: &Signature) -> u64 {
+        self.landed[signature].0
+    }
+
+    /// The last block's height.
+    pub fn height(&self) -> u64 {
+        self.blocks.last().unwrap().height
     }
 
     /// The last slot.

@@ -45,7 +45,13 @@ pub(super) fn answer(node: &mut Node, method: &str, params: &Value) -> Answer {
             let lamports = node.account(&pubkey(&params[0])?, slot).map_or(0, |account| account.lamports);
             Ok(with_context(slot, json!(lamports)))
         }
-        "getMultipleAccounts" => accounts(node, params),
+        "getMultipleAccounts" => {
+            let found = accounts(node, params);
+            if node.hurries {
+                node.tick();
+            }
+            found
+        }
         "getBlocksWithLimit" => blocks(node, params),
         "getBlock" => block(node, params),
         "getTransaction" => transaction(node, params),
@@ -105,8 +111,8 @@ fn blocks(node: &Node, params: &Value) -> Answer {
     let from = params[0].as_u64().ok_or_else(|| bad("start slot"))?;
     let limit = params[1].as_u64().ok_or_else(|| bad("limit"))?;
     let last = node.seen(commitment(&params[2])).slot;
-    let from = from.max(node.oldest);
-    let slots = node.blocks.iter().map(|block| block.slot).filter(|slot| (from..=last).contains(slot));
+    let slots = node.blocks.iter().map(|block| block.slot);
+    let slots = slots.filter(|slot| (from..=last).contains(slot) && node.has(*slot));
     Ok(json!(slots.take(limit as usize).collect::<Vec<_>>()))
 }
 
@@ -118,20 +124,43 @@ fn block(node: &Node, params: &Value) -> Answer {
     if slot > node.seen(commitment(&params[1])).slot {
         return Err((-32004, format!("Block not available for slot {slot}")));
     }
-    let Some(block) = node.block(slot) else {
+    let Some(block) = node.block(slot).filter(|_| node.has(slot)) else {
         return Err((-32007, format!("Slot {slot} was skipped, or missing due to ledger jump to recent snapshot")));
     };
-    let transactions: Vec<Value> = block.transactions.iter().map(|(tx, meta)| encode(tx, meta)).collect();
-    Ok(json!({
+    let mut answer = json!({
         "blockhash": block.hash.to_string(), "previousBlockhash": block.previous.to_string(),
-        "parentSlot": block.parent, "blockHeight": block.height, "blockTime": null, "transactions": transactions,
-    }))
+        "parentSlot": block.parent, "blockHeight": block.height, "blockTime": null,
+    });
+    let is_newer = |tx: &VersionedTransaction| node.newer == Some(tx.signatures[0]);
+    let most = params[1]["maxSupportedTransactionVersion"].as_u64();
+    match params[1]["transactionDetails"].as_str() {
+        Some("none") => {}
+        Some("signatures") => {
+            let signatures = block.transactions.iter().map(|(tx, _)| tx.signatures[0].to_string());
+            answer["signatures"] = signatures.collect();
+        }
+        _ if most < Some(1) && block.transactions.iter().any(|(tx, _)| is_newer(tx)) => {
+            return Err((-32015, "Transaction version (1) is not supported by the requesting client.".into()));
+        }
+        _ => {
+            let encoded = |(tx, meta): &(VersionedTransaction, UiTransactionStatusMeta)| {
+                let mut encoded = encode(tx, meta);
+                if is_newer(tx) {
+                    (encoded["version"], encoded["transaction"][0]) =
+                        (json!(1), json!(BASE64_STANDARD.encode([129; 99])));
+                }
+                encoded
+            };
+            answer["transactions"] = block.transactions.iter().map(encoded).collect();
+        }
+    }
+    Ok(answer)
 }
 
 fn transaction(node: &Node, params: &Value) -> Answer {
     let signature = signature(&params[0])?;
     let seen = node.seen(commitment(&params[1])).slot;
-    let Some((slot, _)) = node.landed.get(&signature).filter(|(slot, _)| (node.oldest..=seen).contains(slot)) else {
+    let Some((slot, _)) = node.landed.get(&signature).filter(|(slot, _)| *slot <= seen && node.has(*slot)) else {
         return Ok(Value::Null);
     };
     let block = node.block(*slot).ok_or((-32007, "skipped".to_owned()))?;
@@ -149,7 +178,7 @@ fn statuses(node: &Node, params: &Value) -> Answer {
     let last = seen(CommitmentLevel::Processed);
     let (confirmed, finalized) = (seen(CommitmentLevel::Confirmed).slot, seen(CommitmentLevel::Finalized).slot);
     let status = |text: &Value| {
-        let found = node.landed.get(&signature(text)?).filter(|(slot, _)| (node.oldest..=last.slot).contains(slot));
+        let found = node.landed.get(&signature(text)?).filter(|(slot, _)| *slot <= last.slot && node.has(*slot));
         Ok(found.map_or(Value::Null, |(slot, error)| {
             let height = node.block(*slot).map_or(0, |block| block.height);
             let (word, confirmations) = match *slot {
@@ -175,7 +204,7 @@ fn simulate(node: &Node, params: &Value) -> Answer {
         transaction.message.set_recent_blockhash(node.blocks.last().unwrap().hash);
     }
     let (error, meta) = match node.svm.simulate_transaction(transaction) {
-        Ok(run) => (None, run.meta),
+        Ok(run) => (node.simulates.clone(), run.meta),
         Err(failed) => (Some(failed.err), failed.meta),
     };
     let value = json!({

@@ -30,7 +30,7 @@ use tradepost::{
     store::{InstructionState, MemoryStore, Store, StoreError, StoreErrorKind},
     wallet::HistoryKind,
 };
-use tradepost_solana::{DurableNonces, SolanaRail};
+use tradepost_solana::{DurableNonces, Finality, SolanaRail};
 
 use crate::{front::Chances, world::World};
 
@@ -166,6 +166,7 @@ impl Run {
         world.config.blocks_per_poll = rng.random_range(1..40);
         world.config.sweep_from = rng.random_range(1..3_000_000);
         world.config.durable_nonces = nonces(&mut rng);
+        world.config.finality = if rng.random_range(0..4) == 0 { Finality::Confirmed } else { Finality::Finalized };
         let rail = Arc::new(world.rail().await);
         let market = open(&store, &rail, &clock).await;
         let mut agents = Vec::new();
@@ -215,12 +216,13 @@ impl Run {
         self.world.front().calm();
         let mut node = self.world.front().node();
         (node.skip, node.lose, node.dawdle, node.hold_next, node.lag, node.oldest) = (0, 0, 0, 0, 0, 0);
+        node.hole = 0..0;
         drop(node);
         self.memory.chance.lock().unwrap().1 = 0;
     }
 
     async fn step(&mut self) {
-        match self.rng.random_range(0..14) {
+        match self.rng.random_range(0..15) {
             0 | 1 => self.deposit(),
             2 | 3 => self.withdraw().await,
             4 => self.restart().await,
@@ -234,6 +236,12 @@ impl Run {
             // The network keeps the next transaction for long.
             8 => self.world.front().node().hold_next = self.rng.random_range(0..60),
             9 => self.advance_by_hand(),
+            10 => {
+                // The node was restarted and lacks some of the last blocks, for a while.
+                let slot = self.world.front().node().slot();
+                let from = slot.saturating_sub(self.rng.random_range(0..30));
+                self.world.front().node().hole = from..from + self.rng.random_range(0..30);
+            }
             _ => {}
         }
         for _ in 0..self.rng.random_range(1..4) {

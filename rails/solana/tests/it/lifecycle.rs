@@ -237,6 +237,14 @@ async fn jp_26_what_cannot_be_paid_comes_back_and_what_is_too_large_waits_for_an
         town.until_paid_out(agent).await;
     }
     assert_eq!((world.tokens(&home).await, town.available(agent).await), (9_900_000, 20_000_000));
+
+    // What waits for its turn is cancelled at the rail, and returns by itself.
+    market.agent(agent).withdraw_money(agent, town.usdc(6_000_000)).await.unwrap();
+    let waits = market.payouts(agent).await.unwrap()[0].clone();
+    assert!(matches!(waits.state, InstructionState::Pending { .. }), "{waits:?}");
+    town.rail.cancel(&waits.instruction, "it takes too long").await.unwrap();
+    town.until_paid_out(agent).await;
+    assert_eq!((world.tokens(&home).await, town.available(agent).await), (9_900_000, 20_000_000));
     let compared = market.reconcile(world.config.id).await.unwrap();
     assert_eq!((compared.differences, compared.in_flight), (vec![], vec![]));
 }

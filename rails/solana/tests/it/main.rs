@@ -13,4 +13,6 @@ mod deposits;
 mod faults;
 mod lifecycle;
 mod nonces;
+mod queue;
+mod sweeps;
 mod withdrawals;

@@ -22,7 +22,8 @@ use tradepost::rail::{Instruction, SettlementRail, VolatileMemory};
 use tradepost_solana::{DurableNonces, Incident, Key, SeedSigner, Signer, SignerError, SolanaRail};
 
 use crate::{
-    withdrawals::{is_done, one_goes_bad, written_down},
+    queue::one_goes_bad,
+    withdrawals::{declined_as, is_done, written_down},
     world::World,
 };
 
@@ -253,6 +254,31 @@ async fn a_nonce_advanced_by_hand_is_proof_enough() {
     assert_eq!(world.tokens(&wallet).await, 5_000_000);
 }
 
+/// JP-26: a nonce is gone because its transaction landed, where the node has a hole in its history: it is not signed
+/// anew.
+#[tokio::test]
+async fn jp_26_a_nonce_that_went_in_a_hole_proves_nothing() {
+    let (world, rail) = on_nonces(96, 1, 1_000).await;
+    let (payout, wallet) = accepted(&world, &rail, 5_000_000).await;
+    rail.work().await.unwrap();
+    let first = signatures(&world).await;
+    for _ in 0..10 {
+        world.block().await;
+    }
+    let slot = world.front().node().slot_of(&first[0].parse().unwrap());
+    for hole in [slot..slot + 1, slot - 2..slot + 3] {
+        world.front().node().hole = hole.clone();
+        rail.work().await.unwrap();
+        assert_eq!(signatures(&world).await, first, "{hole:?}");
+        let told = world.incidents();
+        assert!(matches!(told[..], [Incident::HistoryGone { .. }]), "{hole:?}: {told:?}");
+    }
+    world.front().node().hole = 0..0;
+    world.settle(&rail).await;
+    assert!(is_done(&rail, &payout).await);
+    assert_eq!(world.tokens(&wallet).await, 5_000_000);
+}
+
 /// JP-26: a transaction that fails has used its nonce up: nothing of it took effect, and the lane goes on.
 #[tokio::test]
 async fn a_failure_advances_the_nonce_too() {
@@ -448,6 +474,21 @@ async fn all_else_may_take_its_time_too() {
     assert_eq!(world.tokens(&wallet).await, 5_000_000);
     let told = world.incidents();
     assert!(matches!(told[..], [Incident::CalledOff { .. }]), "{told:?}");
+}
+
+/// JP-26: cancelled while it is being signed: what was signed is not sent.
+#[tokio::test]
+async fn jp_26_cancelled_while_it_is_signed() {
+    let (world, _) = on_nonces(97, 1, 1_000).await;
+    let (rail, slow) = Slow::rail(&world).await;
+    let (payout, wallet) = accepted(&world, &rail, 5_000_000).await;
+    let cancelled = rail.cancel(&payout, "it takes too long");
+    let (sent, cancelled) = slowly(&world, &rail, &slow, cancelled).await;
+    cancelled.unwrap();
+    assert_eq!(sent, 0);
+    assert_eq!(declined_as(&rail, &payout).await, "cancelled");
+    world.settle(&rail).await;
+    assert_eq!(world.tokens(&wallet).await, 0);
 }
 
 /// JP-26: the first lanes have to be signed within a blockhash's life: what comes later is told, and neither written

@@ -1,6 +1,9 @@
 //! Withdrawals: paid once, whatever the network, the node and the process do (JP-26).
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex},
+};
 
 use async_trait::async_trait;
 use futures::future::join_all;
@@ -15,7 +18,8 @@ use spl_token_interface::{
 };
 use tradepost::rail::{Instruction, Order, Outcome, RailErrorKind, SettlementRail};
 use tradepost_solana::{
-    AddressError, AddressWarning, Incident, Key, SeedSigner, Signer, SignerError, SolanaConfig, SolanaRail, Spent,
+    AddressError, AddressWarning, Finality, Incident, Key, SeedSigner, Signer, SignerError, SolanaConfig, SolanaRail,
+    Spent,
 };
 
 use crate::{
@@ -24,7 +28,7 @@ use crate::{
 };
 
 /// A rail whose treasury holds 1000 USDC.
-async fn funded(seed: u64) -> (World, SolanaRail) {
+pub async fn funded(seed: u64) -> (World, SolanaRail) {
     let world = World::simulated(seed).await;
     let rail = world.rail().await;
     world.issue(&rail.treasury(), 1_000_000_000).await;
@@ -136,6 +140,82 @@ async fn a_node_that_does_not_know_is_not_believed() {
     world.settle(&rail).await;
     assert!(is_done(&rail, &payout).await);
     assert_eq!(world.tokens(&wallet).await, 5_000_000);
+}
+
+/// JP-26: it landed where the node has a hole in its history, which reaches back to before: nothing is signed anew,
+/// wherever the hole is.
+#[tokio::test]
+async fn jp_26_a_hole_in_the_history_proves_nothing() {
+    let (world, rail) = funded(60).await;
+    let wallet = Keypair::new().pubkey();
+    let payout = world.payout(wallet, 5_000_000);
+    rail.execute(&payout).await.unwrap();
+    rail.work().await.unwrap();
+    let first = written_down(&world).await;
+    for _ in 0..60 {
+        world.block().await;
+    }
+    assert_eq!(world.tokens(&wallet).await, 5_000_000, "it landed");
+    let slot = world.front().node().slot_of(&first[0].0.parse().unwrap());
+    let valid_for = world.front().node().valid_for;
+    for hole in [slot..slot + 1, slot - 5..slot + 1, slot..slot + 5, slot..slot + valid_for + 5, slot..slot + 50] {
+        world.front().node().hole = hole.clone();
+        rail.work().await.unwrap();
+        assert_eq!(written_down(&world).await, first, "{hole:?}");
+        let told = world.incidents();
+        assert!(matches!(told[..], [Incident::HistoryGone { .. }]), "{hole:?}: {told:?}");
+    }
+    world.front().node().hole = 0..0;
+    world.settle(&rail).await;
+    assert!(is_done(&rail, &payout).await);
+    assert_eq!(world.tokens(&wallet).await, 5_000_000);
+}
+
+/// JP-26: a hole that begins after a blockhash's end is no reason to wait.
+#[tokio::test]
+async fn jp_26_a_hole_after_the_end_does_not_matter() {
+    let (world, rail) = funded(61).await;
+    let payout = world.payout(Keypair::new().pubkey(), 5_000_000);
+    rail.execute(&payout).await.unwrap();
+    world.front().node().lose = 1000;
+    rail.work().await.unwrap();
+    let slot = world.front().node().slot();
+    for _ in 0..80 {
+        world.block().await;
+    }
+    world.front().node().lose = 0;
+    let valid_for = world.front().node().valid_for;
+    world.front().node().hole = slot + valid_for + 1..slot + 70;
+    world.settle(&rail).await;
+    assert!(is_done(&rail, &payout).await);
+    assert_eq!(world.incidents(), []);
+}
+
+/// JP-26: where withdrawals count once confirmed, what can still land is judged by finalized blocks all the same.
+#[tokio::test]
+async fn jp_26_expiry_is_judged_by_finalized_blocks() {
+    let (mut world, _) = funded(62).await;
+    world.config.finality = Finality::Confirmed;
+    let rail = world.rail().await;
+    let payout = world.payout(Keypair::new().pubkey(), 5_000_000);
+    rail.execute(&payout).await.unwrap();
+    world.front().node().lose = 1000;
+    rail.work().await.unwrap();
+    let first = written_down(&world).await;
+    let last_height = {
+        let node = world.front().node();
+        node.height() + node.valid_for - 1
+    };
+    while world.front().node().height() < last_height + 3 {
+        world.block().await;
+        rail.work().await.unwrap();
+        assert_eq!(written_down(&world).await, first, "a height of {last_height} is not past by finality");
+    }
+    for _ in 0..2 {
+        world.block().await;
+        rail.work().await.unwrap();
+    }
+    assert_ne!(written_down(&world).await, first);
 }
 
 /// JP-26: the status comes from a node that is behind the one that told the height: it proves nothing.
@@ -277,137 +357,24 @@ async fn ten_at_once_cost_one_signature() {
     assert_eq!(left, 50 * SOL - all.fee - all.rent, "what was spent is what is told");
 }
 
-/// JP-26: the receiver closes its token account between the check and the block: it is made anew, once.
+/// JP-26: what is booked as rent is what was paid: nothing where the account exists by then, the rest where somebody
+/// has sent lamports to it, and once for two withdrawals to one wallet.
 #[tokio::test]
-async fn an_account_that_is_closed_meanwhile_is_made_again() {
-    let (world, rail) = funded(47).await;
-    let receiver = Keypair::new();
-    world.send(&[world.create_account(&receiver.pubkey())], &[]).await;
-    let other = Keypair::new().pubkey();
-    let payouts = [world.payout(receiver.pubkey(), 2_000_000), world.payout(other, 1_000_000)];
+async fn jp_26_rent_is_booked_as_it_was_paid() {
+    let (world, rail) = funded(67).await;
+    let (twice, sent) = (Keypair::new().pubkey(), Keypair::new().pubkey());
+    let rent = world.rpc.get_minimum_balance_for_rent_exemption(165).await.unwrap();
+    world.airdrop(&world.account_of(&sent), 900_000).await;
+    let payouts = [world.payout(twice, 1_000_000), world.payout(twice, 2_000_000), world.payout(sent, 1_000_000)];
     for payout in &payouts {
         rail.execute(payout).await.unwrap();
     }
-    world.front().node().hold_next = 8;
-    assert_eq!(rail.work().await.unwrap().sent, 1);
-    let account = world.account_of(&receiver.pubkey());
-    let close = token::close_account(&TOKEN, &account, &receiver.pubkey(), &receiver.pubkey(), &[]).unwrap();
-    world.send(&[close], &[&receiver]).await;
     world.settle(&rail).await;
-    assert!(is_done(&rail, &payouts[0]).await && is_done(&rail, &payouts[1]).await);
-    assert_eq!((world.tokens(&receiver.pubkey()).await, world.tokens(&other).await), (2_000_000, 1_000_000));
-    assert!(rail.spent(payouts[0].id).await.unwrap().unwrap().rent > 0);
-    let told = world.incidents();
-    assert!(matches!(told[..], [Incident::WithdrawalFailed { failures: 1, .. }]), "{told:?}");
-}
-
-/// Of two withdrawals in a transaction one goes bad on its way: it is declined, and the other is paid.
-pub async fn one_goes_bad(world: &World, rail: &SolanaRail) -> Instruction {
-    let (bad, good) = (Keypair::new().pubkey(), Keypair::new().pubkey());
-    let issuer = world.issuer.pubkey();
-    world.send(&[world.create_account(&bad)], &[]).await;
-    let payouts = [world.payout(bad, 2_000_000), world.payout(good, 1_000_000)];
+    let mut rents = Vec::new();
     for payout in &payouts {
-        rail.execute(payout).await.unwrap();
+        rents.push(rail.spent(payout.id).await.unwrap().unwrap().rent);
     }
-    world.front().node().hold_next = 8;
-    assert_eq!(rail.work().await.unwrap().sent, 1);
-    let freeze = token::freeze_account(&TOKEN, &world.account_of(&bad), &world.mint, &issuer, &[]).unwrap();
-    world.send(&[freeze], &[]).await;
-    world.settle(rail).await;
-    assert_eq!(declined_as(rail, &payouts[0]).await, "account_frozen");
-    assert!(is_done(rail, &payouts[1]).await);
-    assert_eq!((world.tokens(&bad).await, world.tokens(&good).await), (0, 1_000_000));
-    let [declined, _] = payouts;
-    declined
-}
-
-/// JP-26: what is declined stays so, however often it is asked for.
-#[tokio::test]
-async fn a_frozen_receiver_does_not_stop_the_others() {
-    let (world, rail) = funded(48).await;
-    let declined = one_goes_bad(&world, &rail).await;
-    assert_eq!(rail.execute(&declined).await.unwrap(), rail.lookup(&declined).await.unwrap().unwrap());
-}
-
-/// JP-26: the issuer froze the treasury, or it is short of something: withdrawals wait, and it is told which.
-#[tokio::test]
-async fn a_treasury_in_trouble_is_told_and_waited_for() {
-    let (mut world, rail) = funded(49).await;
-    let issuer = world.issuer.pubkey();
-    let payout = world.payout(Keypair::new().pubkey(), 5_000_000);
-    rail.execute(&payout).await.unwrap();
-    let account = world.account_of(&rail.treasury());
-    let freeze = token::freeze_account(&TOKEN, &account, &world.mint, &issuer, &[]).unwrap();
-    world.send(&[freeze], &[]).await;
-    assert_eq!(rail.work().await.unwrap().sent, 0);
-    assert_eq!(world.incidents(), [Incident::TreasuryFrozen { account }]);
-    // A node that cannot be reached, or has no time, is another matter.
-    for (fault, busy) in [(Fault::LoseRequest, false), (Fault::Busy, true)] {
-        world.front().next(None, fault);
-        let error = rail.work().await.unwrap_err();
-        assert_eq!(matches!(error.kind(), RailErrorKind::Busy(_)), busy, "{error}");
-        assert_eq!(matches!(error.kind(), RailErrorKind::NotSent), !busy, "{error}");
-        assert_eq!(world.incidents(), []);
-    }
-    let thaw = token::thaw_account(&TOKEN, &account, &world.mint, &issuer, &[]).unwrap();
-    world.send(&[thaw], &[]).await;
-    // More than there is waits; what fits goes by.
-    let large = world.payout(Keypair::new().pubkey(), 2_000_000_000);
-    rail.execute(&large).await.unwrap();
-    for _ in 0..20 {
-        rail.work().await.unwrap();
-        world.block().await;
-    }
-    assert!(is_done(&rail, &payout).await);
-    assert!(matches!(rail.lookup(&large).await.unwrap(), Some(Outcome::Pending { .. })));
-    let told = world.incidents();
-    let needed = large.order.amount();
-    assert!(told.iter().all(|told| matches!(told, Incident::LowToken { needed: n, .. } if *n == needed)), "{told:?}");
-    world.issue(&rail.treasury(), 2_000_000_000).await;
-    world.settle(&rail).await;
-    assert!(is_done(&rail, &large).await);
-    // No SOL for the rent of a new account.
-    world.config.low_sol = 60 * SOL;
-    let rail = world.rail().await;
-    world.incidents();
-    rail.work().await.unwrap();
-    let told = world.incidents();
-    assert!(matches!(told[..], [Incident::LowSol { floor, .. }] if floor == 60 * SOL), "{told:?}");
-}
-
-/// JP-26: a withdrawal above the limit waits for an operator, who approves it or says why not.
-#[tokio::test]
-async fn a_large_one_waits_for_an_operator() {
-    let (mut world, _) = funded(50).await;
-    world.config.approval_above = Some(10_000_000);
-    let rail = world.rail().await;
-    let wallets: Vec<Pubkey> = (0..3).map(|_| Keypair::new().pubkey()).collect();
-    let mut payouts: Vec<Instruction> = [10_000_000, 10_000_001, 20_000_000]
-        .into_iter()
-        .zip(&wallets)
-        .map(|(minor, wallet)| world.payout(wallet, minor))
-        .collect();
-    for payout in &payouts {
-        rail.execute(payout).await.unwrap();
-    }
-    for _ in 0..20 {
-        rail.work().await.unwrap();
-        world.block().await;
-    }
-    assert!(is_done(&rail, &payouts[0]).await);
-    for payout in &payouts[1..] {
-        assert!(matches!(rail.lookup(payout).await.unwrap(), Some(Outcome::NeedsAction(_))));
-    }
-    payouts[1].answer = Some("approve".into());
-    payouts[2].answer = Some("this is not the worker we know".into());
-    for payout in &payouts[1..] {
-        rail.execute(payout).await.unwrap();
-    }
-    world.settle(&rail).await;
-    assert!(is_done(&rail, &payouts[1]).await);
-    assert_eq!(declined_as(&rail, &payouts[2]).await, "refused_by_operator");
-    assert_eq!(world.tokens(&wallets[2]).await, 0);
+    assert_eq!(rents, [rent, 0, rent - 900_000]);
 }
 
 /// JP-26: what is no address to pay to is declined, each by a reason of its own; what is only odd is a warning.
@@ -470,6 +437,15 @@ async fn addresses_that_money_must_not_go_to() {
     world.config.shared_addresses = vec![issuer];
     let checked = world.rail().await.check_address(&issuer.to_string()).await.unwrap().unwrap();
     assert_eq!(checked.warnings, [AddressWarning::Shared]);
+    // A withdrawal to it is told once, and paid.
+    world.incidents();
+    let (rail, payout) = (world.rail().await, world.payout(issuer, 5_000_000));
+    for _ in 0..2 {
+        assert!(matches!(rail.execute(&payout).await.unwrap(), Outcome::Pending { .. }));
+    }
+    assert_eq!(world.incidents(), [Incident::SharedAddress { instruction: payout.id, address: issuer }]);
+    world.settle(&rail).await;
+    assert!(is_done(&rail, &payout).await);
 }
 
 /// JP-26: amounts outside the profile, orders of other custodies, other clusters and other mints are refused.
@@ -517,36 +493,52 @@ async fn a_bid_is_paid_for_what_is_used_only() {
     assert_eq!(bids, [used, used * 110 / 100, used * 2]);
 }
 
-/// Sweeps: batched, the treasury pays, dust stays, holdings do not change (JP-24).
+/// What is logged, as text.
+#[derive(Default)]
+struct Log(Mutex<String>);
+
+impl tracing::Subscriber for Log {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        if event.metadata().target().starts_with("tradepost") {
+            let mut text = self.0.lock().unwrap();
+            event.record(&mut |field: &tracing::field::Field, value: &dyn std::fmt::Debug| {
+                text.push_str(&format!("{field}={value:?} "));
+            });
+        }
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+/// A node's address may carry an API key: it is in no log.
 #[tokio::test]
-async fn deposits_are_swept_into_the_treasury() {
-    let world = World::simulated(54).await;
-    let rail = world.rail().await;
-    let mut wallets = Vec::new();
-    for minor in [5_000_000, 999_999, 1_000_000, 3_000_000, 1, 2_000_000, 7_000_000, 1_500_000, 4_000_000] {
-        let wallet = rail.deposit_address(world.agent()).await.unwrap().wallet;
-        world.issue(&wallet, minor).await;
-        wallets.push((wallet, minor));
-    }
-    let issuer = world.issuer.pubkey();
-    let freeze = token::freeze_account(&TOKEN, &world.account_of(&wallets[5].0), &world.mint, &issuer, &[]).unwrap();
-    world.send(&[freeze], &[]).await;
-    let all: u64 = wallets.iter().map(|(_, minor)| minor).sum();
-    for _ in 0..40 {
-        rail.work().await.unwrap();
-        world.block().await;
-        assert_eq!(rail.holdings().await.unwrap().total.minor().unsigned_abs(), all, "swept or not, it is held");
-    }
-    let left: Vec<u64> = join_all(wallets.iter().map(|(wallet, _)| world.tokens(wallet))).await;
-    assert_eq!(left, [0, 999_999, 0, 0, 1, 2_000_000, 0, 0, 0]);
-    assert_eq!(world.tokens(&rail.treasury()).await, all - 999_999 - 1 - 2_000_000);
-    let requests = world.front().requests();
-    let account = world.account_of(&wallets[5].0);
-    assert!(requests["sendTransaction"] > 0);
-    let told = world.incidents();
-    assert!(!told.is_empty());
-    assert!(told.iter().all(|told| matches!(told, Incident::DepositFrozen { account: at, .. } if *at == account)));
-    for (wallet, minor) in &wallets {
-        assert_eq!(world.rpc.get_multiple_accounts(&[*wallet]).await.unwrap(), [None], "{minor}: it never had SOL");
-    }
+async fn jp_26_the_nodes_address_is_not_logged() {
+    let (world, _) = funded(59).await;
+    let url = format!("{}/?api-key=SECRET", world.front().url());
+    let rpc = Arc::new(solana_client::nonblocking::rpc_client::RpcClient::new(url));
+    let signer = Arc::new(SeedSigner::new(&world.seed).unwrap());
+    let rail = SolanaRail::connect(world.config.clone(), rpc, signer, world.memory.clone()).await.unwrap();
+    rail.execute(&world.payout(Keypair::new().pubkey(), 1_000_000)).await.unwrap();
+    world.front().next(Some("sendTransaction"), Fault::LoseRequest);
+    let log = Arc::new(Log::default());
+    let guard = tracing::subscriber::set_default(log.clone());
+    assert_eq!(rail.work().await.unwrap().sent, 1);
+    drop(guard);
+    let text = log.0.lock().unwrap();
+    assert!(text.contains("did not take"), "{text}");
+    assert!(!text.contains("SECRET"), "{text}");
 }
