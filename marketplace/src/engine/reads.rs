@@ -92,7 +92,8 @@ impl Session<'_> {
     }
 
     /// The instructions that a job or an agreement has given: see [`Marketplace::instructions`]. What a rail asks
-    /// a party to do, and what that has answered, is told to that party alone, and to operators.
+    /// a party to do, and what that has answered, is told to that party alone, and to operators; what went wrong to
+    /// operators only.
     ///
     /// # Errors
     /// [`Rejection::WrongActor`], or as there.
@@ -214,8 +215,12 @@ impl Session<'_> {
     }
 }
 
-/// An instruction as it is told to these parties: what another is asked to do, and answers, is the other's alone.
-fn told(record: Arc<InstructionRecord>, theirs: &[AgentId]) -> Arc<InstructionRecord> {
+/// An instruction as it is told to these parties: what another is asked to do, and answers, is the other's alone, and
+/// what went wrong is for operators.
+fn told(mut record: Arc<InstructionRecord>, theirs: &[AgentId]) -> Arc<InstructionRecord> {
+    if record.problem.is_some() {
+        Arc::make_mut(&mut record).problem = None;
+    }
     let asked = match &record.state {
         InstructionState::NeedsAction(action) => action.who,
         _ if record.instruction.answer.is_none() => return record,
@@ -223,14 +228,14 @@ fn told(record: Arc<InstructionRecord>, theirs: &[AgentId]) -> Arc<InstructionRe
         _ => Party::Platform,
     };
     match asked {
-        Party::Buyer(agent) | Party::Worker(agent) if theirs.contains(&agent) => record,
+        Party::Buyer(agent) | Party::Worker(agent) if theirs.contains(&agent) => {}
         Party::Buyer(_) | Party::Worker(_) | Party::Platform => {
-            let mut told = (*record).clone();
+            let told = Arc::make_mut(&mut record);
             told.instruction.answer = None;
             if let InstructionState::NeedsAction(action) = &mut told.state {
                 action.payload.clear();
             }
-            told.into()
         }
     }
+    record
 }

@@ -10,6 +10,7 @@ use std::{
 
 use async_trait::async_trait;
 use tradepost::{
+    actor::Actor,
     clock::Clock as _,
     engine::Unsettled,
     error::Error,
@@ -89,6 +90,8 @@ async fn a_rail_that_never_answers_is_given_up_and_looked_up_later() {
     let lost = market.instructions(job.id).await.unwrap().pop().unwrap();
     assert_eq!((&lost.state, lost.failures), (&InstructionState::Unknown, 1));
     assert!(lost.problem.as_ref().unwrap().contains("no answer within 5s"), "{lost:?}");
+    let told = async |who: Actor| market.by(who).instructions(job.id).await.unwrap().pop().unwrap().problem.clone();
+    assert_eq!((told(operator()).await, told(by(buyer())).await), (lost.problem.clone(), None), "it is for operators");
     // A round of work is bounded, too, also by what the rail has to report.
     counter.clock.advance(Span::hours(1).delta());
     market.work().await.unwrap();
