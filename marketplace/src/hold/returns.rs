@@ -45,6 +45,10 @@ pub struct Returns {
     /// The instructions that take money back or give it back, while they are under way.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub under_way: Vec<InstructionId>,
+    /// Those of them that give the payer money back. What its bank takes meanwhile is borne when it is known whether
+    /// they did.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refunds: Vec<InstructionId>,
 }
 
 impl Returns {
@@ -301,8 +305,8 @@ impl<E: From<HoldEvent>> Holding<'_, E> {
             }
             match self.hold.state {
                 HoldState::Held => rest = Some(self.lost_while_held(reference, amount)?),
-                HoldState::Settled => self.lost_after_payout(reference, amount)?,
-                HoldState::Empty | HoldState::Funding(_) | HoldState::Settling(_) => continue,
+                HoldState::Settled if self.returns.refunds.is_empty() => self.lost_after_payout(reference, amount)?,
+                HoldState::Empty | HoldState::Funding(_) | HoldState::Settling(_) | HoldState::Settled => continue,
             }
             self.returns.chargebacks[index].stage = ContestStage::Borne;
         }
@@ -430,6 +434,7 @@ impl<E: From<HoldEvent>> Holding<'_, E> {
             let (hold, funding) = (HoldId(self.contract), self.hold.funding.clone());
             let id = self.instruct(Order::Refund { hold, funding, payer, amount });
             self.returns.under_way.push(id);
+            self.returns.refunds.push(id);
         }
         Ok(())
     }
@@ -552,6 +557,7 @@ impl<E: From<HoldEvent>> Holding<'_, E> {
             (Order::Fund { .. } | Order::Settle { .. } | Order::Payout { .. }, _) => return Err(self.wrong()),
         }
         self.returns.under_way.retain(|id| *id != instruction.id);
+        self.returns.refunds.retain(|id| *id != instruction.id);
         Ok(answered)
     }
 

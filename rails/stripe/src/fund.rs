@@ -80,10 +80,9 @@ impl StripeRail {
         payer: AgentId,
         amount: Money,
     ) -> Result<Option<Outcome>, RailError> {
-        if let Some(decline) = self.out_of_range(amount) {
-            return Ok(Some(Outcome::Declined(decline)));
-        }
-        let Some(customer) = self.known(payer).await?.customer else { return Ok(None) };
+        // Limits that changed meanwhile say nothing about what was asked for before.
+        let not_asked_for = || Ok(self.out_of_range(amount).map(Outcome::Declined));
+        let Some(customer) = self.known(payer).await?.customer else { return not_asked_for() };
         let mut found = self.intents(instruction, &customer).await?;
         if found.iter().any(|intent| !marks::same_order(&intent.metadata, instruction)) {
             return Err(another_order());
@@ -94,7 +93,7 @@ impl StripeRail {
         }
         let index = found.iter().position(|intent| intent.paid().is_some()).unwrap_or_default();
         match found.is_empty() {
-            true => Ok(None),
+            true => not_asked_for(),
             false => self.outcome_of(instruction, found.swap_remove(index)).await.map(Some),
         }
     }

@@ -55,6 +55,9 @@ impl Http {
         if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(bad("the secret key is empty or has characters that no key has"));
         }
+        if config.webhook_secrets.iter().any(|secret| secret.expose().is_empty()) {
+            return Err(bad("a webhook secret is empty, with which anybody can sign"));
+        }
         let client = reqwest::Client::builder()
             .timeout(config.timeout)
             .redirect(reqwest::redirect::Policy::none())

@@ -345,6 +345,29 @@ fn a_refund_after_payout_that_the_rail_will_not_carry_is_the_payers_to_spend() {
     assert_eq!(balances(&desk, &accounts), [1_000, -900, 900, 0]);
 }
 
+/// VP-43: a refund and the payer's bank at once: the payer gets its money back once, whether the rail refunds or not.
+#[test]
+fn vp_43_a_chargeback_that_is_lost_while_a_refund_is_under_way_waits_for_it() {
+    for refunded in [false, true] {
+        let mut desk = paid(by_worker(0), Landing::Outside);
+        desk.must(operator(), refund_paid(None));
+        let orders: Vec<Instruction> = desk.instructions[2..].iter().map(|(i, _)| i.clone()).collect();
+        bank(&mut desk, OPENED);
+        bank(&mut desk, ChargebackStage::Lost);
+        for instruction in orders {
+            let refund = matches!(instruction.order, Order::Refund { .. });
+            let ended = if refund && !refunded { declined() } else { done(&instruction) };
+            desk.must(Actor::Rail(RAIL), outcome(&instruction, ended));
+        }
+        let rests = balances(&desk, &[Account::Available(buyer()), Account::Clearing(RAIL), Account::Contested(RAIL)]);
+        assert_eq!(rests, [0, 0, 0], "{refunded}");
+        // What went out twice, outside both times, is the platform's loss.
+        let lost = if refunded { i128::from(AMOUNT) } else { 0 };
+        assert_eq!(desk.books.of(LOSSES), -lost, "{refunded}: {:?}", desk.books);
+        assert_eq!(desk.books.is_empty(), !refunded, "{refunded}: {:?}", desk.books);
+    }
+}
+
 /// A job on wallets is refunded between wallets.
 #[test]
 fn a_refund_after_payout_moves_between_wallets_where_wallets_paid() {

@@ -226,16 +226,31 @@ async fn orders_that_stripe_would_not_take_are_never_sent() {
         assert_eq!(error.kind(), RailErrorKind::Refused, "{error}");
         assert_eq!(bench.rail.lookup(&instruction).await.unwrap_err().kind(), RailErrorKind::Refused);
     }
-    assert!(bench.double.lock().requests.is_empty());
+    let posts = bench.double.lock().requests.iter().filter(|(method, ..)| *method == hyper::Method::POST).count();
+    assert_eq!(posts, 0);
+}
+
+/// A payment that was asked for is not declined by limits that were set later.
+#[tokio::test]
+async fn limits_that_change_say_nothing_about_what_was_asked_for() {
+    let bench = Bench::new().await;
+    let fund = bench.fund(eur(10_000));
+    let paid = bench.rail.execute(&fund).await.unwrap();
+    assert!(matches!(paid, Outcome::Done(_)), "{paid:?}");
+    let narrow = StripeConfig { most: 5_000, ..config(&bench.double, HoldMode::Charge) };
+    let clock = Arc::new(DoubleClock(bench.double.clone()));
+    let rail = StripeRail::new(narrow, bench.people.clone(), clock).unwrap();
+    assert_eq!(rail.lookup(&fund).await.unwrap(), Some(paid));
 }
 
 #[tokio::test]
 async fn a_configuration_that_cannot_work_is_refused_at_the_start() {
     let bench = Bench::new().await;
     type Change = fn(&mut StripeConfig);
-    let changes: [Change; 6] = [
+    let changes: [Change; 7] = [
         |config| config.secret_key = Secret::new(""),
         |config| config.secret_key = Secret::new("sk_test\n"),
+        |config| config.webhook_secrets.push(Secret::new("")),
         |config| config.api_base = "api.stripe.com".into(),
         |config| config.currency = Currency::USDC,
         |config| config.currency = Currency::new("KWD", 3).unwrap(),
