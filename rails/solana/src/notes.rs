@@ -13,7 +13,8 @@
 //!    withdrawals' notes, and after that the batch is taken out. Only when the chain can never take the
 //!    bytes any more do its ids go back into the queue, in the step that takes the batch out. That is so
 //!    when the block height is past its blockhash's end, or its nonce is gone (`nonces`).
-//! 4. What can never be paid, or is cancelled before it is signed, goes from the queue into [`Outgoing::declined`] first, then into its note.
+//! 4. What can never be paid, or is cancelled before it is signed, goes from the queue into
+//!    [`Outgoing::declined`] first, then into its note.
 //!
 //! So an id is in one place at a time, and a reader that looks into `Outgoing` before it reads a
 //! withdrawal's note never sees neither.
