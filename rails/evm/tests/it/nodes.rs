@@ -40,11 +40,15 @@ fn usdc(minor: i64) -> Money {
 /// The parties' wallets are linked, and the payer has a dollar.
 async fn open(stage: &Stage) -> EvmRail {
     let rail = stage.rail(Arc::new(VolatileMemory::default())).await;
+    open_on(stage, &rail, 1_000_000).await;
+    rail
+}
+
+async fn open_on(stage: &Stage, rail: &EvmRail, minor: u128) {
     for (number, name) in PARTIES.into_iter().zip(["payer", "payee"]) {
         rail.link_wallet(agent(number), key(name).address()).await.unwrap();
     }
-    stage.mint(key("payer").address(), 1_000_000).await;
-    rail
+    stage.mint(key("payer").address(), minor).await;
 }
 
 /// A hold of a dollar whose payer has signed and nothing is sent.
@@ -153,10 +157,7 @@ async fn pg_05_an_intent_that_was_sent_and_not_noted_is_not_declined() {
     let stage = Stage::new().await;
     let memory = Arc::new(Forgetful::default());
     let rail = stage.rail(memory.clone()).await;
-    for (number, name) in PARTIES.into_iter().zip(["payer", "payee"]) {
-        rail.link_wallet(agent(number), key(name).address()).await.unwrap();
-    }
-    stage.mint(key("payer").address(), 1_000_000).await;
+    open_on(&stage, &rail, 1_000_000).await;
     let mut fund = order(3);
     let Outcome::NeedsAction(action) = rail.execute(&fund).await.unwrap() else { panic!("nobody is asked") };
     let ask = Ask::parse(&action.payload).unwrap();
@@ -216,10 +217,7 @@ async fn pg_05_a_relayer_that_cannot_sign_keeps_nobody_from_reading() {
     let signer = Arc::new(Absent { key: stage.relayer.clone(), away: AtomicBool::new(false) });
     let memory = Arc::new(VolatileMemory::default());
     let rail = EvmRail::connect(stage.config.clone(), stage.wire.client(), signer.clone(), memory).await.unwrap();
-    for (number, name) in PARTIES.into_iter().zip(["payer", "payee"]) {
-        rail.link_wallet(agent(number), key(name).address()).await.unwrap();
-    }
-    stage.mint(key("payer").address(), 2_000_000).await;
+    open_on(&stage, &rail, 2_000_000).await;
     let mut funds = [order(3), order(4)];
     for fund in &mut funds {
         let Outcome::NeedsAction(action) = rail.execute(fund).await.unwrap() else { panic!("nobody is asked") };
